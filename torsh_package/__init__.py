@@ -1,0 +1,1 @@
+"""The safe container for compiled models."""
