@@ -1,0 +1,55 @@
+"""The errors of the compiler: one tree with `TorshError` as its root."""
+
+
+class TorshError(Exception):
+    """Anything the compiler refuses: what is wrong, where, the value and limit, what to do.
+
+    Args:
+        message: What is wrong, with the value and the limit, and what to do about it.
+        location: Where in the user's model (module path, file:line, ONNX node), if known.
+    """
+
+    def __init__(self, message: str, *, location: str | None = None):
+        self.message = message
+        self.location = location
+        super().__init__(f"{location}: {message}" if location else message)
+
+
+class ShapeError(TorshError):
+    """Extents, ranks or dtypes of operands do not fit the op that uses them."""
+
+
+class VerificationError(TorshError):
+    """The IR breaks a rule of the dialect, or a stage's contract."""
+
+
+class UnsupportedError(TorshError):
+    """A model uses something the compiler does not know; lists every finding at once."""
+
+
+class ImportModelError(TorshError):
+    """A model file or object cannot be read: damaged, not of its format, or unsafe."""
+
+
+class InvalidArgumentError(TorshError, ValueError):
+    """An argument, option, name or input of a call cannot be used."""
+
+
+class InputError(TorshError, ValueError):
+    """A call's inputs break the compiled signature: name, dtype, rank, bound or equality."""
+
+
+class CodegenError(TorshError):
+    """LLVM refused or crashed in the worker process, or a limit of compilation was reached."""
+
+
+class ExecutionError(TorshError):
+    """The compiled program stopped: a runtime check failed or memory ran out."""
+
+
+class CacheError(TorshError):
+    """A cached object is damaged or not ours."""
+
+
+class PassError(TorshError):
+    """A pass could not do its work, or did not reach a fixpoint."""
