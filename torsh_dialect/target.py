@@ -65,7 +65,14 @@ TARGETS: dict[str, TargetInfo] = {
             l2_bytes=1024 * 1024,
         ),
         TargetInfo(
-            "aarch64", "aarch64-unknown-linux-gnu", "generic", "+neon", 16, 32, True, int8_dot="sdot"
+            "aarch64",
+            "aarch64-unknown-linux-gnu",
+            "generic",
+            "+neon",
+            16,
+            32,
+            True,
+            int8_dot="sdot",
         ),
     )
 }

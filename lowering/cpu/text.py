@@ -51,14 +51,18 @@ class Module:
     declarations: dict[str, str] = field(default_factory=dict[str, str])
     constants: dict[str, str] = field(default_factory=dict[str, str])
 
-    def declare(self, name: str, result: str, parameters: Sequence[str], attributes: str = "") -> str:
+    def declare(
+        self, name: str, result: str, parameters: Sequence[str], attributes: str = ""
+    ) -> str:
         """Declare `@name` once and return `@name`."""
         self.declarations[name] = f"declare {result} @{name}({', '.join(parameters)}) {attributes}"
         return f"@{name}"
 
     def constant(self, name: str, type: str, initializer: str, align: int = 64) -> str:
         """Define a private constant once and return `@name`."""
-        self.constants[name] = f"@{name} = private unnamed_addr constant {type} {initializer}, align {align}"
+        self.constants[name] = (
+            f"@{name} = private unnamed_addr constant {type} {initializer}, align {align}"
+        )
         return f"@{name}"
 
     def text(self) -> str:
@@ -74,7 +78,9 @@ class Module:
 class Text:
     """One LLVM function under construction, written instruction by instruction."""
 
-    def __init__(self, module: Module, name: str, parameters: str = KERNEL_PARAMETERS, result: str = "void"):
+    def __init__(
+        self, module: Module, name: str, parameters: str = KERNEL_PARAMETERS, result: str = "void"
+    ):
         self.module = module
         self.name = name
         self.parameters = parameters
@@ -196,21 +202,33 @@ class Text:
         """Store a scalar or vector of `type`."""
         self.put(f"store {type} {value}, ptr {address}, align {align}")
 
-    def masked_load(self, type: str, address: Value, mask: Value, other: Value, align: int = 4) -> Value:
+    def masked_load(
+        self, type: str, address: Value, mask: Value, other: Value, align: int = 4
+    ) -> Value:
         """Lanes of `address` where `mask` is set, lanes of `other` elsewhere."""
         lanes = lanes_of(type)
         name = self.module.declare(
             f"llvm.masked.load.{suffix_of(type)}.p0", type, ("ptr", "i32", f"<{lanes} x i1>", type)
         )
-        return self.let(f"call {type} {name}(ptr {address}, i32 {align}, <{lanes} x i1> {mask}, {type} {other})", "v")
+        return self.let(
+            f"call {type} {name}(ptr {address}, i32 {align}, "
+            f"<{lanes} x i1> {mask}, {type} {other})",
+            "v",
+        )
 
-    def masked_store(self, type: str, value: Value, address: Value, mask: Value, align: int = 4) -> None:
+    def masked_store(
+        self, type: str, value: Value, address: Value, mask: Value, align: int = 4
+    ) -> None:
         """Store the lanes of `value` where `mask` is set."""
         lanes = lanes_of(type)
         name = self.module.declare(
-            f"llvm.masked.store.{suffix_of(type)}.p0", "void", (type, "ptr", "i32", f"<{lanes} x i1>")
+            f"llvm.masked.store.{suffix_of(type)}.p0",
+            "void",
+            (type, "ptr", "i32", f"<{lanes} x i1>"),
         )
-        self.put(f"call void {name}({type} {value}, ptr {address}, i32 {align}, <{lanes} x i1> {mask})")
+        self.put(
+            f"call void {name}({type} {value}, ptr {address}, i32 {align}, <{lanes} x i1> {mask})"
+        )
 
     # -- vectors and floats
 
@@ -220,9 +238,13 @@ class Text:
             return scalar
         one = self.let(f"insertelement {type} poison, {element_of(type)} {scalar}, i64 0")
         lanes = lanes_of(type)
-        return self.let(f"shufflevector {type} {one}, {type} poison, <{lanes} x i32> zeroinitializer")
+        return self.let(
+            f"shufflevector {type} {one}, {type} poison, <{lanes} x i32> zeroinitializer"
+        )
 
-    def intrinsic(self, name: str, type: str, *operands: Value, result: str | None = None, flags: str = "") -> Value:
+    def intrinsic(
+        self, name: str, type: str, *operands: Value, result: str | None = None, flags: str = ""
+    ) -> Value:
         """Call `name.suffix(type)` on operands that are all of `type`."""
         full = f"{name}.{suffix_of(type)}"
         result = result or type
@@ -326,5 +348,6 @@ class Text:
         self.put("ret void" if value is None else f"ret {self.result} {value}")
         body = "\n".join([*self.entry, *self.lines])
         self.module.functions.append(
-            f"define {self.result} @{self.name}({self.parameters}) {attributes} {{\nentry:\n{body}\n}}\n"
+            f"define {self.result} @{self.name}({self.parameters}) {attributes} "
+            f"{{\nentry:\n{body}\n}}\n"
         )
