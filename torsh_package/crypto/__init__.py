@@ -1,0 +1,1 @@
+"""Encryption of packages: payload streams, key wrapping and the `PackageEncryptor` facade."""
