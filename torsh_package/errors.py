@@ -130,3 +130,19 @@ class StorageError(PackageError):
     """The file system refused: no space, no permission, another writer, a vanished file."""
 
     code = "storage"
+
+
+class UnsafePickleError(ConversionError):
+    """A pickle names callables that run commands, load code or reach the file system.
+
+    Args:
+        message: What was found.
+        found: The dangerous names, `module.name@offset`, in stream order.
+        entry: The file or archive entry that holds the pickle.
+    """
+
+    code = "unsafe-pickle"
+
+    def __init__(self, message: str, *, found: tuple[str, ...], entry: str | None = None):
+        super().__init__(message, entry=entry)
+        self.found = found
