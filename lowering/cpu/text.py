@@ -177,6 +177,28 @@ class Text:
             return str(min(int(a), int(b)))
         return self.intrinsic("llvm.smin", "i64", str(a), str(b))
 
+    def maximum(self, a: Value | int, b: Value | int) -> Value:
+        """The larger of two i64."""
+        if is_literal(str(a)) and is_literal(str(b)):
+            return str(max(int(a), int(b)))
+        return self.intrinsic("llvm.smax", "i64", str(a), str(b))
+
+    def udiv(self, a: Value | int, b: Value | int) -> Value:
+        """`a // b` for i64 that are not negative."""
+        if is_literal(str(a)) and is_literal(str(b)):
+            return str(int(a) // int(b))
+        return str(a) if str(b) == "1" else self.let(f"udiv i64 {a}, {b}")
+
+    def urem(self, a: Value | int, b: Value | int) -> Value:
+        """`a % b` for i64 that are not negative."""
+        if is_literal(str(a)) and is_literal(str(b)):
+            return str(int(a) % int(b))
+        return "0" if str(b) == "1" else self.let(f"urem i64 {a}, {b}")
+
+    def ceildiv(self, a: Value | int, b: Value | int) -> Value:
+        """`a / b` rounded up, for i64 that are not negative."""
+        return self.udiv(self.add(a, self.sub(b, 1)), b)
+
     def compare(self, predicate: str, a: Value | int, b: Value | int, type: str = "i64") -> Value:
         """`icmp predicate` on integers of `type`."""
         return self.let(f"icmp {predicate} {type} {a}, {b}", "c")

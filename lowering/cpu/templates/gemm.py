@@ -1,0 +1,144 @@
+"""Matrix product with packed weights: `C[M,N] = epilogue(A[M,K] @ B[K,N])`.
+
+M is an argument or static, N and K are static. M = 1 (decoding, recurrent cells) is the same
+kernel: a tile of one row spans four panels, reads B at memory speed and sums in the same order.
+"""
+
+from dataclasses import dataclass
+
+from lowering.cpu.templates.epilogue import IDENTITY, Epilogue
+from lowering.cpu.templates.microkernel import Accumulators, Tile, accumulate, sum_blocks
+from lowering.cpu.templates.schedule import (
+    ELEMENT_BYTES,
+    K_BLOCK,
+    Extent,
+    panels_per_group,
+    register_tile,
+    rows_per_block,
+)
+from lowering.cpu.templates.tiling import Place, Tiling, Walker, store_tile
+from lowering.cpu.text import Module, Text, Value
+from torsh_dialect.target import TargetInfo
+
+
+@dataclass(frozen=True)
+class GemmParams:
+    """A matrix product with packed right operand.
+
+    Argument words: 0 A, 1 packed B (64-byte aligned), 2 C, 3 M (i64), 4 and on: the epilogue's.
+
+    Attributes:
+        n: Columns of C.
+        k: Steps of the contraction.
+        m: Rows if they are static, else None and word 3 is read.
+        a_stride: Elements between rows of A; None for `k`.
+        c_stride: Elements between rows of C; None for `n`.
+        element: `float` or `double`.
+        epilogue: Applied to each result vector.
+    """
+
+    n: int
+    k: int
+    m: int | None = None
+    a_stride: int | None = None
+    c_stride: int | None = None
+    element: str = "float"
+    epilogue: Epilogue = IDENTITY
+
+
+def tiling(params: GemmParams, target: TargetInfo) -> Tiling:
+    """How `params` is cut on `target`."""
+    registers = register_tile(params.n, target, params.element)
+    row_bytes = params.k * ELEMENT_BYTES[params.element]
+    panels = -(-params.n // registers.width)
+    return Tiling(
+        registers=registers,
+        rows=params.m,
+        columns=params.n,
+        block_rows=rows_per_block(row_bytes, registers.rows, target),
+        group_panels=panels_per_group(panels),
+    )
+
+
+def parallel_extent(params: GemmParams, target: TargetInfo) -> Extent:
+    """Units as a function of M."""
+    return tiling(params, target).extent
+
+
+def flops(params: GemmParams, rows: int) -> int:
+    """Floating-point operations that the product of `rows` rows executes."""
+    return rows * params.n * (2 * params.k + params.epilogue.operations)
+
+
+def bytes_moved(params: GemmParams, rows: int) -> int:
+    """Bytes of A, B and C, each counted once."""
+    size = ELEMENT_BYTES[params.element]
+    return size * (rows * params.k + params.k * params.n + rows * params.n)
+
+
+def emit(module: Module, name: str, params: GemmParams, target: TargetInfo) -> None:
+    """Write kernel `name`; its parallel range is `parallel_extent`."""
+    text = Text(module, name)
+    a, b, c = (text.argument(i, role=role) for i, role in enumerate("abc"))
+    rows = text.argument(3, "i64", "m") if params.m is None else str(params.m)
+    body = params.epilogue.begin(text)
+    cut = tiling(params, target)
+    walker = Walker(text, cut, rows)
+    c_stride = params.n if params.c_stride is None else params.c_stride
+
+    def tile_code(tile: Tile, place: Place) -> None:
+        pointers = _row_pointers(text, params, a, tile, place, rows)
+        values = _contract(text, params, tile, pointers, _panel_pointers(text, params, b, tile, place))
+        store_tile(text, tile, place, values, rows, c_stride, c, params.epilogue, body)
+
+    def unit(index: Value, _: list[Value]) -> None:
+        walker.unit(text.udiv(index, cut.groups), text.urem(index, cut.groups), tile_code)
+
+    text.loop("%lo", "%hi", 1, unit)
+    text.finish()
+
+
+def _row_pointers(
+    text: Text, params: GemmParams, a: Value, tile: Tile, place: Place, rows: Value
+) -> list[Value]:
+    """Pointers to the tile's rows of A; past the end, to the last row."""
+    stride = params.k if params.a_stride is None else params.a_stride
+    pointers: list[Value] = []
+    for offset in range(tile.rows):
+        row = text.add(place.row, offset)
+        if place.guarded and offset:
+            row = text.minimum(row, text.sub(rows, 1))
+        pointers.append(text.at(a, text.mul(row, stride), params.element))
+    return pointers
+
+
+def _panel_pointers(
+    text: Text, params: GemmParams, b: Value, tile: Tile, place: Place
+) -> list[Value]:
+    panel_size = params.k * tile.registers.width
+    first = text.at(b, text.mul(place.panel, panel_size), params.element)
+    panels = -(-tile.vectors // tile.registers.vectors)
+    return [text.at(first, panel * panel_size, params.element) for panel in range(panels)]
+
+
+def _contract(
+    text: Text, params: GemmParams, tile: Tile, rows: list[Value], panels: list[Value]
+) -> list[Value]:
+    """The whole contraction of one tile: blocks of `K_BLOCK` steps, sums added in order."""
+
+    def block(index: Value, values: Accumulators, length: int = K_BLOCK) -> Accumulators:
+        step = text.mul(index, K_BLOCK)
+        along_panel = text.mul(step, tile.registers.width)
+        return accumulate(
+            text,
+            tile,
+            [text.at(row, step, params.element) for row in rows],
+            [text.at(panel, along_panel, params.element) for panel in panels],
+            length,
+            values,
+        )
+
+    whole, rest = divmod(params.k, K_BLOCK)
+    return sum_blocks(
+        text, tile, whole, block, (lambda i, v: block(i, v, rest)) if rest else None
+    )

@@ -1,0 +1,191 @@
+"""The outer-product micro-kernel: rows of A by pointer, panels of packed B, one order of sums.
+
+Every float contraction of the templates goes through `accumulate` and `sum_blocks`, so that a
+result element has the same bits whatever tile, tail or kernel computes it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lowering.cpu.templates.schedule import ELEMENT_BYTES, Registers
+from lowering.cpu.text import Text, Value, is_literal
+
+UNROLL = 4
+"""Steps of K in one iteration of the main loop; a multiple of every number of chains."""
+
+Accumulators = list[Value]
+BlockBody = Callable[[Value, Accumulators], Accumulators]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One register tile in use: `rows` rows by `panels` panels, `vectors` in the last panel.
+
+    Attributes:
+        registers: The register tile that fixes panel width, lanes and chains.
+        rows: Rows computed.
+        vectors: Vectors computed in total, over all panels.
+    """
+
+    registers: Registers
+    rows: int
+    vectors: int
+
+    @property
+    def type(self) -> str:
+        """LLVM type of one vector."""
+        return self.registers.type
+
+    @property
+    def count(self) -> int:
+        """Accumulators, chains included."""
+        return self.registers.chains * self.rows * self.vectors
+
+    def zeros(self) -> Accumulators:
+        """Accumulators at zero."""
+        return ["zeroinitializer"] * self.count
+
+    def carried(self, accumulators: Accumulators) -> list[tuple[str, Value]]:
+        """Accumulators as loop-carried values."""
+        return [(self.type, value) for value in accumulators]
+
+
+def _step(
+    text: Text,
+    tile: Tile,
+    rows: Sequence[Value],
+    panels: Sequence[Value],
+    step: int,
+    accumulators: Accumulators,
+    row_step: int,
+) -> Accumulators:
+    """One step of K: broadcast an element of every row, multiply by all vectors of B."""
+    registers = tile.registers
+    element, lanes = registers.element, registers.lanes
+    align = ELEMENT_BYTES[element] * lanes
+    vectors: list[Value] = []
+    for index in range(tile.vectors):
+        panel, vector = divmod(index, registers.vectors)
+        place = text.at(panels[panel], step * registers.width + vector * lanes, element)
+        vectors.append(text.load(tile.type, place, align, "b"))
+    first = step % registers.chains * tile.rows * tile.vectors
+    result = list(accumulators)
+    for row, pointer in enumerate(rows):
+        scalar = text.load(
+            element, text.at(pointer, step * row_step, element), ELEMENT_BYTES[element], "a"
+        )
+        broadcast = text.splat(tile.type, scalar)
+        for index, vector in enumerate(vectors):
+            slot = first + row * tile.vectors + index
+            result[slot] = text.fma(tile.type, broadcast, vector, result[slot])
+    return result
+
+
+def accumulate(
+    text: Text,
+    tile: Tile,
+    rows: Sequence[Value],
+    panels: Sequence[Value],
+    length: Value | int,
+    accumulators: Accumulators,
+    row_step: int = 1,
+    prefetch: Value | None = None,
+) -> Accumulators:
+    """Add `length` steps of K to the accumulators.
+
+    Args:
+        text: The function being written.
+        tile: What is computed.
+        rows: Pointers to the first element of each row of A; steps are contiguous.
+        panels: Pointers to the first step of each packed panel of B.
+        length: Steps, static or an i64 value (then the register tile must have one chain).
+        accumulators: `tile.count` vectors, chain-major, then row, then vector.
+        row_step: Elements of A between two steps.
+        prefetch: Where the same steps of the next panel lie, to ask for them; None for no prefetch.
+    """
+    element, width = tile.registers.element, tile.registers.width
+
+    def shifted(step: Value) -> tuple[list[Value], list[Value]]:
+        along_rows = text.mul(step, row_step)
+        along_panel = text.mul(step, width)
+        return (
+            [text.at(row, along_rows, element) for row in rows],
+            [text.at(panel, along_panel, element) for panel in panels],
+        )
+
+    def steps(start: Value, count: int, values: Accumulators) -> Accumulators:
+        at_rows, at_panels = shifted(start)
+        if prefetch is not None:
+            text.prefetch(text.at(prefetch, text.mul(start, width), element), 2)
+        for step in range(count):
+            values = _step(text, tile, at_rows, at_panels, step, values, row_step)
+        return values
+
+    length = str(length)
+    if is_literal(length):
+        whole = int(length) // UNROLL * UNROLL
+        result = text.loop(
+            0, whole, UNROLL, lambda i, v: steps(i, UNROLL, v), tile.carried(accumulators)
+        )
+        return steps(str(whole), int(length) - whole, result) if int(length) > whole else result
+    assert tile.registers.chains == 1, "the chain of a step must be known when code is written"
+    whole_value = text.let(f"and i64 {length}, {-UNROLL}")
+    result = text.loop(
+        0, whole_value, UNROLL, lambda i, v: steps(i, UNROLL, v), tile.carried(accumulators)
+    )
+    return text.loop(whole_value, length, 1, lambda i, v: steps(i, 1, v), tile.carried(result))
+
+
+def sum_chains(text: Text, tile: Tile, accumulators: Accumulators) -> list[Value]:
+    """One vector per row and column: neighbouring chains are added, then their sums."""
+    size = tile.rows * tile.vectors
+    chains = [accumulators[i : i + size] for i in range(0, tile.count, size)]
+    while len(chains) > 1:
+        chains = [
+            [text.binary("fadd", tile.type, a, b) for a, b in zip(left, right, strict=True)]
+            for left, right in zip(chains[::2], chains[1::2], strict=True)
+        ]
+    return chains[0]
+
+
+def sum_blocks(
+    text: Text, tile: Tile, blocks: Value | int, body: BlockBody, rest: BlockBody | None
+) -> list[Value]:
+    """Add up blocks of K, each accumulated from zero, in order.
+
+    Args:
+        text: The function being written.
+        tile: What is computed.
+        blocks: Number of whole blocks, static or an i64 value.
+        body: Accumulates whole block `i`, given accumulators at zero.
+        rest: Accumulates the shorter last block if there is one, given the number of whole ones.
+
+    Returns:
+        One vector per row and vector of columns.
+    """
+    if str(blocks) == "0" and rest is not None:
+        return sum_chains(text, tile, rest("0", tile.zeros()))
+    if str(blocks) == "1" and rest is None:
+        return sum_chains(text, tile, body("0", tile.zeros()))
+    size = tile.rows * tile.vectors
+    lanes, element = tile.registers.lanes, tile.registers.element
+    totals = text.alloca(tile.type, size, role="totals")
+    places = [text.at(totals, index * lanes, element) for index in range(size)]
+    align = lanes * ELEMENT_BYTES[element]
+    for place in places:
+        text.store(tile.type, "zeroinitializer", place, align)
+
+    def block(index: Value, _: list[Value]) -> None:
+        sums = sum_chains(text, tile, body(index, tile.zeros()))
+        for value, place in zip(sums, places, strict=True):
+            total = text.load(tile.type, place, align, "total")
+            text.store(tile.type, text.binary("fadd", tile.type, total, value), place, align)
+
+    text.loop(0, blocks, 1, block)
+    if rest is None:
+        return [text.load(tile.type, place, align, "total") for place in places]
+    sums = sum_chains(text, tile, rest(str(blocks), tile.zeros()))
+    return [
+        text.binary("fadd", tile.type, text.load(tile.type, place, align, "total"), value)
+        for value, place in zip(sums, places, strict=True)
+    ]

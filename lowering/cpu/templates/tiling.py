@@ -1,0 +1,271 @@
+"""Cutting a result of rows x columns into parallel units and register tiles.
+
+A unit is a block of row tiles times a group of panels. Inside a unit panels are the outer loop:
+the block of A stays in the level 2 cache while panels of packed B pass by once.
+
+    unit u of [lo, hi):  block = u // groups, group = u % groups
+      for panel in group:  for tile in block:  register tile
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from lowering.cpu.templates.epilogue import Epilogue, EpilogueBody, finish_vector
+from lowering.cpu.templates.microkernel import Tile
+from lowering.cpu.templates.schedule import Extent, Registers, panels_for_rows, split_rows
+from lowering.cpu.text import Text, Value
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a result is cut.
+
+    Attributes:
+        registers: The register tile.
+        rows: Static number of rows, None if it is an argument.
+        columns: Number of columns.
+        block_rows: Most rows of a unit, a multiple of the tile height.
+        group_panels: Most panels of a unit.
+    """
+
+    registers: Registers
+    rows: int | None
+    columns: int
+    block_rows: int
+    group_panels: int
+
+    @property
+    def panels(self) -> int:
+        """Panels, the last one perhaps not full."""
+        return -(-self.columns // self.registers.width)
+
+    @property
+    def full_panels(self) -> int:
+        """Panels whose columns are all real."""
+        return self.columns // self.registers.width
+
+    @property
+    def groups(self) -> int:
+        """Groups of panels."""
+        return -(-self.panels // self.group_panels)
+
+    @property
+    def extent(self) -> Extent:
+        """Units as a function of rows."""
+        return Extent(self.block_rows, self.groups)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a register tile lies.
+
+    Attributes:
+        index: i64 number of the tile along the rows of this segment.
+        row: i64, first row.
+        panel: i64, first panel.
+        columns: Real columns of the last panel.
+        guarded: Whether rows at or past the end must be computed from a valid row, and not stored.
+    """
+
+    index: Value
+    row: Value
+    panel: Value
+    columns: int
+    guarded: bool
+
+
+class TileEmitter(Protocol):
+    """Writes the code of one register tile."""
+
+    def __call__(self, tile: Tile, place: Place, /) -> None:
+        """Write the tile at `place`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of row tiles of one height: tile `t` begins at row `row + (t - first) * height`."""
+
+    first: Value
+    end: Value
+    row: Value
+    height: int
+    guarded: bool = False
+
+
+def tail_heights(height: int) -> list[int]:
+    """Tile heights for the last rows of a dynamic number of rows: halves, then 1.
+
+    Every height is code, so not each tail has its own: a tail of 2 runs in a tile of 3.
+    """
+    heights = [height]
+    while heights[-1] > 3:
+        heights.append(-(-heights[-1] // 2))
+    return [*heights, 1] if heights[-1] > 1 else heights
+
+
+def _segments(text: Text, tiling: Tiling, rows: Value) -> tuple[Value, list[Segment]]:
+    """Number of row tiles, and their segments."""
+    height = tiling.registers.rows
+    segments: list[Segment] = []
+    if tiling.rows is not None:
+        tile, row = 0, 0
+        for count, size in split_rows(tiling.rows, height):
+            segments.append(Segment(str(tile), str(tile + count), str(row), size))
+            tile, row = tile + count, row + count * size
+        return str(tile), segments
+    full, tail = text.udiv(rows, height), text.urem(rows, height)
+    segments.append(Segment("0", full, "0", height))
+    heights = tail_heights(height)
+    first_row = text.sub(rows, tail)
+    for size, smaller in zip(heights, [*heights[1:], 0], strict=True):
+        fits = text.let(
+            f"and i1 {text.compare('sgt', tail, smaller)}, {text.compare('sle', tail, size)}"
+        )
+        end = text.add(full, text.let(f"zext i1 {fits} to i64"))
+        segments.append(Segment(full, end, first_row, size, guarded=size > 1))
+    return text.ceildiv(rows, height), segments
+
+
+class Walker:
+    """Writes the loops over the tiles of a unit. Made once per kernel, before the unit loop."""
+
+    def __init__(self, text: Text, tiling: Tiling, rows: Value):
+        self.text = text
+        self.tiling = tiling
+        self.tiles, self.segments = _segments(text, tiling, rows)
+        self.blocks = text.ceildiv(rows, tiling.block_rows)
+
+    def unit(self, block: Value, group: Value, emit: TileEmitter) -> None:
+        """Write the tiles of row block `block` and panel group `group`.
+
+        Blocks differ by at most one tile, so that equal ranges of units are equal work.
+        """
+        text, tiling = self.text, self.tiling
+        low = text.udiv(text.mul(self.tiles, block), self.blocks)
+        high = text.udiv(text.mul(self.tiles, text.add(block, 1)), self.blocks)
+        first = text.mul(group, tiling.group_panels)
+        last = text.minimum(text.add(first, tiling.group_panels), tiling.full_panels)
+        spans: dict[int, list[Segment]] = {}
+        for segment in self.segments:
+            spans.setdefault(panels_for_rows(tiling.registers, segment.height), []).append(segment)
+        for span, segments in spans.items():
+            self._panels(span, segments, (low, high), (first, last), emit)
+        if tiling.full_panels == tiling.panels:
+            return
+        tail = tiling.columns % tiling.registers.width
+
+        def last_panel() -> None:
+            vectors = -(-tail // tiling.registers.lanes)
+            panel = str(tiling.full_panels)
+            for segment in self.segments:
+                self._tiles(segment, (low, high), panel, vectors, tail, emit)
+
+        if tiling.groups == 1:
+            last_panel()
+        else:
+            text.when(text.compare("eq", group, tiling.groups - 1), last_panel)
+
+    def _panels(
+        self,
+        span: int,
+        segments: list[Segment],
+        block: tuple[Value, Value],
+        panels: tuple[Value, Value],
+        emit: TileEmitter,
+    ) -> None:
+        text, registers = self.text, self.tiling.registers
+        first, last = panels
+
+        def over(count: int, lower: Value, upper: Value) -> None:
+            def body(panel: Value, _: list[Value]) -> None:
+                for segment in segments:
+                    self._tiles(
+                        segment, block, panel, count * registers.vectors, registers.width, emit
+                    )
+
+            text.loop(lower, upper, count, body)
+
+        if span > 1 and self.tiling.full_panels >= span:
+            whole = text.mul(text.sdiv(text.sub(last, first), span), span)
+            middle = text.maximum(text.add(first, whole), first)
+            over(span, first, middle)
+            first = middle
+        over(1, first, last)
+
+    def _tiles(
+        self,
+        segment: Segment,
+        block: tuple[Value, Value],
+        panel: Value,
+        vectors: int,
+        columns: int,
+        emit: TileEmitter,
+    ) -> None:
+        text = self.text
+        low, high = text.maximum(segment.first, block[0]), text.minimum(segment.end, block[1])
+
+        def body(tile: Value, _: list[Value]) -> None:
+            row = text.add(
+                segment.row, text.mul(text.sub(tile, segment.first), segment.height)
+            )
+            emit(
+                Tile(self.tiling.registers, segment.height, vectors),
+                Place(tile, row, panel, columns, segment.guarded),
+            )
+
+        text.loop(low, high, 1, body)
+
+
+def store_tile(
+    text: Text,
+    tile: Tile,
+    place: Place,
+    values: list[Value],
+    rows: Value,
+    stride: Value | int,
+    base: Value,
+    epilogue: Epilogue,
+    body: EpilogueBody,
+    column_offset: Value | int = 0,
+) -> None:
+    """Apply the epilogue to a finished tile and store it row by row.
+
+    Args:
+        text: The function being written.
+        tile: The tile's size.
+        place: Where it lies.
+        values: One vector per row and vector of columns.
+        rows: Number of rows of the result, read only when the tile is guarded.
+        stride: Elements between rows of the result.
+        base: Pointer to the result.
+        epilogue: What happens before the store.
+        body: `epilogue` begun in this function.
+        column_offset: Result column of panel 0 (the group's first channel).
+    """
+    registers = tile.registers
+    stored = epilogue.element or registers.element
+    panels = -(-tile.vectors // registers.vectors)
+
+    def one_row(offset: int) -> None:
+        row = text.add(place.row, offset)
+        for index in range(tile.vectors):
+            panel, vector = divmod(index, registers.vectors)
+            column = text.add(
+                text.add(text.mul(place.panel, registers.width), column_offset),
+                panel * registers.width + vector * registers.lanes,
+            )
+            real = place.columns if panel == panels - 1 else registers.width
+            address = text.at(base, text.add(text.mul(row, stride), column), stored)
+            value = values[offset * tile.vectors + index]
+            valid = real - vector * registers.lanes
+            finish_vector(
+                text, epilogue, body, tile.type, value, row, column, valid, address
+            )
+
+    for offset in range(tile.rows):
+        if place.guarded:
+            inside = text.compare("slt", text.add(place.row, offset), rows)
+            text.when(inside, lambda offset=offset: one_row(offset))
+        else:
+            one_row(offset)
