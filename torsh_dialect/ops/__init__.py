@@ -1,0 +1,5 @@
+"""All op files; importing this module fills `torsh_dialect.declare.OPS`."""
+
+from torsh_dialect.ops import constant, elementwise
+
+__all__ = ["constant", "elementwise"]
