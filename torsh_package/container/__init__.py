@@ -1,0 +1,1 @@
+"""Archives: canonical writing, strict and relaxed reading, atomic replacement of files."""

@@ -1,0 +1,227 @@
+"""Digest trees over stored bytes.
+
+    leaf i = H(0x00 || bytes [i*L, (i+1)*L))          L = leaf_bytes, 4 MiB by default
+    root   = H(0x01 || algorithm || 0x00 || u64le(L) || u64le(size) || leaf 0 || leaf 1 ...)
+
+The first byte separates leaves from roots (RFC 6962, section 2.1), so that no content can pass
+for a tree. An empty content has no leaf. Leaves let a reader verify in parallel, on first touch,
+or any 4 MiB on its own.
+"""
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from torsh_package.errors import IntegrityError, InvalidArgumentError
+
+LEAF_BYTES = 4 << 20
+DIGEST_SIZE = 32
+ALGORITHMS = frozenset({"sha256", "blake3"})
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Hash(Protocol):
+    """What is used of a hashlib object."""
+
+    def update(self, data: Buffer, /) -> object:
+        """Adds bytes."""
+        ...
+
+    def digest(self) -> bytes:
+        """The digest of what was added."""
+        ...
+
+
+@dataclass(frozen=True)
+class DigestSpec:
+    """How digests of a package are made.
+
+    Attributes:
+        algorithm: `sha256`, or `blake3` where the extra `blake3` is installed.
+        leaf_bytes: Bytes of a leaf, a power of two from 64 KiB to 64 MiB.
+    """
+
+    algorithm: str = "sha256"
+    leaf_bytes: int = LEAF_BYTES
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            known = ", ".join(sorted(ALGORITHMS))
+            raise InvalidArgumentError(f"digest {self.algorithm[:40]!r} is unknown; known: {known}")
+        size = self.leaf_bytes
+        if not 1 << 16 <= size <= 1 << 26 or size & (size - 1):
+            raise InvalidArgumentError(
+                f"digest leaf of {size} bytes: use a power of two, 2^16..2^26"
+            )
+
+    def new(self) -> Hash:
+        """A fresh hash object."""
+        return _constructor(self.algorithm)()
+
+    def leaf(self, data: Buffer) -> bytes:
+        """The digest of one leaf (at most `leaf_bytes` bytes, one-dimensional)."""
+        state = self.new()
+        state.update(b"\0")
+        state.update(data)
+        return state.digest()
+
+    def root(self, size: int, leaves: Iterable[bytes]) -> bytes:
+        """The digest of a content of `size` bytes from its leaves, in order."""
+        state = self.new()
+        head = self.leaf_bytes.to_bytes(8, "little") + size.to_bytes(8, "little")
+        state.update(b"\1" + self.algorithm.encode("ascii") + b"\0" + head)
+        state.update(b"".join(leaves))
+        return state.digest()
+
+    def count(self, size: int) -> int:
+        """Number of leaves of a content of `size` bytes."""
+        return -(-size // self.leaf_bytes)
+
+    def of(self, data: Buffer) -> bytes:
+        """The root of a whole content."""
+        view = memoryview(data)
+        return self.root(len(view), [self.leaf(piece) for piece in self.split(view)])
+
+    def split(self, view: memoryview) -> list[memoryview]:
+        """The parts of a content that make up its leaves."""
+        return [view[i : i + self.leaf_bytes] for i in range(0, len(view), self.leaf_bytes)]
+
+
+def _constructor(algorithm: str) -> Callable[[], Hash]:
+    if algorithm == "sha256":
+        return hashlib.sha256
+    try:
+        import blake3
+    except ImportError:
+        raise IntegrityError(
+            "digests are BLAKE3 and the module blake3 is not installed; pip install blake3"
+        ) from None
+    return blake3.blake3
+
+
+def default_workers() -> int:
+    """Threads that hashing may use: the CPUs this process may run on, at most 8."""
+    return min(8, len(os.sched_getaffinity(0)))
+
+
+class LeafVerifier:
+    """Verifies parts of one content on first touch, each leaf once. Safe for many threads.
+
+    Args:
+        data: The stored bytes.
+        spec: How the digests were made.
+        root: Digest that the manifest gives.
+        leaves: All leaf digests, already bound to `root` by `check_leaves`; or None for a
+            content of at most one leaf, whose only leaf is checked through the root.
+        entry: Archive path, for messages.
+    """
+
+    def __init__(
+        self,
+        data: memoryview,
+        spec: DigestSpec,
+        root: bytes,
+        leaves: Sequence[bytes] | None,
+        entry: str,
+    ):
+        self._data = data
+        self._spec = spec
+        self._root = root
+        self._leaves = leaves
+        self._entry = entry
+        self._lock = threading.Lock()
+        count = spec.count(len(data))
+        if leaves is None and count > 1:
+            raise IntegrityError("leaf digests are missing", entry=entry)
+        self._left = set(range(max(count, 1)))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all bytes have been verified."""
+        return not self._left
+
+    def pending(self, start: int = 0, stop: int | None = None) -> list[int]:
+        """Leaves that touch bytes `start..stop` and are not verified yet."""
+        stop = len(self._data) if stop is None else stop
+        if not self._left:
+            return []
+        first, last = start // self._spec.leaf_bytes, max(stop - 1, start) // self._spec.leaf_bytes
+        with self._lock:
+            if last - first > len(self._left):
+                return sorted(i for i in self._left if first <= i <= last)
+            return [i for i in range(first, last + 1) if i in self._left]
+
+    def verify_leaf(self, index: int) -> None:
+        """Verifies one leaf.
+
+        Raises:
+            IntegrityError: The bytes do not have the digest.
+        """
+        begin = index * self._spec.leaf_bytes
+        found = self._spec.leaf(self._data[begin : begin + self._spec.leaf_bytes])
+        if self._leaves is None:
+            leaves = [found] if len(self._data) else []
+            good = self._spec.root(len(self._data), leaves) == self._root
+        else:
+            good = found == self._leaves[index]
+        if not good:
+            raise IntegrityError(
+                f"stored bytes do not have the digest of the manifest (leaf {index}); "
+                "the file is damaged or was changed",
+                entry=self._entry,
+                offset=begin,
+            )
+        with self._lock:
+            self._left.discard(index)
+
+    def verify(self, start: int = 0, stop: int | None = None) -> None:
+        """Verifies all leaves that touch bytes `start..stop`, in parallel if there are many.
+
+        Raises:
+            IntegrityError: Some leaf does not have its digest.
+        """
+        pending = self.pending(start, stop)
+        if len(pending) < 4:
+            for index in pending:
+                self.verify_leaf(index)
+            return
+        with ThreadPoolExecutor(default_workers()) as pool:
+            list(pool.map(self.verify_leaf, pending))
+
+
+def verify_all(verifiers: Sequence[LeafVerifier]) -> None:
+    """Verifies several contents completely, leaves of all of them in parallel.
+
+    Raises:
+        IntegrityError: Some leaf does not have its digest.
+    """
+    jobs = [(verifier, index) for verifier in verifiers for index in verifier.pending()]
+    if len(jobs) < 4:
+        for verifier, index in jobs:
+            verifier.verify_leaf(index)
+        return
+    with ThreadPoolExecutor(default_workers()) as pool:
+        list(pool.map(_verify_job, jobs))
+
+
+def _verify_job(job: tuple[LeafVerifier, int]) -> None:
+    job[0].verify_leaf(job[1])
+
+
+def check_leaves(
+    spec: DigestSpec, root: bytes, size: int, packed: memoryview, entry: str
+) -> list[bytes]:
+    """Splits packed leaf digests and binds them to `root`.
+
+    Raises:
+        IntegrityError: They are not the leaves of that root.
+    """
+    leaves = [bytes(packed[i : i + DIGEST_SIZE]) for i in range(0, len(packed), DIGEST_SIZE)]
+    if len(packed) != DIGEST_SIZE * spec.count(size) or spec.root(size, leaves) != root:
+        raise IntegrityError("leaf digests do not belong to the root in the manifest", entry=entry)
+    return leaves
