@@ -1,0 +1,1 @@
+"""The `kern` dialect: loops and lanes between tensors and LLVM IR text."""
