@@ -1,0 +1,172 @@
+"""The reference interpreter: runs a function by the ops' numpy `evaluate`.
+
+Slow and obvious; it is what passes and lowering are compared with. A symbol gets its value
+from the first argument or data-dependent result whose type has it; regions have their own
+scope. Before an op is evaluated, symbolic extents in its properties are replaced by numbers,
+so `evaluate` sees only integers in `#torsh.dims`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.func import CallOp, FuncOp
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.traits import IsTerminator
+
+from torsh_dialect.attributes import Array, dims_attribute, str_of
+from torsh_dialect.dims import Expr, evaluate_dim
+from torsh_dialect.dtypes import dtype_of
+from torsh_dialect.errors import InputError, TorshError
+from torsh_dialect.kinds import TensorOp
+from torsh_dialect.ops.constant import WeightOp
+from torsh_dialect.symbols import bind
+from torsh_dialect.types import DimsAttr, dims_of, element_type
+from torsh_dialect.weights import WeightStore
+
+
+class RunRegion(Protocol):
+    """Evaluates a region of a control op with the given block arguments."""
+
+    def __call__(self, region: Region, /, *args: Array) -> Sequence[Array]: ...
+
+
+@runtime_checkable
+class Runs(Protocol):
+    """A control op: evaluates itself by running its regions."""
+
+    def run(self, region: RunRegion, *args: Array) -> Sequence[Array]: ...
+
+
+@dataclass
+class Evaluator:
+    """Evaluates functions of one module.
+
+    Attributes:
+        module: Where called functions are looked up.
+        weights: Data of `torsh.weight`.
+    """
+
+    module: ModuleOp
+    weights: WeightStore = field(default_factory=WeightStore)
+
+    def function(self, name: str) -> FuncOp:
+        """The function called `name`.
+
+        Raises:
+            InputError: The module has none.
+        """
+        for op in self.module.body.ops:
+            if isinstance(op, FuncOp) and op.sym_name.data == name:
+                return op
+        raise InputError(f"the module has no function @{name}")
+
+    def call(self, name: str, *args: Array) -> list[Array]:
+        """The results of `@name` for `args`.
+
+        Raises:
+            InputError: Arguments do not fit the signature.
+        """
+        function = self.function(name)
+        block = function.body.block
+        if len(args) != len(block.args):
+            raise InputError(f"@{name} takes {len(block.args)} inputs, got {len(args)}")
+        for number, (argument, array) in enumerate(zip(block.args, args, strict=True)):
+            _check_dtype(argument.type, array, f"input {number} of @{name}")
+        return self._block(block, args, {}, {}, f"an input of @{name}")
+
+    def _block(
+        self,
+        block: Block,
+        args: Sequence[Array],
+        outer: Mapping[SSAValue, Array],
+        symbols: Mapping[str, int],
+        what: str,
+    ) -> list[Array]:
+        values = dict(outer)
+        known = dict(symbols)
+        for argument, array in zip(block.args, args, strict=True):
+            _bind(argument.type, array, known, what)
+            values[argument] = array
+        for op in block.ops:
+            operands = [values[operand] for operand in op.operands]
+            if op.has_trait(IsTerminator):
+                return operands
+            results = self._op(op, operands, values, known)
+            for result, array in zip(op.results, results, strict=True):
+                _bind(result.type, array, known, f"the result of {op.name}")
+                values[result] = array
+        raise TorshError("a block has no terminator")
+
+    def _op(
+        self,
+        op: Operation,
+        operands: Sequence[Array],
+        values: Mapping[SSAValue, Array],
+        symbols: dict[str, int],
+    ) -> Sequence[Array]:
+        if isinstance(op, WeightOp):
+            return (self.weights[op.id.data],)
+        if isinstance(op, CallOp):
+            return self.call(op.callee.string_value(), *operands)
+        if not isinstance(op, TensorOp):
+            raise TorshError(f"{op.name} has no reference value")
+        if isinstance(op, Runs):
+
+            def region(body: Region, /, *args: Array) -> Sequence[Array]:
+                return self._block(body.block, args, values, symbols, f"an argument in {op.name}")
+
+            return op.run(region, *operands)
+        return evaluate_op(op, operands, symbols)
+
+
+def evaluate_op(
+    op: TensorOp, operands: Sequence[Array], symbols: Mapping[str, int]
+) -> Sequence[Array]:
+    """The results of one op without regions; `symbols` gives its symbolic extents numbers."""
+    properties = {name: _concrete(value, symbols) for name, value in op.properties.items()}
+    if all(properties[name] is value for name, value in op.properties.items()):
+        return op.evaluate(*operands)
+    twin = type(op).create(
+        operands=op.operands, properties=properties, result_types=op.result_types
+    )
+    try:
+        return twin.evaluate(*operands)
+    finally:
+        twin.drop_all_references()
+
+
+def _concrete(value: Attribute, symbols: Mapping[str, int]) -> Attribute:
+    if isinstance(value, DimsAttr) and any(isinstance(d, Expr) for d in value.data):
+        return dims_attribute([evaluate_dim(d, symbols) for d in value.data])
+    return value
+
+
+def _bind(type: Attribute, array: Array, symbols: dict[str, int], what: str) -> None:
+    if isinstance(type, TensorType):
+        bind(dims_of(type), array.shape, symbols, what)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _check_dtype(type: Attribute, array: Array, what: str) -> None:
+    if not isinstance(type, TensorType):
+        return
+    wanted = dtype_of(element_type(type))  # pyright: ignore[reportUnknownArgumentType]
+    if wanted.kind != "string" and np.dtype(array.dtype) != wanted.numpy:
+        raise InputError(f"{what} has dtype {array.dtype}, but {wanted.name} is expected")
+
+
+def evaluate(
+    module: ModuleOp, args: Sequence[Array], weights: WeightStore | None = None, name: str = "main"
+) -> list[Array]:
+    """The results of `@name` of `module` for `args`, by the ops' numpy references."""
+    return Evaluator(module, weights or WeightStore()).call(name, *args)
+
+
+def names_of(function: FuncOp, attribute: str) -> tuple[str, ...]:
+    """The names in a function's `arg_names` or `result_names`; empty where there are none."""
+    value = function.attributes.get(attribute)
+    return tuple(str_of(v) for v in value) if value is not None else ()  # pyright: ignore

@@ -1,0 +1,1 @@
+"""Importers: each turns one framework's model into a module of the torsh dialect."""

@@ -1,0 +1,142 @@
+"""What every importer returns, and how it accounts for the nodes of its source."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from xdsl.dialects.builtin import ArrayAttr, ModuleOp
+from xdsl.dialects.func import FuncOp
+
+from torsh_dialect.attributes import text
+from torsh_dialect.dims import Bounds
+from torsh_dialect.errors import UnsupportedError
+from torsh_dialect.weights import WeightStore
+
+
+class Fate(Enum):
+    """What became of a source node."""
+
+    MAPPED = "mapped"
+    """Stands in the module as one or more ops, inputs or weights."""
+
+    FOLDED = "folded"
+    """Its value was computed, or absorbed by another node, during import."""
+
+    DEAD = "dead"
+    """Nothing that is observable uses it."""
+
+    REFUSED = "refused"
+    """The compiler does not know it."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing of a model that the compiler refuses.
+
+    Attributes:
+        op: The source framework's name of the op, e.g. `aten.foo.default` or `ai.onnx::Foo-21`.
+        node: The node's name in the source graph.
+        reason: What is wrong.
+        location: Module path or file:line in the user's model; empty if unknown.
+        remedy: What the user can do.
+    """
+
+    op: str
+    node: str
+    reason: str
+    location: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        """The finding as one line."""
+        where = f" at {self.location}" if self.location else ""
+        remedy = f" -> {self.remedy}" if self.remedy else ""
+        return f"{self.op} (node {self.node}{where}): {self.reason}{remedy}"
+
+
+@dataclass
+class Report:
+    """Every source node and its fate.
+
+    Attributes:
+        fates: Node name to fate.
+        findings: Details of refused nodes.
+    """
+
+    fates: dict[str, Fate] = field(default_factory=dict[str, Fate])
+    findings: list[Finding] = field(default_factory=list[Finding])
+
+    def refuse(self, finding: Finding) -> None:
+        """Record a node that the compiler does not know."""
+        self.fates[finding.node] = Fate.REFUSED
+        self.findings.append(finding)
+
+    def counts(self) -> dict[Fate, int]:
+        """How many nodes had each fate."""
+        counted = Counter(self.fates.values())
+        return {fate: counted[fate] for fate in Fate}
+
+    def check(self, source: str) -> None:
+        """Raise one error that lists all findings.
+
+        Raises:
+            UnsupportedError: Anything was refused.
+        """
+        if not self.findings:
+            return
+        lines = "\n  ".join(map(str, self.findings))
+        raise UnsupportedError(f"{source}: {len(self.findings)} node(s) not supported:\n  {lines}")
+
+
+@dataclass(frozen=True)
+class State:
+    """A value that a model keeps between calls: an extra input and an extra result.
+
+    Attributes:
+        name: The buffer's name in the source.
+        input: Position among the arguments of `@main`.
+        output: Position among the results of `@main` that hold its next value.
+        weight: Name in the weight store of its initial value.
+    """
+
+    name: str
+    input: int
+    output: int
+    weight: str
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A model as a module of the torsh dialect, and what a caller needs to call it.
+
+    Attributes:
+        module: Holds `@main`, whose attributes are `arg_names`, `result_names` and
+            `torsh.symbols` (see `torsh_dialect.symbols`).
+        weights: Data of `torsh.weight` ops.
+        inputs: Names of the arguments of `@main`, user inputs first, then state.
+        outputs: Names of the results of `@main`, user outputs first, then state.
+        symbols: Bounds of the symbolic extents.
+        report: What became of each source node.
+        state: Buffers that the model changes.
+        in_spec: The source framework's description of how call arguments flatten to inputs.
+        out_spec: Likewise for outputs.
+    """
+
+    module: ModuleOp
+    weights: WeightStore
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    symbols: Mapping[str, Bounds]
+    report: Report
+    state: tuple[State, ...] = ()
+    in_spec: object | None = None
+    out_spec: object | None = None
+
+
+def set_names(function: FuncOp, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Record the names of a function's arguments and results."""
+    function.attributes["arg_names"] = ArrayAttr([text(name) for name in inputs])
+    function.attributes["result_names"] = ArrayAttr([text(name) for name in outputs])
