@@ -18,21 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from torsh_package.errors import DecryptionError, InvalidArgumentError, StorageError
+from torsh_package.files import read_file
 
 MAX_KEY_FILE_BYTES = 64 * 1024
-
-
-def _read(path: str | os.PathLike[str]) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_KEY_FILE_BYTES + 1)
-    except OSError as error:
-        raise StorageError(f"cannot read the key: {error.strerror}", entry=str(path)) from None
-    if len(data) > MAX_KEY_FILE_BYTES:
-        raise InvalidArgumentError(
-            f"longer than {MAX_KEY_FILE_BYTES} bytes: not a key file", entry=str(path)
-        )
-    return data
 
 
 def read_private_pem(
@@ -45,7 +33,7 @@ def read_private_pem(
         InvalidArgumentError: It holds no private key.
     """
     secret = passphrase.encode() if isinstance(passphrase, str) else passphrase
-    data = _read(path)
+    data = read_file(path, MAX_KEY_FILE_BYTES)
     encrypted = b"ENCRYPTED" in data
     if encrypted and not secret:
         raise DecryptionError("the private key is encrypted; give its passphrase", entry=str(path))
@@ -63,7 +51,7 @@ def read_private_pem(
 def read_public_pem(path: str | os.PathLike[str]) -> PublicKeyTypes:
     """The public key of a SubjectPublicKeyInfo PEM file."""
     try:
-        return load_pem_public_key(_read(path))
+        return load_pem_public_key(read_file(path, MAX_KEY_FILE_BYTES))
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise InvalidArgumentError("holds no PEM public key", entry=str(path)) from None
 

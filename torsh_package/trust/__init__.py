@@ -1,0 +1,1 @@
+"""Signatures and trust: who signed a package, and whether to believe them."""
