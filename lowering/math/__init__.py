@@ -1,0 +1,1 @@
+"""Elementary and special functions written once and interpreted by every emitter."""
