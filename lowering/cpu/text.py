@@ -288,6 +288,10 @@ class Text:
         mask = vector_of("i1", lanes) if type.startswith("<") else "i1"
         return self.let(f"select {mask} {condition}, {type} {a}, {type} {b}")
 
+    def choose(self, condition: Value, a: Value, b: Value, type: str = "i64") -> Value:
+        """`a` where `condition` (i1) holds, else `b`; nothing is written if they are the same."""
+        return a if a == b else self.select(type, condition, a, b)
+
     def prefetch(self, address: Value, locality: int = 3) -> None:
         """Ask for the cache line at `address` to be read soon."""
         name = self.module.declare("llvm.prefetch.p0", "void", ("ptr", "i32", "i32", "i32"))

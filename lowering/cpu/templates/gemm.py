@@ -88,7 +88,9 @@ def emit(module: Module, name: str, params: GemmParams, target: TargetInfo) -> N
 
     def tile_code(tile: Tile, place: Place) -> None:
         pointers = _row_pointers(text, params, a, tile, place, rows)
-        values = _contract(text, params, tile, pointers, _panel_pointers(text, params, b, tile, place))
+        values = _contract(
+            text, params, tile, pointers, _panel_pointers(text, params, b, tile, place)
+        )
         store_tile(text, tile, place, values, rows, c_stride, c, params.epilogue, body)
 
     def unit(index: Value, _: list[Value]) -> None:
@@ -139,6 +141,4 @@ def _contract(
         )
 
     whole, rest = divmod(params.k, K_BLOCK)
-    return sum_blocks(
-        text, tile, whole, block, (lambda i, v: block(i, v, rest)) if rest else None
-    )
+    return sum_blocks(text, tile, whole, block, (lambda i, v: block(i, v, rest)) if rest else None)

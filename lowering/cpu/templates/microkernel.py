@@ -148,6 +148,39 @@ def sum_chains(text: Text, tile: Tile, accumulators: Accumulators) -> list[Value
     return chains[0]
 
 
+class Totals:
+    """Sums of a tile on the stack, to which blocks of K are added in order."""
+
+    def __init__(self, text: Text, tile: Tile):
+        self._text, self._tile = text, tile
+        registers = tile.registers
+        size = tile.rows * tile.vectors
+        self._align = registers.lanes * ELEMENT_BYTES[registers.element]
+        base = text.alloca(tile.type, size, role="totals")
+        self._places = [text.at(base, i * registers.lanes, registers.element) for i in range(size)]
+        for place in self._places:
+            text.store(tile.type, "zeroinitializer", place, self._align)
+
+    def read(self) -> list[Value]:
+        """One vector per row and vector of columns."""
+        return [
+            self._text.load(self._tile.type, place, self._align, "total") for place in self._places
+        ]
+
+    def plus(self, accumulators: Accumulators) -> list[Value]:
+        """The totals with one more block added, as values."""
+        sums = sum_chains(self._text, self._tile, accumulators)
+        return [
+            self._text.binary("fadd", self._tile.type, total, value)
+            for total, value in zip(self.read(), sums, strict=True)
+        ]
+
+    def add(self, accumulators: Accumulators) -> None:
+        """Add a block to the totals."""
+        for value, place in zip(self.plus(accumulators), self._places, strict=True):
+            self._text.store(self._tile.type, value, place, self._align)
+
+
 def sum_blocks(
     text: Text, tile: Tile, blocks: Value | int, body: BlockBody, rest: BlockBody | None
 ) -> list[Value]:
@@ -167,25 +200,6 @@ def sum_blocks(
         return sum_chains(text, tile, rest("0", tile.zeros()))
     if str(blocks) == "1" and rest is None:
         return sum_chains(text, tile, body("0", tile.zeros()))
-    size = tile.rows * tile.vectors
-    lanes, element = tile.registers.lanes, tile.registers.element
-    totals = text.alloca(tile.type, size, role="totals")
-    places = [text.at(totals, index * lanes, element) for index in range(size)]
-    align = lanes * ELEMENT_BYTES[element]
-    for place in places:
-        text.store(tile.type, "zeroinitializer", place, align)
-
-    def block(index: Value, _: list[Value]) -> None:
-        sums = sum_chains(text, tile, body(index, tile.zeros()))
-        for value, place in zip(sums, places, strict=True):
-            total = text.load(tile.type, place, align, "total")
-            text.store(tile.type, text.binary("fadd", tile.type, total, value), place, align)
-
-    text.loop(0, blocks, 1, block)
-    if rest is None:
-        return [text.load(tile.type, place, align, "total") for place in places]
-    sums = sum_chains(text, tile, rest(str(blocks), tile.zeros()))
-    return [
-        text.binary("fadd", tile.type, text.load(tile.type, place, align, "total"), value)
-        for value, place in zip(sums, places, strict=True)
-    ]
+    totals = Totals(text, tile)
+    text.loop(0, blocks, 1, lambda index, _: totals.add(body(index, tile.zeros())))
+    return totals.read() if rest is None else totals.plus(rest(str(blocks), tile.zeros()))

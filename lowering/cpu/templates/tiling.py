@@ -206,9 +206,7 @@ class Walker:
         low, high = text.maximum(segment.first, block[0]), text.minimum(segment.end, block[1])
 
         def body(tile: Value, _: list[Value]) -> None:
-            row = text.add(
-                segment.row, text.mul(text.sub(tile, segment.first), segment.height)
-            )
+            row = text.add(segment.row, text.mul(text.sub(tile, segment.first), segment.height))
             emit(
                 Tile(self.tiling.registers, segment.height, vectors),
                 Place(tile, row, panel, columns, segment.guarded),
@@ -259,9 +257,7 @@ def store_tile(
             address = text.at(base, text.add(text.mul(row, stride), column), stored)
             value = values[offset * tile.vectors + index]
             valid = real - vector * registers.lanes
-            finish_vector(
-                text, epilogue, body, tile.type, value, row, column, valid, address
-            )
+            finish_vector(text, epilogue, body, tile.type, value, row, column, valid, address)
 
     for offset in range(tile.rows):
         if place.guarded:
