@@ -64,6 +64,7 @@ class PickleReader:
     Attributes:
         position: Offset after the last pickle read.
         globals: Every global named so far, also when `load` raised half-way.
+        persistent: Every persistent id so far.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class PickleReader:
         self._limits = limits
         self.position = position
         self.globals: list[GlobalUse] = []
+        self.persistent: list[PersistentRef] = []
         self._start = position
         self._stack: list[object] = []
         self._memo: dict[int, object] = {}
@@ -249,6 +251,11 @@ class PickleReader:
     def _call(self, callee: object, args: list[object], *, is_instance: bool) -> None:
         self.push(PickleObject(callee, args, self._start, is_instance))
 
+    def _op_persistent(self, pid: object) -> None:
+        found = PersistentRef(pid)
+        self.persistent.append(found)
+        self.push(found)
+
     def _op_build(self) -> None:
         state, target = self._pop(), self._top()
         if isinstance(target, PickleObject):
@@ -364,6 +371,6 @@ class PickleReader:
         pickle.NEWOBJ: lambda s: s._op_reduce(is_instance=True),
         pickle.NEWOBJ_EX: _op_newobj_ex,
         pickle.BUILD: _op_build,
-        pickle.PERSID: lambda s: s.push(PersistentRef(s._line().decode("ascii"))),
-        pickle.BINPERSID: lambda s: s.push(PersistentRef(s._pop())),
+        pickle.PERSID: lambda s: s._op_persistent(s._line().decode("ascii")),
+        pickle.BINPERSID: lambda s: s._op_persistent(s._pop()),
     }

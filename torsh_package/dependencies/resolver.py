@@ -172,7 +172,7 @@ def resolve(
     try:
         result = resolver.resolve(needs, max_rounds=_MAX_ROUNDS)
     except resolvelib.ResolutionImpossible as error:  # pyright: ignore  # its type arguments are lost
-        causes: Any = error.causes
+        causes: Any = error.causes  # pyright: ignore
         raise DependencyError(_explain([cause.requirement for cause in causes], index)) from error
     except resolvelib.ResolutionTooDeep as error:
         raise DependencyError(
