@@ -1,0 +1,283 @@
+"""Execution contexts: the memory that one call needs and no other call may touch meanwhile."""
+
+import ctypes
+import logging
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lowering.runtime.abi import (
+    ABI_VERSION,
+    ALIGNMENT,
+    ALLOC,
+    CALL_WORDS,
+    ERROR_WORDS,
+    LOG,
+    HostContext,
+    TorshHost,
+    Word,
+)
+from lowering.runtime.signature import Array, Shape, Signature
+from lowering.runtime.spec import EntrySpec
+from torsh_dialect.errors import ExecutionError, InputError, TorshError
+
+_MAX_RECORDS = 16
+_MAX_BYTES = 1 << 47
+_logger = logging.getLogger("torsh")
+
+
+def address_of(array: Array) -> int:
+    """Where the elements of `array` begin (three times as fast as `array.ctypes.data`)."""
+    return array.__array_interface__["data"][0]
+
+
+def aligned_bytes(count: int) -> Array:
+    """`count` bytes of uninitialised memory that begin at a multiple of `ALIGNMENT`.
+
+    Raises:
+        ExecutionError: The system has not that much.
+    """
+    try:
+        memory = np.empty(count + ALIGNMENT, np.uint8)
+    except (MemoryError, ValueError) as error:
+        raise ExecutionError(
+            f"out of memory: a call needs an arena of {count} bytes; use smaller inputs"
+        ) from error
+    start = -address_of(memory) % ALIGNMENT
+    return memory[start : start + count]
+
+
+class WeightTable:
+    """The weights of a program and the table of their addresses; never changes."""
+
+    def __init__(self, arrays: Sequence[Array]):
+        self.arrays = tuple(arrays)
+        self._pointers = (ctypes.c_uint64 * max(1, len(arrays)))(*map(address_of, arrays))
+        self.address = ctypes.addressof(self._pointers)
+
+
+class Allocator:
+    """The host table's `alloc`: makes outputs whose extents the program has just computed."""
+
+    def __init__(self, dtypes: Sequence[np.dtype[np.generic]]):
+        self.dtypes = dtypes
+        self.arrays: dict[int, Array] = {}
+        self.error: BaseException | None = None
+
+    def __call__(
+        self, context: int, index: int, rank: int, dims: Sequence[int], count: int
+    ) -> int | None:
+        """Called by the program; an exception waits in `error` until the native frames are left."""
+        try:
+            shape = tuple(dims[i] for i in range(rank))
+            array = np.empty(shape, self.dtypes[index])
+            if array.nbytes < count:
+                raise ExecutionError(
+                    f"output {index} of shape {shape} has {array.nbytes} bytes, the program "
+                    f"asked for {count}"
+                )
+            self.arrays[index] = array
+            return address_of(array)
+        except BaseException as error:
+            self.error = error
+            return None
+
+
+def _write_log(context: int, level: int, message: bytes) -> None:
+    _logger.log(level, "%s", message.decode(errors="replace"))
+
+
+_log = LOG(_write_log)
+
+
+class Record:
+    """A call record for inputs of certain extents: planned once, bound to arrays anew.
+
+    Attributes:
+        output_shapes: Shapes that the plan computed; None for a data-dependent output.
+        need: Bytes of arena and scratch.
+    """
+
+    def __init__(self, spec: EntrySpec, shapes: Sequence[Shape], threads: int):
+        self.spec = spec
+        self.words = (ctypes.c_uint64 * CALL_WORDS)()
+        self.frame = (ctypes.c_uint64 * 3)()
+        self.error = (ctypes.c_int64 * ERROR_WORDS)()
+        self.inputs = (ctypes.c_uint64 * max(1, len(spec.inputs)))()
+        self.outputs = (ctypes.c_uint64 * max(1, len(spec.outputs)))()
+        flat = [extent for shape in shapes for extent in shape]
+        self.input_dims = (ctypes.c_int64 * max(1, len(flat)))(*flat)
+        count = sum(len(one.dims) for one in spec.outputs)
+        self.output_dims = (ctypes.c_int64 * max(1, count))()
+        for word, block in (
+            (Word.INPUTS, self.inputs),
+            (Word.INPUT_DIMS, self.input_dims),
+            (Word.OUTPUTS, self.outputs),
+            (Word.OUTPUT_DIMS, self.output_dims),
+            (Word.ERROR, self.error),
+        ):
+            self.words[word] = ctypes.addressof(block)
+        self.address = ctypes.addressof(self.words)
+        self.frame_address = ctypes.addressof(self.frame)
+        self.frame[2] = self.address
+        self.weights: WeightTable | None = None
+        self.output_shapes: list[Shape | None] = []
+        self.need = 0
+        self.bound: tuple[tuple[weakref.ref[Array], Shape, object], ...] = ()
+        self._threads = threads
+
+    def plan(self, function: Callable[[int], int]) -> None:
+        """Let the program check extents and compute output extents and the size of its arena.
+
+        Raises:
+            InputError: A check of the program failed on the inputs.
+            ExecutionError: A size overflows.
+        """
+        status = function(self.address)
+        if status:
+            raise self.failure(status)
+        place = 0
+        for spec in self.spec.outputs:
+            shape = tuple(self.output_dims[place : place + len(spec.dims)])
+            place += len(spec.dims)
+            if not spec.data_dependent and any(extent < 0 for extent in shape):
+                raise ExecutionError(f"output {spec.name!r} has a negative extent: {shape}")
+            self.output_shapes.append(None if spec.data_dependent else shape)
+        arena = self.words[Word.ARENA_BYTES]
+        if arena > _MAX_BYTES:
+            raise ExecutionError(
+                f"the arena of this call would take {arena} bytes, more than a process can have; "
+                "use smaller inputs"
+            )
+        scratch = self.spec.scratch_bytes * self._threads
+        self.need = -(-arena // ALIGNMENT) * ALIGNMENT + scratch
+
+    def failure(self, status: int) -> TorshError:
+        """The error that a status other than 0 stands for."""
+        if status == -1:
+            return ExecutionError(f"the program was not compiled for host ABI {ABI_VERSION}")
+        if not 0 < status <= len(self.spec.checks):
+            return ExecutionError(f"the program stopped with status {status}, which it never gives")
+        check = self.spec.checks[status - 1]
+        kind = InputError if check.kind == "input" else ExecutionError
+        return kind(check.message.format(*self.error), location=check.location or None)
+
+    def new_outputs(self, dtypes: Sequence[np.dtype[np.generic]]) -> list[Array | None]:
+        """Fresh output arrays; None in the place of a data-dependent one.
+
+        Raises:
+            ExecutionError: Memory ran out, or a size overflows.
+        """
+        arrays: list[Array | None] = []
+        for spec, shape, dtype in zip(self.spec.outputs, self.output_shapes, dtypes, strict=True):
+            try:
+                arrays.append(None if shape is None else np.empty(shape, dtype))
+            except (MemoryError, ValueError) as error:
+                raise ExecutionError(
+                    f"out of memory: output {spec.name!r} of shape {shape} and dtype "
+                    f"{spec.dtype}; use smaller inputs"
+                ) from error
+        return arrays
+
+    def bind(self, inputs: Sequence[Array], outputs: Sequence[Array | None]) -> None:
+        """Write the addresses of arrays that were checked; the caller keeps the arrays."""
+        for index, array in enumerate(inputs):
+            self.inputs[index] = address_of(array)
+        for index, array in enumerate(outputs):
+            self.outputs[index] = 0 if array is None else address_of(array)
+
+    def remember(self, arrays: Sequence[Array]) -> None:
+        """Note which arrays are bound, without keeping them alive."""
+        self.bound = tuple((weakref.ref(one), one.shape, one.dtype) for one in arrays)
+
+    def is_bound_to(self, arrays: Sequence[Array]) -> bool:
+        """Whether these very arrays are bound, and none was changed in shape, dtype or strides."""
+        if len(self.bound) != len(arrays):
+            return False
+        for (reference, shape, dtype), array in zip(self.bound, arrays, strict=True):
+            if (
+                reference() is not array
+                or array.shape != shape
+                or array.dtype is not dtype
+                or not array.flags.c_contiguous
+            ):
+                return False
+        return True
+
+
+@dataclass(frozen=True)
+class NativeEntry:
+    """The addresses and functions that a call needs; the owner keeps the code alive."""
+
+    plan: Callable[[int], int]
+    run_address: int
+    parallel_address: int
+    threads: int
+    flush_denormals: bool
+
+
+class Context:
+    """Arena, host table and the records of the extents seen last; one call at a time.
+
+    Attributes:
+        plans: How many times a plan was computed here.
+    """
+
+    def __init__(self, signature: Signature, entry: NativeEntry):
+        self.signature = signature
+        self.entry = entry
+        self.records: OrderedDict[tuple[Shape, ...], Record] = OrderedDict()
+        self.arena = aligned_bytes(0)
+        self._arena_address = address_of(self.arena)
+        spec = signature.spec
+        self.allocator = Allocator(signature.output_dtypes)
+        dynamic = any(one.data_dependent for one in spec.outputs)
+        self._alloc = ALLOC(self.allocator) if dynamic else ALLOC()
+        self._state = HostContext(int(entry.flush_denormals))
+        self.host = TorshHost(
+            ABI_VERSION,
+            entry.threads,
+            entry.parallel_address,
+            self._alloc,
+            _log,
+            ctypes.addressof(self._state),
+        )
+        self.plans = 0
+
+    def record(self, shapes: tuple[Shape, ...]) -> Record:
+        """The record of these input shapes, planned if it is new; the arena is large enough.
+
+        Raises:
+            InputError: The shapes break the signature.
+            ExecutionError: Memory ran out or a size overflows.
+        """
+        record = self.records.get(shapes)
+        if record is None:
+            record = self._new_record(shapes)
+        elif len(self.records) > 1:
+            self.records.move_to_end(shapes)
+        if record.need > self.arena.nbytes:
+            self._grow(record.need)
+        if record.words[Word.ARENA] != self._arena_address:
+            record.words[Word.ARENA] = self._arena_address
+        return record
+
+    def _new_record(self, shapes: tuple[Shape, ...]) -> Record:
+        self.signature.check(shapes)
+        record = Record(self.signature.spec, shapes, self.entry.threads)
+        record.plan(self.entry.plan)
+        self.plans += 1
+        record.frame[0] = self.entry.run_address
+        record.frame[1] = ctypes.addressof(self.host)
+        self.records[shapes] = record
+        if len(self.records) > _MAX_RECORDS:
+            self.records.popitem(last=False)
+        return record
+
+    def _grow(self, count: int) -> None:
+        for size in (0, count):  # the old arena goes first, so that the peak is one arena
+            self.arena = aligned_bytes(size)
+            self._arena_address = address_of(self.arena)

@@ -1,0 +1,294 @@
+"""Compiled programs as Python objects: they own code, weights and memory, and can be called."""
+
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lowering.runtime.abi import PLAN, Word
+from lowering.runtime.contexts import Context, NativeEntry, Record, WeightTable
+from lowering.runtime.dtypes import numpy_dtype
+from lowering.runtime.host import native_host
+from lowering.runtime.link import LinkedCode
+from lowering.runtime.signature import Array, Signature
+from lowering.runtime.spec import ProgramSpec, WeightSpec
+from lowering.runtime.threads import thread_limit
+from torsh_dialect.errors import InvalidArgumentError
+
+Inputs = Sequence[Array] | Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How an entry runs; none of these changes a bit of the results, but `flush_denormals`.
+
+    Attributes:
+        threads: Most threads of a call; None takes what container and affinity mask allow.
+        flush_denormals: Treat denormal numbers as zero, in every thread of the call.
+    """
+
+    threads: int | None = None
+    flush_denormals: bool = False
+
+
+class Program:
+    """Linked code and weights, shared by the executables of all entries. Thread-safe.
+
+    Args:
+        spec: What the program is.
+        objects: Relocatable objects for this machine.
+        weights: Prepared weights by name, C-contiguous; zero-copy, kept alive.
+        symbols: Addresses of the `host_symbols` of `spec`.
+
+    Raises:
+        CodegenError: The objects do not link.
+        InvalidArgumentError: Weights or symbols do not fit `spec`.
+    """
+
+    def __init__(
+        self,
+        spec: ProgramSpec,
+        objects: Sequence[bytes],
+        weights: Mapping[str, Array] | None = None,
+        symbols: Mapping[str, int] | None = None,
+    ):
+        absent = set(spec.host_symbols) - set(symbols or {})
+        if absent:
+            raise InvalidArgumentError(f"no address for host symbols: {', '.join(sorted(absent))}")
+        self.spec = spec
+        exports = [f"{e.symbol}_{part}" for e in spec.entries for part in ("plan", "run")]
+        self.code = LinkedCode(objects, exports, symbols)
+        self.weights = WeightTable(_checked(spec.weights, weights or {}))
+
+    def update_weights(self, weights: Mapping[str, Array]) -> None:
+        """Replace all weights at once; calls that are running finish with the old ones.
+
+        Raises:
+            InvalidArgumentError: A weight is missing, unknown, or of another dtype or shape;
+                nothing has changed then.
+        """
+        self.weights = WeightTable(_checked(self.spec.weights, weights))
+
+
+def _checked(specs: Sequence[WeightSpec], weights: Mapping[str, Array]) -> list[Array]:
+    unknown = set(weights) - {spec.name for spec in specs}
+    if unknown:
+        raise InvalidArgumentError(f"the program has no weights {', '.join(sorted(unknown))}")
+    arrays: list[Array] = []
+    for spec in specs:
+        if spec.name not in weights:
+            raise InvalidArgumentError(f"the weight {spec.name!r} is missing")
+        array = weights[spec.name]
+        if array.dtype != numpy_dtype(spec.dtype) or array.shape != spec.dims:
+            raise InvalidArgumentError(
+                f"the weight {spec.name!r} is {array.dtype}{list(array.shape)}, not "
+                f"{spec.dtype}{list(spec.dims)}"
+            )
+        arrays.append(np.require(array, requirements=("C", "A")))
+    return arrays
+
+
+class Executable:
+    """One entry of a program. Calls may overlap in any number of threads.
+
+    Args:
+        program: Code and weights; kept alive.
+        entry: Name of the entry.
+        options: Threads and floating-point mode.
+    """
+
+    def __init__(self, program: Program, entry: str = "main", options: RunOptions | None = None):
+        options = options or RunOptions()
+        self.program = program
+        self.spec = program.spec.entry(entry)
+        self.signature = Signature(self.spec)
+        self.threads = thread_limit(options.threads).count
+        self.host = native_host()
+        if self.threads > 1:
+            self.host.find_gomp()
+        symbol = self.spec.symbol
+        self._entry = NativeEntry(
+            PLAN(program.code.address(f"{symbol}_plan")),
+            program.code.address(f"{symbol}_run"),
+            self.host.parallel,
+            self.threads,
+            options.flush_denormals,
+        )
+        self._idle: deque[Context] = deque()  # append and pop are atomic: no lock to fork over
+        self._dynamic = any(one.data_dependent for one in self.spec.outputs)
+
+    def run(self, inputs: Inputs) -> list[Array]:
+        """Run on arrays, in order or by name; returns fresh outputs in order.
+
+        Contiguous inputs are not copied. The GIL is released while native code runs.
+
+        Raises:
+            InputError: The inputs break the signature.
+            ExecutionError: A check of the program failed, or memory ran out.
+        """
+        arrays = self._usable(inputs)
+        context = self._take()
+        try:
+            record = context.record(tuple([array.shape for array in arrays]))
+            outputs = record.new_outputs(self.signature.output_dtypes)
+            record.bound = ()
+            record.bind(arrays, outputs)
+            self.call(context, record)
+            if self._dynamic:
+                made, context.allocator.arrays = context.allocator.arrays, {}
+                outputs = [made[i] if one is None else one for i, one in enumerate(outputs)]
+            return [one for one in outputs if one is not None]
+        finally:
+            self._idle.append(context)
+
+    def run_into(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """Run on arrays and write into the caller's outputs.
+
+        With the same arrays as last time, nothing is looked up or allocated again.
+
+        Raises:
+            InputError: The inputs break the signature.
+            InvalidArgumentError: An output has the wrong dtype or shape, is not contiguous and
+                writable, overlaps another array, or is data-dependent.
+            ExecutionError: A check of the program failed, or memory ran out.
+        """
+        context = self._take()
+        try:
+            held = (*inputs, *outputs)
+            record = self._bound_record(context, held)
+            if record is None:
+                arrays = self._usable(inputs)
+                record = context.record(tuple([array.shape for array in arrays]))
+                self.check_outputs(record, arrays, outputs)
+                record.bind(arrays, outputs)
+                copied = any(ours is not theirs for ours, theirs in zip(arrays, held, strict=False))
+                record.remember(() if copied else held)
+                self.call(context, record)
+                return
+            self.call(context, record)
+        finally:
+            self._idle.append(context)
+
+    def bind(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> "BoundCall":
+        """Check and bind arrays once, to run on them many times.
+
+        Raises:
+            InputError: As `run_into`; an input must be contiguous here.
+            InvalidArgumentError: As `run_into`.
+        """
+        return BoundCall(self, inputs, outputs)
+
+    def trim(self) -> None:
+        """Free the memory of all contexts that no call uses now."""
+        self._idle.clear()
+
+    def call(self, context: Context, record: Record) -> None:
+        """Run a bound record of `context`; the caller keeps its arrays alive meanwhile.
+
+        Raises:
+            InputError: A check of the program failed on the inputs.
+            ExecutionError: Another check failed, or memory ran out.
+        """
+        table = self.program.weights
+        if record.weights is not table:
+            record.words[Word.WEIGHTS] = table.address
+            record.weights = table
+        host = self.host
+        if self.threads > 1 and not host.gomp_settled and "torch" in sys.modules:
+            host.find_gomp()
+        status = host.call(record.frame_address)
+        if status:
+            error, context.allocator.error = context.allocator.error, None
+            context.allocator.arrays = {}
+            raise error or record.failure(status)
+
+    def new_context(self) -> Context:
+        """A context of its own for a caller that keeps it."""
+        return Context(self.signature, self._entry)
+
+    def check_outputs(
+        self, record: Record, inputs: Sequence[Array], outputs: Sequence[Array]
+    ) -> None:
+        """Refuse outputs that the program cannot write.
+
+        Raises:
+            InvalidArgumentError: With the output's name and what it should be.
+        """
+        if len(outputs) != len(self.spec.outputs):
+            raise InvalidArgumentError(
+                f"{len(outputs)} outputs were given; {len(self.spec.outputs)} are needed"
+            )
+        dtypes = self.signature.output_dtypes
+        for i, (spec, array) in enumerate(zip(self.spec.outputs, outputs, strict=True)):
+            shape = record.output_shapes[i]
+            if shape is None:
+                raise InvalidArgumentError(
+                    f"output {spec.name!r} has extents that depend on data; use run()"
+                )
+            if array.dtype != dtypes[i] or array.shape != shape:
+                raise InvalidArgumentError(
+                    f"output {spec.name!r} is {array.dtype}{list(array.shape)}; it must be "
+                    f"{dtypes[i]}{list(shape)}"
+                )
+            if not array.flags.carray:
+                raise InvalidArgumentError(
+                    f"output {spec.name!r} must be C-contiguous, aligned and writable"
+                )
+            if any(np.may_share_memory(array, other) for other in (*inputs, *outputs[:i])):
+                raise InvalidArgumentError(f"output {spec.name!r} overlaps another array")
+
+    def _take(self) -> Context:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.new_context()
+
+    def _usable(self, inputs: Inputs) -> list[Array]:
+        ordered = self.signature.arrange(inputs)
+        return [self.signature.usable(i, array) for i, array in enumerate(ordered)]
+
+    def _bound_record(self, context: Context, arrays: tuple[Array, ...]) -> Record | None:
+        count = len(self.spec.inputs)
+        try:
+            shapes = tuple([array.shape for array in arrays[:count]])
+        except AttributeError:  # a mapping, or no arrays: the slow way says what is wrong
+            return None
+        record = context.records.get(shapes)
+        if record is None or not record.is_bound_to(arrays):
+            return None
+        return context.record(shapes)
+
+
+class BoundCall:
+    """A call with its arrays: checked, planned and bound once. Overlapping calls wait in turn."""
+
+    def __init__(self, executable: Executable, inputs: Sequence[Array], outputs: Sequence[Array]):
+        self._executable = executable
+        self._arrays = (*inputs, *outputs)
+        self._lock = threading.Lock()
+        self._context = executable.new_context()
+        for index, array in enumerate(executable.signature.arrange(inputs)):
+            if executable.signature.usable(index, array) is not array:
+                name = executable.spec.inputs[index].name
+                raise InvalidArgumentError(f"input {name!r} must be C-contiguous to be bound")
+        self._record = self._context.record(tuple([array.shape for array in inputs]))
+        executable.check_outputs(self._record, inputs, outputs)
+        self._record.bind(inputs, outputs)
+
+    def __call__(self) -> None:
+        """Run on what the arrays hold now.
+
+        Raises:
+            InputError: A check of the program failed on the inputs.
+            ExecutionError: Another check failed.
+        """
+        with self._lock:
+            self._executable.call(self._context, self._record)
+
+    @property
+    def frame_address(self) -> int:
+        """Address of {run, host, call}, for native callers; valid while this object lives."""
+        return self._record.frame_address

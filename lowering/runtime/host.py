@@ -1,0 +1,90 @@
+"""The host's side of the ABI: one thread pool a process, shared by all programs."""
+
+import ctypes
+import os
+from functools import cache
+from typing import NoReturn
+
+from lowering.runtime.link import LinkedCode, libc_address
+from lowering.runtime.pool_ir import HOST_IMPORTS, host_text
+
+_SYMBOLS = (
+    "torsh_parallel",
+    "torsh_call",
+    "torsh_use_gomp",
+    "torsh_after_fork",
+    "torsh_pool_workers",
+)
+
+
+class NativeHost:
+    """The compiled pool and call wrapper. One a process, never freed: threads run in its code.
+
+    Attributes:
+        parallel: Address of the host table's `parallel`.
+        call: Native `torsh_call`; takes the address of a frame {run, host, call}.
+        gomp_settled: Whether looking for libgomp again would be in vain.
+        uses_gomp: Whether parallel work goes to libgomp.
+    """
+
+    def __init__(self, data: bytes):
+        imports = {name: libc_address(name) for name in HOST_IMPORTS}
+        self._code = LinkedCode([data], _SYMBOLS, imports)
+        self.parallel = self._code.address("torsh_parallel")
+        self.call = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(
+            self._code.address("torsh_call")
+        )
+        self._use_gomp = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(
+            self._code.address("torsh_use_gomp")
+        )
+        self._after_fork = ctypes.CFUNCTYPE(None)(self._code.address("torsh_after_fork"))
+        self._workers = ctypes.CFUNCTYPE(ctypes.c_int32)(self._code.address("torsh_pool_workers"))
+        self.gomp_settled = False
+        self.uses_gomp = False
+        os.register_at_fork(after_in_child=self._in_child)
+
+    def find_gomp(self) -> None:
+        """Use the threads of a libgomp that the process has loaded, from now on.
+
+        Two pools of spinning threads on the same cores were 100 times slower than one. A forked
+        child must not enter libgomp, whose threads did not survive the fork: it would hang.
+        """
+        if self.gomp_settled:
+            return
+        try:
+            library = ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        except OSError:
+            return
+        self.gomp_settled = True
+        self._use_gomp(ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value)
+        self.uses_gomp = True
+
+    def workers(self) -> int:
+        """How many threads our own pool has made so far."""
+        return int(self._workers())
+
+    def _in_child(self) -> None:
+        self._after_fork()
+        self.gomp_settled = True
+        self.uses_gomp = False
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("the native host belongs to one process and cannot be pickled")
+
+
+@cache
+def native_host() -> NativeHost:
+    """The host of the running process.
+
+    Its text is ours, fixed and small (some 10 ms), so it is compiled here and not in a worker.
+
+    Raises:
+        UnsupportedError: There is no pool for this kind of machine.
+    """
+    from llvmlite import binding as llvm
+
+    from lowering import worker
+
+    worker.initialize_llvm()
+    triple = llvm.get_process_triple()
+    return NativeHost(worker.generate(worker.Request("host", triple), host_text(triple)))
