@@ -30,8 +30,9 @@ class EpilogueBody(Protocol):
             value: The accumulated vector.
             row: i64, flat row of the result (flat pixel for convolutions).
             column: i64, first column of the vector.
-            lanes: Lanes that are stored; fewer than the type has at the right edge.
-            mask: Constant mask of those lanes, None where all are stored.
+            lanes: Lanes of the type.
+            mask: Mask of the lanes that are stored, None where all are; the others may hold
+                anything, and memory beside them must not be read.
         """
         ...
 
@@ -79,6 +80,13 @@ def mask_of(lanes: int, valid: int) -> Value | None:
     if valid >= lanes:
         return None
     return "<" + ", ".join(f"i1 {int(lane < valid)}" for lane in range(lanes)) + ">"
+
+
+def dynamic_mask(text: Text, lanes: int, valid: Value) -> Value:
+    """Mask of the first `valid` (i64, may be negative or more than `lanes`) lanes."""
+    numbers = "<" + ", ".join(f"i64 {lane}" for lane in range(lanes)) + ">"
+    type = f"<{lanes} x i64>"
+    return text.let(f"icmp slt {type} {numbers}, {text.splat(type, valid)}", "mask")
 
 
 def load_lanes(text: Text, type: str, address: Value, mask: Value | None) -> Value:
@@ -156,12 +164,10 @@ def finish_vector(
     value: Value,
     row: Value,
     column: Value,
-    valid: int,
+    mask: Value | None,
     address: Value,
 ) -> None:
     """Apply an epilogue to one vector and store it at `address`."""
-    lanes = lanes_of(type)
-    mask = mask_of(lanes, valid)
-    result = body(text, type, value, row, column, min(lanes, valid), mask)
-    stored = type if epilogue.element is None else f"<{lanes} x {epilogue.element}>"
+    result = body(text, type, value, row, column, lanes_of(type), mask)
+    stored = type if epilogue.element is None else f"<{lanes_of(type)} x {epilogue.element}>"
     store_lanes(text, stored, result, address, mask)

@@ -88,9 +88,8 @@ def emit(module: Module, name: str, params: GemmParams, target: TargetInfo) -> N
 
     def tile_code(tile: Tile, place: Place) -> None:
         pointers = _row_pointers(text, params, a, tile, place, rows)
-        values = _contract(
-            text, params, tile, pointers, _panel_pointers(text, params, b, tile, place)
-        )
+        panels = _panel_pointers(text, params, b, tile, place)
+        values = contract(text, tile, pointers, panels, params.k)
         store_tile(text, tile, place, values, rows, c_stride, c, params.epilogue, body)
 
     def unit(index: Value, _: list[Value]) -> None:
@@ -123,22 +122,32 @@ def _panel_pointers(
     return [text.at(first, panel * panel_size, params.element) for panel in range(panels)]
 
 
-def _contract(
-    text: Text, params: GemmParams, tile: Tile, rows: list[Value], panels: list[Value]
+def contract(
+    text: Text, tile: Tile, rows: list[Value], panels: list[Value], k: int | Value
 ) -> list[Value]:
-    """The whole contraction of one tile: blocks of `K_BLOCK` steps, sums added in order."""
+    """The whole contraction of one tile: blocks of `K_BLOCK` steps, sums added in order.
 
-    def block(index: Value, values: Accumulators, length: int = K_BLOCK) -> Accumulators:
+    Args:
+        text: The function being written.
+        tile: The tile's size.
+        rows: Pointers to the rows of A.
+        panels: Pointers to the panels of B.
+        k: Number of steps, static or an i64 value.
+    """
+    element = tile.registers.element
+
+    def block(index: Value, values: Accumulators, length: int | Value = K_BLOCK) -> Accumulators:
         step = text.mul(index, K_BLOCK)
         along_panel = text.mul(step, tile.registers.width)
         return accumulate(
             text,
             tile,
-            [text.at(row, step, params.element) for row in rows],
-            [text.at(panel, along_panel, params.element) for panel in panels],
+            [text.at(row, step, element) for row in rows],
+            [text.at(panel, along_panel, element) for panel in panels],
             length,
             values,
         )
 
-    whole, rest = divmod(params.k, K_BLOCK)
-    return sum_blocks(text, tile, whole, block, (lambda i, v: block(i, v, rest)) if rest else None)
+    whole, rest = text.udiv(k, K_BLOCK), text.urem(k, K_BLOCK)
+    tail = None if rest == "0" else lambda i, v: block(i, v, rest)
+    return sum_blocks(text, tile, whole, block, tail)

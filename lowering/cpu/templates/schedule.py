@@ -120,3 +120,12 @@ def rows_per_block(row_bytes: int, height: int, target: TargetInfo) -> int:
 def panels_per_group(panels: int) -> int:
     """Panels of a unit: enough units for many threads, enough work in one to pay for its start."""
     return max(1, min(4, panels)) if panels <= 64 else 8
+
+
+def winograd_tiles(channels: int, target: TargetInfo) -> int:
+    """Tiles of a Winograd unit: 16 transformed values per channel take 3/4 of the level 2 cache.
+
+    At least 16, because each unit reads all transformed weights once (2/T bytes per operation);
+    at most 96, because more would leave threads without work.
+    """
+    return min(96, max(16, target.l2_bytes * 3 // 4 // (16 * 4 * channels)))

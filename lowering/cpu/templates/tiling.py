@@ -10,10 +10,16 @@ the block of A stays in the level 2 cache while panels of packed B pass by once.
 from dataclasses import dataclass
 from typing import Protocol
 
-from lowering.cpu.templates.epilogue import Epilogue, EpilogueBody, finish_vector
+from lowering.cpu.templates.epilogue import (
+    Epilogue,
+    EpilogueBody,
+    dynamic_mask,
+    finish_vector,
+    mask_of,
+)
 from lowering.cpu.templates.microkernel import Tile
 from lowering.cpu.templates.schedule import Extent, Registers, panels_for_rows, split_rows
-from lowering.cpu.text import Text, Value
+from lowering.cpu.text import Text, Value, is_literal
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,14 @@ class Place:
         index: i64 number of the tile along the rows of this segment.
         row: i64, first row.
         panel: i64, first panel.
-        columns: Real columns of the last panel.
+        columns: Real columns of the last panel, an i64 value where N is dynamic.
         guarded: Whether rows at or past the end must be computed from a valid row, and not stored.
     """
 
     index: Value
     row: Value
     panel: Value
-    columns: int
+    columns: int | Value
     guarded: bool
 
 
@@ -130,11 +136,16 @@ def _segments(text: Text, tiling: Tiling, rows: Value) -> tuple[Value, list[Segm
 class Walker:
     """Writes the loops over the tiles of a unit. Made once per kernel, before the unit loop."""
 
-    def __init__(self, text: Text, tiling: Tiling, rows: Value):
+    def __init__(self, text: Text, tiling: Tiling, rows: Value, columns: Value | None = None):
         self.text = text
         self.tiling = tiling
+        self.rows = rows
         self.tiles, self.segments = _segments(text, tiling, rows)
         self.blocks = text.ceildiv(rows, tiling.block_rows)
+        width = tiling.registers.width
+        columns = str(tiling.columns) if columns is None else columns
+        self.full_panels, self.tail = text.udiv(columns, width), text.urem(columns, width)
+        self.groups = text.ceildiv(columns, width * tiling.group_panels)
 
     def unit(self, block: Value, group: Value, emit: TileEmitter) -> None:
         """Write the tiles of row block `block` and panel group `group`.
@@ -145,26 +156,34 @@ class Walker:
         low = text.udiv(text.mul(self.tiles, block), self.blocks)
         high = text.udiv(text.mul(self.tiles, text.add(block, 1)), self.blocks)
         first = text.mul(group, tiling.group_panels)
-        last = text.minimum(text.add(first, tiling.group_panels), tiling.full_panels)
+        last = text.minimum(text.add(first, tiling.group_panels), self.full_panels)
         spans: dict[int, list[Segment]] = {}
         for segment in self.segments:
-            spans.setdefault(panels_for_rows(tiling.registers, segment.height), []).append(segment)
+            span = min(panels_for_rows(tiling.registers, segment.height), tiling.group_panels)
+            spans.setdefault(span, []).append(segment)
         for span, segments in spans.items():
             self._panels(span, segments, (low, high), (first, last), emit)
-        if tiling.full_panels == tiling.panels:
-            return
-        tail = tiling.columns % tiling.registers.width
+        if self.tail != "0":
+            self._last_panel((low, high), group, emit)
 
-        def last_panel() -> None:
-            vectors = -(-tail // tiling.registers.lanes)
-            panel = str(tiling.full_panels)
+    def _last_panel(self, block: tuple[Value, Value], group: Value, emit: TileEmitter) -> None:
+        """Write the panel whose columns are not all real, where `group` has it."""
+        text, registers = self.text, self.tiling.registers
+        static = is_literal(self.tail)
+        vectors = -(-int(self.tail) // registers.lanes) if static else registers.vectors
+        columns = int(self.tail) if static else self.tail
+
+        def body() -> None:
             for segment in self.segments:
-                self._tiles(segment, (low, high), panel, vectors, tail, emit)
+                self._tiles(segment, block, self.full_panels, vectors, columns, emit)
 
-        if tiling.groups == 1:
-            last_panel()
-        else:
-            text.when(text.compare("eq", group, tiling.groups - 1), last_panel)
+        if static and self.groups == "1":
+            body()
+            return
+        here = text.compare("eq", group, text.sub(self.groups, 1))
+        if not static:
+            here = text.let(f"and i1 {here}, {text.compare('ne', self.tail, 0)}")
+        text.when(here, body)
 
     def _panels(
         self,
@@ -186,7 +205,8 @@ class Walker:
 
             text.loop(lower, upper, count, body)
 
-        if span > 1 and self.tiling.full_panels >= span:
+        static = is_literal(self.full_panels)
+        if span > 1 and not (static and int(self.full_panels) < span):
             whole = text.mul(text.sdiv(text.sub(last, first), span), span)
             middle = text.maximum(text.add(first, whole), first)
             over(span, first, middle)
@@ -199,7 +219,7 @@ class Walker:
         block: tuple[Value, Value],
         panel: Value,
         vectors: int,
-        columns: int,
+        columns: int | Value,
         emit: TileEmitter,
     ) -> None:
         text = self.text
@@ -254,10 +274,13 @@ def store_tile(
                 panel * registers.width + vector * registers.lanes,
             )
             real = place.columns if panel == panels - 1 else registers.width
+            if isinstance(real, int):
+                mask = mask_of(registers.lanes, real - vector * registers.lanes)
+            else:
+                mask = dynamic_mask(text, registers.lanes, text.sub(real, vector * registers.lanes))
             address = text.at(base, text.add(text.mul(row, stride), column), stored)
             value = values[offset * tile.vectors + index]
-            valid = real - vector * registers.lanes
-            finish_vector(text, epilogue, body, tile.type, value, row, column, valid, address)
+            finish_vector(text, epilogue, body, tile.type, value, row, column, mask, address)
 
     for offset in range(tile.rows):
         if place.guarded:
