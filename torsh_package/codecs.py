@@ -75,6 +75,16 @@ class CompressionSetting:
             level = _SHUFFLED_ZSTD_DEFAULT
         return CodecSpec(self.algorithm.value, level, shuffle)
 
+    @classmethod
+    def of(cls, codec: "CodecSpec | None") -> "CompressionSetting | None":
+        """The setting that a codec came from, or the nearest."""
+        if codec is None:
+            return None
+        algorithm = CompressionAlgorithm(codec.id)
+        levels = _LEVELS[algorithm]
+        nearest = min(levels, key=lambda name: abs(levels[name] - codec.level))
+        return cls(algorithm, CompressionLevel(nearest))
+
     def to_json(self) -> JsonObject:
         """The JSON form."""
         return {"algorithm": self.algorithm.value, "level": self.level.value}

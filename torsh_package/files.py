@@ -1,55 +1,59 @@
-"""Small files that are replaced whole or not at all: trust stores, signatures, reports."""
+"""Reading the files that a migration starts from (guide B, "Complete Migration")."""
 
-import contextlib
+import io
+import json
 import os
-import secrets
+import zipfile
 from pathlib import Path
 
-from torsh_package.errors import LimitError, StorageError
+from torsh_package.errors import ConversionError, StorageError
 
 
-def replace_file(path: str | os.PathLike[str], data: bytes, mode: int = 0o644) -> None:
-    """Write `data` beside `path`, make it durable, and rename it into place.
+def load_numpy_weights(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of an `.npz` file, after every array in it has been read without pickle.
 
-    Raises:
-        StorageError: The file system refuses; the old file, if any, is still there.
-    """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise StorageError(f"cannot write: {error.strerror}", entry=str(path)) from None
+    Args:
+        path: File written by `numpy.savez` or `numpy.savez_compressed`.
 
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
-    """A whole small file.
+    Returns:
+        The file's bytes, for `Package.add_resource(..., ResourceType.ModelWeights)`.
 
     Raises:
-        StorageError: It cannot be read.
-        LimitError: It is longer than `limit` bytes.
+        StorageError: The file cannot be read.
+        ConversionError: It is no `.npz` file, or holds pickled objects.
     """
+    import numpy
+
+    data = _read(path)
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise StorageError(f"cannot read: {error.strerror}", entry=str(path)) from None
-    if len(data) > limit:
-        raise LimitError(f"longer than {limit} bytes", entry=str(path))
+        with numpy.load(io.BytesIO(data), allow_pickle=False) as archive:
+            for name in archive.files:
+                archive[name]
+    except (ValueError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise ConversionError(
+            f"is not an .npz file of plain arrays: {error}"[:300], entry=os.fspath(path)
+        ) from None
     return data
+
+
+def load_json_config(path: str | os.PathLike[str]) -> str:
+    """The text of a JSON file.
+
+    Raises:
+        StorageError: The file cannot be read.
+        ConversionError: It is not JSON in UTF-8.
+    """
+    data = _read(path)
+    try:
+        text = data.decode("utf-8")
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConversionError(f"is not JSON: {error}"[:300], entry=os.fspath(path)) from None
+    return text
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot be read: {error.strerror}", entry=os.fspath(path)) from None

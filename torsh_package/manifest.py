@@ -42,6 +42,7 @@ SIGNATURES_PATH = "META/signatures.dsse.json"
 UNBOUND_PATHS = (ENCRYPTION_PATH, SIGNATURES_PATH)
 RESOURCES = "resources/"
 DOCUMENTS = "dependencies/"
+SEALED_SUFFIX = ".tenc"
 # Features that a reader must know before it may use a package that names them.
 KNOWN_CRITICAL = frozenset({"encryption"})
 ALIGNMENTS = frozenset({64, 128, 256, 512, 1024, 2048, 4096})
@@ -98,6 +99,15 @@ class ResourceEntry:
     encryption: JsonObject | None = None
     tensors: tuple[TensorEntry, ...] | None = None
     extensions: JsonObject = field(default_factory=dict[str, JsonValue])
+
+    @property
+    def extension(self) -> str:
+        """What the path has between name and the suffixes of codec and encryption."""
+        folder = DOCUMENTS if self.path.startswith(DOCUMENTS) else RESOURCES
+        suffix = "" if self.codec is None else self.codec.suffix
+        if self.encryption is not None:
+            suffix += SEALED_SUFFIX
+        return self.path.removesuffix(suffix)[len(folder) + len(self.name) :]
 
     def to_json(self) -> JsonObject:
         """The JSON form."""
@@ -158,8 +168,8 @@ class Manifest:
         alignment: Every entry's data starts at a multiple of it, in bytes.
         digest: How all digests were made.
         compression: What new resources get by default, or None for none.
-        resources: Sorted by path.
-        documents: What lies below `dependencies/`, sorted by path (lineage, lock file, SBOM).
+        resources: Sorted by name.
+        documents: What lies below `dependencies/`, sorted by name (lineage, lock file, SBOM).
         entrypoints: Sorted by name.
         dependencies: Requirements on other packages, sorted by kind and name.
         code: Hermetic code policy and module table, or None.
@@ -352,6 +362,11 @@ def _tensor_table(fields: Fields, key: str) -> tuple[TensorEntry, ...]:
 def _check_resource(entry: ResourceEntry, fields: Fields, folder: str) -> None:
     if not entry.path.startswith(folder):
         raise fields.error("path", f"{entry.path[:80]!r} is not below {folder}")
+    suffix = "" if entry.codec is None else entry.codec.suffix
+    if entry.encryption is not None:
+        suffix += SEALED_SUFFIX
+    if entry.path not in (f"{folder}{entry.name}{mid}{suffix}" for mid in ("", ".json")):
+        raise fields.error("path", f"{entry.path[:80]!r} is not made from the name and codec")
     sealed = entry.encryption is not None
     if entry.codec is None and not sealed and entry.size != entry.plain_size:
         raise fields.error("plain_size", f"{entry.plain_size} differs from size without a codec")
@@ -374,8 +389,8 @@ def _check_codec(entry: ResourceEntry, fields: Fields) -> None:
 def _check_whole(manifest: Manifest, limits: Limits) -> None:
     if manifest.alignment not in ALIGNMENTS:
         raise ManifestError(f"manifest.alignment: {manifest.alignment} is not 2^6..2^12")
-    _check_sorted("resources", [entry.path for entry in manifest.resources])
-    _check_sorted("documents", [entry.path for entry in manifest.documents])
+    _check_sorted("resources", [entry.name for entry in manifest.resources])
+    _check_sorted("documents", [entry.name for entry in manifest.documents])
     _check_sorted("entrypoints", [entry.name for entry in manifest.entrypoints])
     _check_sorted("dependencies", [f"{d.kind} {d.name}" for d in manifest.dependencies])
     entries = manifest.entries()

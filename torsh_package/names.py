@@ -115,3 +115,49 @@ def find_collision(paths: Iterable[str]) -> str | None:
                 return f"{seen[key[:end]]!r} is a file and also a folder of {path!r}"
             end = key.rfind("/", 0, end)
     return None
+
+
+class NameSet:
+    """Paths of one archive as they are added; refuses the unsafe and the clashing."""
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS):
+        self._limits = limits
+        self._files: dict[str, str] = {}
+        self._folders: dict[str, int] = {}
+
+    def add(self, path: str) -> None:
+        """Adds a path.
+
+        Raises:
+            InvalidArgumentError: It is unsafe or clashes with one that is there.
+        """
+        check_path(path, self._limits)
+        key = collision_key(path)
+        if key in self._files:
+            raise InvalidArgumentError(
+                f"name {path[:80]!r} is taken by {self._files[key][:80]!r} "
+                "(names that differ only in case or form are one name on some file systems)"
+            )
+        if key in self._folders:
+            raise InvalidArgumentError(f"name {path[:80]!r} is a folder of other names")
+        parents = _parents(key)
+        for parent in parents:
+            if parent in self._files:
+                raise InvalidArgumentError(f"name {path[:80]!r} lies below a file of that name")
+        self._files[key] = path
+        for parent in parents:
+            self._folders[parent] = self._folders.get(parent, 0) + 1
+
+    def remove(self, path: str) -> None:
+        """Removes a path that was added."""
+        key = collision_key(path)
+        del self._files[key]
+        for parent in _parents(key):
+            self._folders[parent] -= 1
+            if not self._folders[parent]:
+                del self._folders[parent]
+
+
+def _parents(key: str) -> list[str]:
+    parts = key.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]

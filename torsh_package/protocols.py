@@ -82,6 +82,14 @@ class Opener(Protocol):
         ...
 
 
+class SignatureLike(Protocol):
+    """A signature over the bytes of `serialize_package`."""
+
+    def added_to(self, signatures: bytes | None) -> bytes:
+        """The bytes of `META/signatures.dsse.json` with this signature among the others."""
+        ...
+
+
 @runtime_checkable
 class TrustReport(Protocol):
     """Outcome of a successful trust decision."""

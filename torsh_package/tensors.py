@@ -227,8 +227,8 @@ def _extent_problem(entry: TensorEntry) -> str | None:
     return None
 
 
-def view(tensor: TensorEntry, plain: memoryview) -> "numpy.ndarray":
-    """A numpy view of one tensor over a resource's plain bytes: no copy, read-only if they are.
+def view(tensor: TensorEntry, part: memoryview) -> "numpy.ndarray":
+    """A numpy view of one tensor over its `nbytes` plain bytes: no copy, read-only if they are.
 
     Returns:
         Array of `tensor.shape`. Types under 8 bits come packed: uint8 `[nbytes]`.
@@ -238,7 +238,6 @@ def view(tensor: TensorEntry, plain: memoryview) -> "numpy.ndarray":
     """
     import numpy
 
-    part = plain[tensor.offset : tensor.offset + tensor.nbytes]
     if DTYPE_BITS[tensor.dtype] < 8:
         return numpy.frombuffer(part, numpy.uint8)
     dtype = _numpy_dtype(tensor.dtype)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import cast
 
 from isal import isal_zlib
 
 # Several times zlib's speed; the numbers are the same.
-crc32: Callable[[bytes | bytearray | memoryview], int] = isal_zlib.crc32  # pyright: ignore[reportUnknownMemberType]
+crc32 = cast("Callable[[bytes | bytearray | memoryview], int]", vars(isal_zlib)["crc32"])
 
 _POLYNOMIAL = 0xEDB8_8320  # reflected, IEEE 802.3
 _Matrix = tuple[int, ...]

@@ -1,0 +1,207 @@
+"""Replacing a file as a whole: readers see the old one or the new one, never a part.
+
+The new file is written beside the old one under a temporary name and locked while its writer
+lives. `commit` brings it to disk, renames it, and brings the directory to disk. A writer that is
+killed leaves its temporary file unlocked; the next writer of the same file removes it.
+"""
+
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from torsh_package.errors import StorageError
+from torsh_package.protocols import Buffer
+
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+class AtomicFile:
+    """A `BlobWriter` that becomes `path` when its context ends without an error.
+
+    Args:
+        path: File to replace or make. A symbolic link is replaced, not followed.
+        if_match: Replace only if `file_tag(path)` still is this; "" for no file.
+        durable: Bring file and directory to disk before the new name is seen.
+
+    Raises:
+        StorageError: No space, no permission, or another writer came first.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, if_match: str | None = None, durable: bool = True
+    ):
+        self._path = Path(path)
+        self._if_match = if_match
+        self._durable = durable
+        self._fd = -1
+        self._temporary = ""
+        self._directory = -1
+
+    def __enter__(self) -> Self:
+        parent = self._path.parent
+        with storage_errors(self._path):
+            self._directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self._reap()
+                self._create()
+            except BaseException:
+                self._close()
+                raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                with storage_errors(self._path):
+                    self._commit()
+        finally:
+            if self._temporary:
+                self._unlink(self._temporary)
+            self._close()
+
+    def write(self, data: Buffer, /) -> int:
+        """Writes all of `data`."""
+        view = memoryview(data)
+        with storage_errors(self._path):
+            while len(view):
+                view = view[os.write(self._fd, view) :]
+        return memoryview(data).nbytes
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Moves the position."""
+        return os.lseek(self._fd, offset, whence)
+
+    def tell(self) -> int:
+        """The position."""
+        return os.lseek(self._fd, 0, os.SEEK_CUR)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Cuts the file."""
+        size = self.tell() if size is None else size
+        with storage_errors(self._path):
+            os.ftruncate(self._fd, size)
+        return size
+
+    @property
+    def _prefix(self) -> str:
+        return f".{self._path.name[:100]}.tmp-"
+
+    def _create(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        while True:
+            name = f"{self._prefix}{os.getpid()}-{secrets.token_hex(8)}"
+            # 0o666: the kernel applies the umask, so the file is as readable as any other.
+            fd = os.open(name, flags, 0o666, dir_fd=self._directory)
+            self._fd, self._temporary = fd, name
+            _lock(fd, required=False)
+            if os.fstat(fd).st_nlink:
+                break
+            os.close(fd)  # Another writer took it for left-over before it was locked.
+        with _ignoring(FileNotFoundError):
+            old = os.stat(self._path.name, dir_fd=self._directory, follow_symlinks=False)
+            if stat.S_ISREG(old.st_mode):
+                os.fchmod(self._fd, stat.S_IMODE(old.st_mode))
+
+    def _reap(self) -> None:
+        """Removes temporary files of this target whose writers are dead."""
+        for name in os.listdir(self._directory):
+            if not name.startswith(self._prefix):
+                continue
+            with _ignoring(OSError):
+                flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                fd = os.open(name, flags, dir_fd=self._directory)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(name, dir_fd=self._directory)
+                finally:
+                    os.close(fd)
+
+    def _commit(self) -> None:
+        if self._durable:
+            os.fsync(self._fd)
+        # The lock on the directory makes "compare the tag, then rename" one step.
+        _lock(self._directory, required=self._if_match is not None)
+        try:
+            self._check_match()
+            name = self._path.name
+            os.rename(self._temporary, name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+            self._temporary = ""
+        finally:
+            with _ignoring(OSError):
+                fcntl.flock(self._directory, fcntl.LOCK_UN)
+        if self._durable:
+            os.fsync(self._directory)
+
+    def _check_match(self) -> None:
+        if self._if_match is not None and file_tag(self._path) != self._if_match:
+            raise StorageError(
+                "was changed by another writer in the meantime; load it again",
+                entry=str(self._path),
+            )
+
+    def _unlink(self, name: str) -> None:
+        with _ignoring(OSError):
+            os.unlink(name, dir_fd=self._directory)
+        self._temporary = ""
+
+    def _close(self) -> None:
+        for fd in (self._fd, self._directory):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._directory = -1
+
+
+def file_tag(path: str | os.PathLike[str]) -> str:
+    """A tag that differs after every replacement of the file; "" if there is no file."""
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return ""
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+
+
+@contextmanager
+def storage_errors(path: str | os.PathLike[str]) -> Generator[None]:
+    """Turns an `OSError` into a `StorageError` that names the file and what to do."""
+    try:
+        yield
+    except OSError as error:
+        hints = {
+            errno.ENOSPC: "; free some space, the old file is untouched",
+            errno.EDQUOT: "; the disk quota is used up, the old file is untouched",
+            errno.EACCES: "; write to another folder or change its permissions",
+            errno.EROFS: "; write to another folder",
+            errno.ENOENT: "; make the folder first",
+        }
+        hint = hints.get(error.errno or 0, "")
+        raise StorageError(
+            f"cannot be written: {error.strerror}{hint}", entry=os.fspath(path)
+        ) from error
+
+
+def _lock(fd: int, *, required: bool) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError as error:
+        if required or error.errno not in _NO_LOCKS:
+            raise
+
+
+@contextmanager
+def _ignoring(kind: type[OSError]) -> Generator[None]:
+    try:
+        yield
+    except kind:
+        return
