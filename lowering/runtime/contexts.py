@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import math
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -44,10 +45,19 @@ def aligned_bytes(count: int) -> Array:
         memory = np.empty(count + ALIGNMENT, np.uint8)
     except (MemoryError, ValueError) as error:
         raise ExecutionError(
-            f"out of memory: a call needs an arena of {count} bytes; use smaller inputs"
+            f"out of memory: {count} bytes for an arena or a weight; use smaller inputs"
         ) from error
     start = -address_of(memory) % ALIGNMENT
     return memory[start : start + count]
+
+
+def aligned_array(array: Array) -> Array:
+    """`array` itself where it is C-contiguous and aligned to `ALIGNMENT`, or a copy that is."""
+    if array.flags.c_contiguous and address_of(array) % ALIGNMENT == 0:
+        return array
+    copy = aligned_bytes(array.nbytes).view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 class WeightTable:
@@ -72,18 +82,24 @@ class Allocator:
     ) -> int | None:
         """Called by the program; an exception waits in `error` until the native frames are left."""
         try:
-            shape = tuple(dims[i] for i in range(rank))
-            array = np.empty(shape, self.dtypes[index])
-            if array.nbytes < count:
-                raise ExecutionError(
-                    f"output {index} of shape {shape} has {array.nbytes} bytes, the program "
-                    f"asked for {count}"
-                )
-            self.arrays[index] = array
-            return address_of(array)
+            array = self._make(index, tuple(dims[i] for i in range(rank)), count)
         except BaseException as error:
             self.error = error
             return None
+        self.arrays[index] = array
+        return address_of(array)
+
+    def _make(self, index: int, shape: Shape, count: int) -> Array:
+        try:
+            array = np.empty(shape, self.dtypes[index])
+        except (MemoryError, ValueError) as error:
+            raise ExecutionError(f"cannot make output {index} of shape {shape}: {error}") from error
+        if array.nbytes < count:
+            raise ExecutionError(
+                f"output {index} of shape {shape} has {array.nbytes} bytes; the program asked for "
+                f"{count}"
+            )
+        return array
 
 
 def _write_log(context: int, level: int, message: bytes) -> None:
@@ -165,8 +181,14 @@ class Record:
         kind = InputError if check.kind == "input" else ExecutionError
         return kind(check.message.format(*self.error), location=check.location or None)
 
-    def new_outputs(self, dtypes: Sequence[np.dtype[np.generic]]) -> list[Array | None]:
+    def new_outputs(
+        self, dtypes: Sequence[np.dtype[np.generic]], *, aligned: bool = False
+    ) -> list[Array | None]:
         """Fresh output arrays; None in the place of a data-dependent one.
+
+        Args:
+            dtypes: The outputs' numpy dtypes.
+            aligned: Begin each at a multiple of `ALIGNMENT` (numpy itself gives 16 bytes).
 
         Raises:
             ExecutionError: Memory ran out, or a size overflows.
@@ -174,7 +196,13 @@ class Record:
         arrays: list[Array | None] = []
         for spec, shape, dtype in zip(self.spec.outputs, self.output_shapes, dtypes, strict=True):
             try:
-                arrays.append(None if shape is None else np.empty(shape, dtype))
+                if shape is None:
+                    arrays.append(None)
+                elif aligned:
+                    count = math.prod(shape) * dtype.itemsize
+                    arrays.append(aligned_bytes(count).view(dtype).reshape(shape))
+                else:
+                    arrays.append(np.empty(shape, dtype))
             except (MemoryError, ValueError) as error:
                 raise ExecutionError(
                     f"out of memory: output {spec.name!r} of shape {shape} and dtype "

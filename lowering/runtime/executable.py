@@ -9,14 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from lowering.runtime.abi import PLAN, Word
-from lowering.runtime.contexts import Context, NativeEntry, Record, WeightTable
+from lowering.runtime.contexts import Context, NativeEntry, Record, WeightTable, aligned_array
 from lowering.runtime.dtypes import numpy_dtype
 from lowering.runtime.host import native_host
 from lowering.runtime.link import LinkedCode
+from lowering.runtime.machine import check_machine, machine_flags
 from lowering.runtime.signature import Array, Signature
 from lowering.runtime.spec import ProgramSpec, WeightSpec
 from lowering.runtime.threads import thread_limit
-from torsh_dialect.errors import InvalidArgumentError
+from torsh_dialect.errors import ExecutionError, InvalidArgumentError
+
+PREPARE = "prepare"
+"""Name of the entry that makes prepared weights of raw ones."""
 
 Inputs = Sequence[Array] | Mapping[str, Array]
 
@@ -40,11 +44,13 @@ class Program:
     Args:
         spec: What the program is.
         objects: Relocatable objects for this machine.
-        weights: Prepared weights by name, C-contiguous; zero-copy, kept alive.
+        weights: Prepared weights by name, used in place where contiguous and aligned; None where
+            `prepare` will make them.
         symbols: Addresses of the `host_symbols` of `spec`.
 
     Raises:
         CodegenError: The objects do not link.
+        ExecutionError: This machine cannot run code for the program's target.
         InvalidArgumentError: Weights or symbols do not fit `spec`.
     """
 
@@ -58,10 +64,24 @@ class Program:
         absent = set(spec.host_symbols) - set(symbols or {})
         if absent:
             raise InvalidArgumentError(f"no address for host symbols: {', '.join(sorted(absent))}")
+        check_machine(spec.target, machine_flags())
         self.spec = spec
         exports = [f"{e.symbol}_{part}" for e in spec.entries for part in ("plan", "run")]
         self.code = LinkedCode(objects, exports, symbols)
-        self.weights = WeightTable(_checked(spec.weights, weights or {}))
+        ready = weights is not None or not spec.weights
+        self.weights = WeightTable(_checked(spec.weights, weights or {})) if ready else None
+
+    def prepare(self, raw: Inputs, options: "RunOptions | None" = None) -> None:
+        """Compute all weights from raw ones by the entry `prepare`, and use them from now on.
+
+        Raises:
+            InputError: The raw weights break the signature of `prepare`; nothing has changed then.
+            ExecutionError: Memory ran out, or a check failed; nothing has changed then.
+        """
+        entry = Executable(self, PREPARE, options)
+        made = entry.run(raw)
+        names = [one.name for one in entry.spec.outputs]
+        self.update_weights(dict(zip(names, made, strict=True)))
 
     def update_weights(self, weights: Mapping[str, Array]) -> None:
         """Replace all weights at once; calls that are running finish with the old ones.
@@ -87,7 +107,7 @@ def _checked(specs: Sequence[WeightSpec], weights: Mapping[str, Array]) -> list[
                 f"the weight {spec.name!r} is {array.dtype}{list(array.shape)}, not "
                 f"{spec.dtype}{list(spec.dims)}"
             )
-        arrays.append(np.require(array, requirements=("C", "A")))
+        arrays.append(aligned_array(array))
     return arrays
 
 
@@ -119,6 +139,7 @@ class Executable:
         )
         self._idle: deque[Context] = deque()  # append and pop are atomic: no lock to fork over
         self._dynamic = any(one.data_dependent for one in self.spec.outputs)
+        self._prepares = entry == PREPARE
 
     def run(self, inputs: Inputs) -> list[Array]:
         """Run on arrays, in order or by name; returns fresh outputs in order.
@@ -133,7 +154,7 @@ class Executable:
         context = self._take()
         try:
             record = context.record(tuple([array.shape for array in arrays]))
-            outputs = record.new_outputs(self.signature.output_dtypes)
+            outputs = record.new_outputs(self.signature.output_dtypes, aligned=self._prepares)
             record.bound = ()
             record.bind(arrays, outputs)
             self.call(context, record)
@@ -193,9 +214,8 @@ class Executable:
             ExecutionError: Another check failed, or memory ran out.
         """
         table = self.program.weights
-        if record.weights is not table:
-            record.words[Word.WEIGHTS] = table.address
-            record.weights = table
+        if record.weights is not table or table is None:
+            self._bind_weights(record, table)
         host = self.host
         if self.threads > 1 and not host.gomp_settled and "torch" in sys.modules:
             host.find_gomp()
@@ -239,6 +259,14 @@ class Executable:
                 )
             if any(np.may_share_memory(array, other) for other in (*inputs, *outputs[:i])):
                 raise InvalidArgumentError(f"output {spec.name!r} overlaps another array")
+
+    def _bind_weights(self, record: Record, table: WeightTable | None) -> None:
+        if table is None:
+            if not self._prepares:
+                raise ExecutionError("the program has no weights yet; call prepare() first")
+            return
+        record.words[Word.WEIGHTS] = table.address
+        record.weights = table
 
     def _take(self) -> Context:
         try:

@@ -2,10 +2,19 @@
 
 from functools import cache
 
+import numpy as np
+
 from lowering.codegen import CodeGenerator, CodegenUnit
 from lowering.cpu.text import Module, Text
 from lowering.runtime.executable import Executable, Program, RunOptions
-from lowering.runtime.spec import CheckSpec, EntrySpec, ProgramSpec, SymbolSpec, TensorSpec
+from lowering.runtime.spec import (
+    CheckSpec,
+    EntrySpec,
+    ProgramSpec,
+    SymbolSpec,
+    TensorSpec,
+    WeightSpec,
+)
 from torsh_dialect.target import TARGETS
 
 TARGET = TARGETS["x86-64-v2"]
@@ -80,6 +89,89 @@ ADD_SPEC = ProgramSpec(
 )
 
 
+def scale_module() -> str:
+    """`y[i] = x[i] * w[0]`; the prepared weight `w` is the raw weight `r` doubled."""
+    module = Module()
+    for prefix in ("torsh", "torsh_prepare"):
+        plan = Text(module, f"{prefix}_plan", CALL, "i32")
+        extent = "1" if prefix == "torsh_prepare" else entry_of(word(plan, 1), 0, plan, "i64")
+        plan.store("i64", extent, word(plan, 3), 8)
+        plan.store("i64", "0", plan.at("%call", 6, "i64"), 8)
+        plan.finish("0")
+    run = Text(module, "torsh_run", RUN, "i32")
+    x, y = entry_of(word(run, 0), 0, run), entry_of(word(run, 2), 0, run)
+    factor = run.load("float", entry_of(word(run, 4), 0, run))
+
+    def body(i: str, _: list[str]) -> None:
+        value = run.binary("fmul", "float", run.load("float", run.at(x, i)), factor)
+        run.store("float", value, run.at(y, i))
+
+    run.loop("0", entry_of(word(run, 1), 0, run, "i64"), 1, body)
+    run.finish("0")
+    prepare = Text(module, "torsh_prepare_run", RUN, "i32")
+    raw = prepare.load("float", entry_of(word(prepare, 0), 0, prepare))
+    twice = prepare.binary("fadd", "float", raw, raw)
+    prepare.store("float", twice, entry_of(word(prepare, 2), 0, prepare))
+    prepare.finish("0")
+    return module.text()
+
+
+SCALE_SPEC = ProgramSpec(
+    entries=(
+        EntrySpec(
+            inputs=(TensorSpec("x", "f32", ("n",)),), outputs=(TensorSpec("y", "f32", ("n",)),)
+        ),
+        EntrySpec(
+            "prepare",
+            "torsh_prepare",
+            inputs=(TensorSpec("r", "f32", (1,)),),
+            outputs=(TensorSpec("w", "f32", (1,)),),
+        ),
+    ),
+    weights=(WeightSpec("w", "f32", (1,)),),
+    target=TARGET.name,
+)
+
+
+def iota_module() -> str:
+    """`y = [0, 1, ..., x[0] - 1]` as i64: an output whose extent depends on data.
+
+    Status 1 where the host refuses the memory.
+    """
+    module = Module()
+    plan = Text(module, "torsh_plan", CALL, "i32")
+    plan.store("i64", "0", plan.at("%call", 6, "i64"), 8)
+    plan.finish("0")
+    run = Text(module, "torsh_run", RUN, "i32")
+    count = run.load("i64", entry_of(word(run, 0), 0, run), 8)
+    dims = run.alloca("i64")
+    run.store("i64", count, dims, 8)
+    alloc = run.load("ptr", run.let("getelementptr i8, ptr %host, i64 16"), 8)
+    context = run.load("ptr", run.let("getelementptr i8, ptr %host, i64 32"), 8)
+    bytes_ = run.mul(count, 8)
+    y = run.let(f"call ptr {alloc}(ptr {context}, i64 0, i64 1, ptr {dims}, i64 {bytes_})")
+    refused, given = run.label("refused"), run.label("given")
+    run.branch_if(run.let(f"icmp eq ptr {y}, null"), refused, given)
+    run.start(refused)
+    run.put("ret i32 1")
+    run.start(given)
+    run.loop("0", count, 1, lambda i, _: run.store("i64", i, run.at(y, i, "i64"), 8))
+    run.finish("0")
+    return module.text()
+
+
+IOTA_SPEC = ProgramSpec(
+    entries=(
+        EntrySpec(
+            inputs=(TensorSpec("x", "i64", (1,)),),
+            outputs=(TensorSpec("y", "i64", ("u0",), data_dependent=True),),
+            checks=(CheckSpec("execution", "no memory for y"),),
+        ),
+    ),
+    target=TARGET.name,
+)
+
+
 @cache
 def generator() -> CodeGenerator:
     """One pool of workers for all tests of a process."""
@@ -90,6 +182,18 @@ def generator() -> CodeGenerator:
 def object_of(text: str) -> bytes:
     """The object of an LLVM module."""
     return generator().compile([CodegenUnit("test", text, TARGET)])[0]
+
+
+def scale_program(factor: float | None) -> Program:
+    """A fresh link of `scale_module`; no weights for None."""
+    weights = None if factor is None else {"w": np.array([factor], np.float32)}
+    return Program(SCALE_SPEC, [object_of(scale_module())], weights)
+
+
+def iota_executable() -> Executable:
+    """An executable of `iota_module`."""
+    program = Program(IOTA_SPEC, [object_of(iota_module())])
+    return Executable(program, options=RunOptions(threads=1))
 
 
 def add_program(**options: int) -> Program:
