@@ -1,5 +1,23 @@
 """All op files; importing this module fills `torsh_dialect.declare.OPS`."""
 
-from torsh_dialect.ops import constant, elementwise
+from torsh_dialect.ops import (
+    activation,
+    compare,
+    constant,
+    elementwise,
+    logic,
+    maths,
+    rounding,
+    select,
+)
 
-__all__ = ["constant", "elementwise"]
+__all__ = [
+    "activation",
+    "compare",
+    "constant",
+    "elementwise",
+    "logic",
+    "maths",
+    "rounding",
+    "select",
+]

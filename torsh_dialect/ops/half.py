@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -33,6 +34,12 @@ def widened(array: Array) -> Array:
     """Half and smaller floats as f32, sub-byte integers as bytes; others as they are."""
     wide = _WIDE.get(array.dtype)
     return array if wide is None else array.astype(wide)
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """`np.where` with one signature, which its overloads in numpy's stubs lack."""
+    chosen: Any = np.where(condition, a, b)  # pyright: ignore[reportUnknownVariableType]
+    return chosen
 
 
 def rounded_once(
