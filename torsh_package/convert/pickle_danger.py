@@ -15,8 +15,8 @@ from .pickle_values import GlobalName
 _MODULES = frozenset({
     "os", "posix", "nt", "sys", "subprocess", "_posixsubprocess", "shutil", "socket", "_socket",
     "ssl", "pty", "fcntl", "ctypes", "_ctypes", "cffi", "mmap", "importlib", "_imp", "imp",
-    "pkgutil", "zipimport", "runpy", "codeop", "marshal", "pickle", "_pickle", "cPickle", "dill",
-    "cloudpickle", "shelve", "webbrowser", "urllib", "urllib2", "requests", "http", "httplib",
+    "pkgutil", "zipimport", "runpy", "codeop", "marshal", "pickle", "_pickle", "cPickle",
+    "shelve", "webbrowser", "urllib", "urllib2", "requests", "http", "httplib",
     "ftplib", "smtplib", "telnetlib", "xmlrpc", "asyncio", "tempfile", "fileinput", "bdb", "pdb",
     "timeit", "cProfile", "doctest", "idlelib", "lib2to3", "pip", "ensurepip", "venv", "pydoc",
     "atexit", "sqlite3", "tarfile", "zipfile", "winreg", "_winapi", "msvcrt", "commands",
@@ -43,9 +43,14 @@ _FUNCTIONS = frozenset({
     "torch.utils.cpp_extension.load_inline", "torch.storage._load_from_file",
     "torch.utils._config_module.ConfigModule.load_config", "numpy.load", "numpy.memmap",
     "numpy.fromfile", "numpy.ctypeslib.load_library", "numpy.testing._private.utils.runstring",
-    "pandas.read_pickle", "pandas.eval", "site.addsitedir", "logging.config.fileConfig",
+    "cloudpickle.load", "cloudpickle.loads", "dill.load", "dill.loads", "dill._dill.load",
+    "dill._dill.loads", "pandas.read_pickle", "pandas.eval", "site.addsitedir",
+    "logging.config.fileConfig",
     "logging.config.listen", "nltk.data.load", "uuid._get_command_stdout", "cgitb.lookup",
 })  # fmt: skip
+
+# Serializers that put code objects into the pickle; read over by converters, named by scans.
+CODE_CARRIERS = frozenset({"cloudpickle", "dill", "torch.fx.graph_module"})
 
 # Walking attributes by a dotted name (STACK_GLOBAL splits at dots) reaches other modules.
 _STEPS = frozenset({"sys", "os", "modules", "system", "popen", "builtins"})

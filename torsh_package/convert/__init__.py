@@ -1,0 +1,16 @@
+"""Foreign model files to packages and back. Nothing foreign is executed, imported or unpickled."""
+
+from .checkpoint import Skipped
+from .contents import Contents, PackageFormat
+from .converter import FormatConverter
+from .detect import detect_format
+from .report import ConversionReport
+
+__all__ = [
+    "Contents",
+    "ConversionReport",
+    "FormatConverter",
+    "PackageFormat",
+    "Skipped",
+    "detect_format",
+]
