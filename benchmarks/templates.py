@@ -8,6 +8,7 @@ mistake of measurement.
 """
 
 import argparse
+import os
 import random
 import statistics
 import sys
@@ -17,15 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lowering.cpu import jit
-from lowering.cpu.templates import conv, gemm, pack
+from lowering.cpu.templates import batched, conv, gemm, pack, winograd
 from lowering.cpu.templates.window import Axis
 from lowering.cpu.text import Module, Text
 from torsh_dialect.target import TARGETS, TargetInfo
+
+if "x86-64-v4" not in sys.argv:
+    # Equal instruction sets on both sides; oneDNN reads this when it is first used.
+    os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+import torch
 
 PEAK_SAMPLES = 400
 
@@ -156,7 +161,66 @@ def conv_rows(target: TargetInfo, rng: np.random.Generator) -> Iterator[Row]:
         )  # fmt: skip
 
 
-SUITES = {"gemm": gemm_rows, "conv": conv_rows}
+def winograd_rows(target: TargetInfo, rng: np.random.Generator) -> Iterator[Row]:
+    for channels, size, out in ((64, 56, 64), (128, 28, 128), (256, 14, 256), (512, 7, 512)):
+        axis = Axis(3, 1, 1, 1, 1)
+        params = winograd.WinogradParams(channels, out, axis, axis, dims=(None, size, size))
+        module = Module()
+        winograd.emit(module, "conv", params, target)
+        winograd.emit_pack(module, "pack", params, target)
+        compiled = jit.compile_module(module, target, ["conv", "pack"])
+        weight = rng.standard_normal((out, channels, 3, 3)).astype(np.float32)
+        packed = jit.aligned(winograd.packed_dims(params, target))
+        compiled.kernel("pack")([weight, packed], 0, packed.shape[0])
+        x, result = jit.aligned((1, size, size, channels)), jit.aligned((1, size, size, out))
+        x[:] = rng.standard_normal(x.shape)
+        bytes_ = winograd.scratch_bytes(params, target)
+        scratch = jit.aligned((bytes_,), np.uint8)
+        extent = winograd.parallel_extent(params, target).value(params.tiles(1, size, size))
+        words = [x, packed, result, 1, size, size, scratch, bytes_]
+        yield Row(
+            f"winograd {channels}x{size} -> {out}",
+            winograd.flops(params, 1, size, size), bound(compiled, "conv", words, extent),
+            torch_conv_peers(x, weight, 1, 1, 1), (x, result),
+        )  # fmt: skip
+
+
+def batched_rows(target: TargetInfo, rng: np.random.Generator) -> Iterator[Row]:
+    shapes = [(12, 128, 128, 64), (12, 512, 512, 64), (12, 1, 512, 64), (1, 512, 512, 512)]
+    for transposed in (True, False):
+        for batch, m, n, k in shapes:
+            if not transposed:
+                n, k = k, n
+            # The head size is static in attention, sequence lengths are not.
+            params = batched.BatchedGemmParams(transposed, None if transposed else n, k if transposed else None)
+            module = Module()
+            batched.emit(module, "matmul", params, target)
+            compiled = jit.compile_module(module, target, ["matmul"])
+            a, c = jit.aligned((batch, m, k)), jit.aligned((batch, m, n))
+            b = jit.aligned((batch, n, k) if transposed else (batch, k, n))
+            a[:], b[:] = rng.standard_normal(a.shape), rng.standard_normal(b.shape)
+            bytes_ = batched.scratch_bytes(params, target, k)
+            scratch = jit.aligned((bytes_,), np.uint8)
+            words = [
+                a, b, c, m, n, k, batch, k, 0, m * k, b.shape[-1], 0, n * k, n, 0, m * n,
+                scratch, bytes_,
+            ]  # fmt: skip
+            extent = batched.parallel_extent(params, target, batch, n)
+            ta, tb = torch.from_numpy(a), torch.from_numpy(b)
+            tb = tb.transpose(1, 2) if transposed else tb
+            yield Row(
+                f"batched {batch}x{m}x{n}x{k}{' transposed' * transposed}",
+                batched.flops(params, batch, m, n, k), bound(compiled, "matmul", words, extent),
+                {"bmm": lambda ta=ta, tb=tb: torch.bmm(ta, tb)}, (a, b, c),
+            )  # fmt: skip
+
+
+SUITES = {
+    "gemm": gemm_rows,
+    "conv": conv_rows,
+    "winograd": winograd_rows,
+    "batched": batched_rows,
+}
 
 
 def measure(row: Row, rounds: int) -> tuple[float, dict[str, float]]:

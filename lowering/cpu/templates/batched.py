@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue, dynamic_mask, load_lanes
 from lowering.cpu.templates.gemm import contract
-from lowering.cpu.templates.microkernel import Tile
+from lowering.cpu.templates.microkernel import Tile, opaque_pointers
 from lowering.cpu.templates.schedule import ELEMENT_BYTES, Registers, register_tile
 from lowering.cpu.templates.tiling import Place, Tiling, Walker, store_tile
 from lowering.cpu.text import Module, Text, Value
@@ -140,7 +140,7 @@ class _Emitter:
             if place.guarded and offset:
                 row = text.minimum(row, text.sub(self.m, 1))
             rows.append(text.at(a, text.mul(row, self.strides[0]), self.params.element))
-        return rows
+        return opaque_pointers(text, rows)
 
     def _panels(self, tile: Tile, panel: Value) -> list[Value]:
         text, size = self.text, self.text.mul(self.k, self.registers.width)

@@ -136,6 +136,19 @@ def accumulate(
     return text.loop(whole_value, length, 1, lambda i, v: steps(i, 1, v), tile.carried(result))
 
 
+def opaque_pointers(text: Text, pointers: list[Value]) -> list[Value]:
+    """The same pointers through stack memory, each in a register of its own.
+
+    Where rows are a dynamic stride apart, LLVM's loop strength reduction computes each row from
+    the one before inside the main loop, and then hoists and spills broadcasts.
+    """
+    slots = text.alloca("ptr", len(pointers), 8, "rows")
+    places = [text.at(slots, index, "ptr") for index in range(len(pointers))]
+    for pointer, place in zip(pointers, places, strict=True):
+        text.store("ptr", pointer, place, 8)
+    return [text.load("ptr", place, 8, "row") for place in places]
+
+
 def sum_chains(text: Text, tile: Tile, accumulators: Accumulators) -> list[Value]:
     """One vector per row and column: neighbouring chains are added, then their sums."""
     size = tile.rows * tile.vectors
