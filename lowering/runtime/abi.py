@@ -69,6 +69,15 @@ class TorshHost(ctypes.Structure):
 
 
 class HostContext(ctypes.Structure):
-    """What `TorshHost.ctx` points at: `flush_denormals` is 0 or 1."""
+    """What `TorshHost.ctx` points at; only the functions of the host read it.
 
-    _fields_ = (("flush_denormals", ctypes.c_int64),)
+    `flush_denormals` is 0 or 1. A profiled call writes up to `capacity` events of four words
+    {kernel, units, start ns, end ns} to `events`, and the number there should be to `count`.
+    """
+
+    _fields_ = (
+        ("flush_denormals", ctypes.c_int64),
+        ("events", ctypes.c_void_p),
+        ("capacity", ctypes.c_int64),
+        ("count", ctypes.c_int64),
+    )

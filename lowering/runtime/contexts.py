@@ -252,6 +252,7 @@ class Context:
 
     Attributes:
         plans: How many times a plan was computed here.
+        state: What the host's functions know of the call.
     """
 
     def __init__(self, signature: Signature, entry: NativeEntry):
@@ -264,14 +265,14 @@ class Context:
         self.allocator = Allocator(signature.output_dtypes)
         dynamic = any(one.data_dependent for one in spec.outputs)
         self._alloc = ALLOC(self.allocator) if dynamic else ALLOC()
-        self._state = HostContext(int(entry.flush_denormals))
+        self.state = HostContext(int(entry.flush_denormals))
         self.host = TorshHost(
             ABI_VERSION,
             entry.threads,
             entry.parallel_address,
             self._alloc,
             _log,
-            ctypes.addressof(self._state),
+            ctypes.addressof(self.state),
         )
         self.plans = 0
 

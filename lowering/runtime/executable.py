@@ -2,9 +2,10 @@
 
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from lowering.runtime.dtypes import numpy_dtype
 from lowering.runtime.host import native_host
 from lowering.runtime.link import LinkedCode
 from lowering.runtime.machine import check_machine, machine_flags
+from lowering.runtime.profile import MAX_EVENTS, Profile, read_profile
 from lowering.runtime.signature import Array, Signature
 from lowering.runtime.spec import ProgramSpec, WeightSpec
 from lowering.runtime.threads import thread_limit
@@ -67,6 +69,7 @@ class Program:
         check_machine(spec.target, machine_flags())
         self.spec = spec
         exports = [f"{e.symbol}_{part}" for e in spec.entries for part in ("plan", "run")]
+        exports += [kernel.name for kernel in spec.kernels]
         self.code = LinkedCode(objects, exports, symbols)
         ready = weights is not None or not spec.weights
         self.weights = WeightTable(_checked(spec.weights, weights or {})) if ready else None
@@ -201,6 +204,28 @@ class Executable:
             InvalidArgumentError: As `run_into`.
         """
         return BoundCall(self, inputs, outputs)
+
+    def profile(self, inputs: Inputs) -> Profile:
+        """Run once on arrays and time every kernel that the program gives to `parallel`.
+
+        Raises:
+            InputError: The inputs break the signature.
+            ExecutionError: A check of the program failed, or memory ran out.
+        """
+        arrays = self._usable(inputs)
+        native = replace(self._entry, parallel_address=self.host.parallel_profiled)
+        context = Context(self.signature, native)
+        events = np.zeros((MAX_EVENTS, 4), np.int64)
+        context.state.events = events.ctypes.data
+        context.state.capacity = MAX_EVENTS
+        record = context.record(tuple([array.shape for array in arrays]))
+        outputs = record.new_outputs(self.signature.output_dtypes)
+        record.bind(arrays, outputs)
+        start = time.perf_counter_ns()
+        self.call(context, record)
+        total = time.perf_counter_ns() - start
+        kernels = {self.program.code.address(k.name): k for k in self.program.spec.kernels}
+        return read_profile(events, int(context.state.count), kernels, total)
 
     def trim(self) -> None:
         """Free the memory of all contexts that no call uses now."""

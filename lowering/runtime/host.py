@@ -10,6 +10,7 @@ from lowering.runtime.pool_ir import HOST_IMPORTS, host_text
 
 _SYMBOLS = (
     "torsh_parallel",
+    "torsh_parallel_profiled",
     "torsh_call",
     "torsh_use_gomp",
     "torsh_after_fork",
@@ -22,6 +23,7 @@ class NativeHost:
 
     Attributes:
         parallel: Address of the host table's `parallel`.
+        parallel_profiled: The same, noting the time of each kernel.
         call: Native `torsh_call`; takes the address of a frame {run, host, call}.
         gomp_settled: Whether looking for libgomp again would be in vain.
         uses_gomp: Whether parallel work goes to libgomp.
@@ -31,6 +33,7 @@ class NativeHost:
         imports = {name: libc_address(name) for name in HOST_IMPORTS}
         self._code = LinkedCode([data], _SYMBOLS, imports)
         self.parallel = self._code.address("torsh_parallel")
+        self.parallel_profiled = self._code.address("torsh_parallel_profiled")
         self.call = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(
             self._code.address("torsh_call")
         )

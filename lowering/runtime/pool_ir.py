@@ -474,6 +474,39 @@ out:
   ret void
 }
 
+; `torsh_parallel`, noting {kernel, n, start, end} in the host context's events
+define void @torsh_parallel_profiled(ptr %host, ptr %kernel, ptr %args, i64 %n, i64 %grain)
+    nounwind {
+entry:
+  %start = call i64 @now()
+  call void @torsh_parallel(ptr %host, ptr %kernel, ptr %args, i64 %n, i64 %grain)
+  %end = call i64 @now()
+  %context.p = getelementptr %Host, ptr %host, i64 0, i32 5
+  %context = load ptr, ptr %context.p, align 8
+  %events.p = getelementptr i64, ptr %context, i64 1
+  %capacity.p = getelementptr i64, ptr %context, i64 2
+  %count.p = getelementptr i64, ptr %context, i64 3
+  %count = load i64, ptr %count.p, align 8
+  %capacity = load i64, ptr %capacity.p, align 8
+  %more = add i64 %count, 1
+  store i64 %more, ptr %count.p, align 8
+  %room = icmp ult i64 %count, %capacity
+  br i1 %room, label %note, label %out
+note:
+  %events = load ptr, ptr %events.p, align 8
+  %event = getelementptr [4 x i64], ptr %events, i64 %count
+  %units.p = getelementptr i64, ptr %event, i64 1
+  %start.p = getelementptr i64, ptr %event, i64 2
+  %end.p = getelementptr i64, ptr %event, i64 3
+  store ptr %kernel, ptr %event, align 8
+  store i64 %n, ptr %units.p, align 8
+  store i64 %start, ptr %start.p, align 8
+  store i64 %end, ptr %end.p, align 8
+  br label %out
+out:
+  ret void
+}
+
 ; call a program: %frame is { run, host, call }; -1 where the host table is of another ABI
 define i32 @torsh_call(ptr %frame) nounwind {
   %host.p = getelementptr ptr, ptr %frame, i64 1
