@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from xdsl.dialects.builtin import FloatAttr, IntegerAttr, StringAttr, SymbolRefAttr
 from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
+from xdsl.traits import Pure
 
 from lowering.kern import dialect as kern
 from lowering.kern.dialect import INDEX
@@ -75,8 +76,12 @@ class KernBuilder:
         return value
 
     def finish(self, *values: SSAValue) -> kern.FuncOp:
-        """Return from the function and give it."""
+        """Return from the function and give it, without the pure ops that nothing uses."""
         self._append(kern.ReturnOp.create(operands=values))
+        for op in reversed(list(self.entry.walk())):
+            if op.results and op.has_trait(Pure) and not any(r.first_use for r in op.results):
+                op.detach()
+                op.erase()
         return kern.FuncOp.create(
             properties={"sym_name": text(self.name), "kind": text(self.kind)},
             regions=[Region(self.entry)],
@@ -144,8 +149,13 @@ class KernBuilder:
         body: Callable[..., Sequence[SSAValue]],
         init: Sequence[SSAValue] = (),
         step: int = 1,
+        *,
+        pure: bool = False,
     ) -> Sequence[SSAValue]:
-        """`for i in range(lower, upper, step)`; `body(i, *carried)` gives the next values."""
+        """`for i in range(lower, upper, step)`; `body(i, *carried)` gives the next values.
+
+        A pure loop is placed outside the loops that it does not depend on.
+        """
         operands = [self.index(lower), self.index(upper), *init]
         types = [v.type for v in init]
         region = self.region([INDEX, *types], body)
@@ -155,7 +165,12 @@ class KernBuilder:
             properties={"step": integer(step)},
             regions=[region],
         )
-        return self._append(op).results
+        return self._append(op, self._outermost(operands, region) if pure else None).results
+
+    def _outermost(self, operands: Sequence[SSAValue], *regions: Region) -> int:
+        """The depth of the innermost block that the operands or regions depend on."""
+        captured = [v for region in regions for v in _captured(region, self._depths)]
+        return max(self._depths[v] for v in (*operands, *captured))
 
     def while_(
         self,
@@ -209,7 +224,7 @@ class KernBuilder:
         types = [v.type for v in init]
         first = self.region([INDEX], element)
         second = self.region([*types, *types], combine)
-        depth = max(self._depths[v] for v in (*operands, *_captured(first, self._depths)))
+        depth = self._outermost(operands, first, second)
         op = kern.ReduceOp.create(
             operands=operands,
             result_types=types,

@@ -1,0 +1,249 @@
+"""LLVM text of the scalar language: one function for each group of operations.
+
+All functions work on `lanes` lanes: operands are scalars for one lane, vectors for more.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from xdsl.dialects.builtin import IndexType
+from xdsl.ir import Attribute
+
+from lowering.cpu import narrow
+from lowering.cpu.text import Text, Value, is_literal, suffix_of, vector_of
+from lowering.cpu.values import float_text, is_float_register, is_unsigned, register_type
+from lowering.math.functions import call
+from lowering.math.text_prim import TextPrim
+from torsh_dialect import dtypes
+from torsh_dialect.dtypes import dtype_of
+from torsh_dialect.errors import CodegenError
+
+INTEGER_BINARY = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor"}
+FLOAT_BINARY = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
+FLOAT_COMPARE = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
+ROUNDING = {
+    "floor": "llvm.floor",
+    "ceil": "llvm.ceil",
+    "trunc": "llvm.trunc",
+    "round": "llvm.roundeven",
+    "sqrt": "llvm.sqrt",
+}
+
+
+def constant(element: Attribute, value: float, lanes: int) -> Value:
+    """A literal of `element`, splatted over the lanes."""
+    type = register_type(element)
+    if is_float_register(element):
+        literal = float_text(value, type)
+    elif type == "i1":
+        literal = "true" if value else "false"
+    elif not isinstance(element, IndexType) and dtype_of(element).kind == "float":
+        literal = str(
+            int(np.asarray(value, dtype_of(element).numpy).view(type.replace("i", "int")))
+        )
+    else:
+        literal = str(int(value))
+    return literal if lanes == 1 else f"splat ({type} {literal})"
+
+
+def binary(text: Text, kind: str, element: Attribute, a: Value, b: Value, lanes: int) -> Value:
+    """One of kern.binary's kinds."""
+    if is_float_register(element):
+        return _float_binary(text, kind, element, a, b, lanes)
+    type = vector_of(register_type(element), lanes)
+    if kind in INTEGER_BINARY:
+        return text.binary(INTEGER_BINARY[kind], type, a, b)
+    unsigned = is_unsigned(element)
+    if kind in ("min", "max"):
+        return text.intrinsic(f"llvm.{'u' if unsigned else 's'}{kind}", type, a, b)
+    if kind in ("floordiv", "mod"):
+        return _floor_division(text, kind, type, a, b)
+    if kind in ("div", "rem"):
+        return _integer_division(text, kind, element, a, b, lanes)
+    if kind in ("shl", "shr"):
+        return _shift(text, kind, element, a, b, lanes)
+    raise CodegenError(f"kern.binary has no kind {kind!r} for {element}")
+
+
+def _integer_division(
+    text: Text, kind: str, element: Attribute, a: Value, b: Value, lanes: int
+) -> Value:
+    """Rounded towards zero; a divisor of 0 gives 0, MIN / -1 wraps; nothing traps."""
+    type = vector_of(register_type(element), lanes)
+    signed = not is_unsigned(element)
+    zero, one = constant(element, 0, lanes), constant(element, 1, lanes)
+    is_zero = text.let(f"icmp eq {type} {b}, {zero}", "c")
+    safe = text.select(type, is_zero, one, b)
+    if signed:
+        minus = text.let(f"icmp eq {type} {b}, {constant(element, -1, lanes)}", "c")
+        safe = text.select(type, minus, one, safe)
+    sign = "s" if signed else "u"
+    result = text.binary(f"{sign}{kind}", type, a, safe)
+    if signed and kind == "div":
+        result = text.select(type, minus, text.binary("sub", type, zero, a), result)
+    return text.select(type, is_zero, zero, result)
+
+
+def _shift(text: Text, kind: str, element: Attribute, a: Value, b: Value, lanes: int) -> Value:
+    """Shifts by the width or more give 0, or the sign for arithmetic right shifts."""
+    register = register_type(element)
+    type, width = vector_of(register, lanes), int(register[1:])
+    most = constant(element, width - 1, lanes)
+    over = text.let(f"icmp ugt {type} {b}, {most}", "c")
+    if kind == "shr" and not is_unsigned(element):
+        return text.binary("ashr", type, a, text.select(type, over, most, b))
+    shifted = text.binary(
+        "shl" if kind == "shl" else "lshr", type, a, text.select(type, over, most, b)
+    )
+    return text.select(type, over, constant(element, 0, lanes), shifted)
+
+
+def _float_binary(
+    text: Text, kind: str, element: Attribute, a: Value, b: Value, lanes: int
+) -> Value:
+    type = vector_of(register_type(element), lanes)
+    if kind in FLOAT_BINARY:
+        return text.binary(FLOAT_BINARY[kind], type, a, b)
+    if kind == "rem":
+        return math(text, "fmod", element, (a, b), lanes)
+    if not b.startswith("%") and "0x7FF8" not in b:
+        # The constant is no NaN: one comparison keeps the NaN of the other operand.
+        below = text.let(f"fcmp {'olt' if kind == 'max' else 'ogt'} {type} {a}, {b}", "c")
+        return text.select(type, below, b, a)
+    return text.intrinsic("llvm.maximum" if kind == "max" else "llvm.minimum", type, a, b)
+
+
+def _floor_division(text: Text, kind: str, type: str, a: Value, b: Value) -> Value:
+    """Quotient rounded down, or what it leaves; the divisor is positive."""
+    literal = b.removeprefix("splat (i64 ").removesuffix(")")
+    if is_literal(literal) and int(literal) & (int(literal) - 1) == 0:
+        power = int(literal).bit_length() - 1
+        other = b.replace(literal, str(power if kind == "floordiv" else int(literal) - 1))
+        return text.binary("ashr" if kind == "floordiv" else "and", type, a, other)
+    quotient = text.binary("sdiv", type, a, b)
+    rest = text.binary("sub", type, a, text.binary("mul", type, quotient, b))
+    zero = "zeroinitializer" if type.startswith("<") else "0"
+    negative = text.let(f"icmp slt {type} {rest}, {zero}", "c")
+    one = "splat (i64 1)" if type.startswith("<") else "1"
+    if kind == "floordiv":
+        return text.select(type, negative, text.binary("sub", type, quotient, one), quotient)
+    return text.select(type, negative, text.binary("add", type, rest, b), rest)
+
+
+def unary(text: Text, kind: str, element: Attribute, x: Value, lanes: int) -> Value:
+    """One of kern.unary's kinds."""
+    type = vector_of(register_type(element), lanes)
+    if is_float_register(element):
+        if kind == "neg":
+            return text.let(f"fneg {type} {x}")
+        return text.intrinsic(ROUNDING.get(kind, "llvm.fabs"), type, x)
+    if kind == "not":
+        return text.binary("xor", type, x, constant(element, -1, lanes))
+    if kind == "neg":
+        return text.binary("sub", type, constant(element, 0, lanes), x)
+    if kind == "abs" and not is_unsigned(element):
+        zero = constant(element, 0, lanes)
+        negative = text.let(f"icmp slt {type} {x}, {zero}", "c")
+        return text.select(type, negative, text.binary("sub", type, zero, x), x)
+    return x
+
+
+def compare(text: Text, kind: str, element: Attribute, a: Value, b: Value, lanes: int) -> Value:
+    """One of kern.compare's kinds: an `i1` for each lane."""
+    type = vector_of(register_type(element), lanes)
+    if is_float_register(element):
+        return text.let(f"fcmp {FLOAT_COMPARE[kind]} {type} {a}, {b}", "c")
+    signs = "" if kind in ("eq", "ne") else "u" if is_unsigned(element) else "s"
+    return text.let(f"icmp {signs}{kind} {type} {a}, {b}", "c")
+
+
+def math(
+    text: Text, function: str, element: Attribute, operands: tuple[Value, ...], lanes: int
+) -> Value:
+    """A function of the maths library on f32 or f64."""
+    prim, kind = TextPrim(text, lanes), dtype_of(element).name
+    assert kind in ("f32", "f64"), f"{function} is computed in f32 or f64, not {kind}"
+    return call(function, *(prim.num(kind, operand) for operand in operands)).value
+
+
+def cast(text: Text, source: Attribute, target: Attribute, x: Value, lanes: int) -> Value:
+    """Scalar.cast: exact where possible, else rounded once; float to integer saturates."""
+    if is_float_register(source) and is_float_register(target):
+        return _float_to_float(text, source, target, x, lanes)
+    if is_narrow_float(source):
+        wide = narrow.to_f32(TextPrim(text, lanes), dtype_of(source).name, x)
+        return cast(text, dtypes.f32, target, wide, lanes)
+    if is_narrow_float(target):
+        if register_type(source) == "double":
+            return narrow.from_f64(TextPrim(text, lanes), dtype_of(target).name, x)
+        wide = cast(text, source, dtypes.f32, x, lanes)
+        return narrow.from_f32(TextPrim(text, lanes), dtype_of(target).name, wide)
+    if is_float_register(source):
+        return _float_to_integer(text, source, target, x, lanes)
+    if is_float_register(target):
+        how = "uitofp" if is_unsigned(source) else "sitofp"
+        return _convert(text, how, source, target, x, lanes)
+    return _integer_to_integer(text, source, target, x, lanes)
+
+
+def is_narrow_float(element: Attribute) -> bool:
+    """Whether `element` is a float that registers hold as its bits (f16, bf16, fp8, fp4)."""
+    is_float = not isinstance(element, IndexType) and dtype_of(element).kind == "float"
+    return is_float and not is_float_register(element)
+
+
+def _convert(
+    text: Text, how: str, source: Attribute, target: Attribute, x: Value, lanes: int
+) -> Value:
+    a, b = (vector_of(register_type(t), lanes) for t in (source, target))
+    return text.let(f"{how} {a} {x} to {b}")
+
+
+def _float_to_float(
+    text: Text, source: Attribute, target: Attribute, x: Value, lanes: int
+) -> Value:
+    if source == target:
+        return x
+    how = "fpext" if register_type(target) == "double" else "fptrunc"
+    return _convert(text, how, source, target, x, lanes)
+
+
+def _float_to_integer(
+    text: Text, source: Attribute, target: Attribute, x: Value, lanes: int
+) -> Value:
+    a, b = (vector_of(register_type(t), lanes) for t in (source, target))
+    if register_type(target) == "i1":
+        return text.let(f"fcmp une {a} {x}, {constant(source, 0.0, lanes)}", "c")
+    name = f"llvm.fpto{'u' if is_unsigned(target) else 's'}i.sat.{suffix_of(b)}.{suffix_of(a)}"
+    text.module.declare(name, b, (a,))
+    return _sub_byte(text, target, text.let(f"call {b} @{name}({a} {x})"), lanes)
+
+
+def _integer_to_integer(
+    text: Text, source: Attribute, target: Attribute, x: Value, lanes: int
+) -> Value:
+    a, b = register_type(source), register_type(target)
+    if b == "i1":
+        zero = constant(source, 0, lanes)
+        return x if a == b else text.let(f"icmp ne {vector_of(a, lanes)} {x}, {zero}", "c")
+    if a != b:
+        wider = int(b[1:]) > int(a[1:])
+        how = ("zext" if is_unsigned(source) else "sext") if wider else "trunc"
+        x = _convert(text, how, source, target, x, lanes)
+    return _sub_byte(text, target, x, lanes)
+
+
+def _sub_byte(text: Text, target: Attribute, x: Value, lanes: int) -> Value:
+    """Wrap a value held in a byte to the 2 or 4 bits that its type has."""
+    if isinstance(target, IndexType) or dtype_of(target).bits not in (2, 4):
+        return x
+    type, free = vector_of("i8", lanes), 8 - dtype_of(target).bits
+    count = str(free) if lanes == 1 else f"splat (i8 {free})"
+    up = text.binary("shl", type, x, count)
+    return text.binary("lshr" if is_unsigned(target) else "ashr", type, up, count)
+
+
+def bitcast(text: Text, source: Attribute, target: Attribute, x: Value, lanes: int) -> Value:
+    """The same bits as another type."""
+    a, b = (vector_of(register_type(t), lanes) for t in (source, target))
+    return x if a == b else text.let(f"bitcast {a} {x} to {b}")

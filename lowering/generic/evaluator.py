@@ -1,0 +1,219 @@
+"""Values by element: asks a region of torsh ops for one element and builds the code that gives it.
+
+The region is pure, so an element of its result is an expression over elements of its inputs:
+element-wise ops apply their body, movement ops map the index, reductions loop. Code that does
+not depend on an inner loop is placed outside it by the builder, so a fused softmax computes its
+row maximum once a row without a rule that says so.
+
+Axes may be grouped: adjacent axes that every access treats alike are one loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from xdsl.ir import Attribute, BlockArgument, Operation, OpResult, SSAValue
+
+from lowering.cpu.arithmetic import is_narrow_float
+from lowering.kern.builder import Index, IndexView, KernBuilder
+from torsh_dialect import dtypes
+from torsh_dialect.dims import Dim, product
+from torsh_dialect.errors import UnsupportedError
+from torsh_dialect.kinds import TensorOp
+from torsh_dialect.types import dims_of, element_type
+
+Groups = tuple[tuple[int, ...], ...]
+Rule = Callable[["Evaluator", Operation, int, Sequence[Index], "SSAValue | None"], SSAValue]
+
+RULES: dict[type, Rule] = {}
+"""How an op class or kind gives one element of a result."""
+
+
+def rule(*classes: type) -> Callable[[Rule], Rule]:
+    """Register the rule of some op classes or kinds."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(classes, function))
+        return function
+
+    return register
+
+
+def rule_of(op_type: type[Operation]) -> Rule | None:
+    """The rule of an op class: its own, or its nearest kind's."""
+    for base in op_type.__mro__:
+        if base in RULES:
+            return RULES[base]
+    return None
+
+
+@dataclass
+class Evaluator:
+    """Builds elements of values.
+
+    Attributes:
+        builder: Where code goes.
+        buffers: Buffers (`!kern.buf`) of the values that are in memory.
+        record: The error record, for run-time checks.
+        groups: Axes of the iteration space by loop; None for one loop an axis.
+        lanes_depth: Block depth of the lanes loop around; values as deep vary over lanes.
+    """
+
+    builder: KernBuilder
+    buffers: Mapping[SSAValue, SSAValue]
+    record: SSAValue | None = None
+    groups: Groups | None = None
+    lanes_depth: int | None = None
+
+    # -- shapes in the space of groups
+
+    def dims(self, value: SSAValue) -> tuple[Dim, ...]:
+        """The extents of a value, one for each group."""
+        dims = dims_of(value)
+        if self.groups is None:
+            return dims
+        rank = sum(map(len, self.groups))
+        padded = (1,) * (rank - len(dims)) + dims
+        return tuple(product(padded[axis] for axis in group) for group in self.groups)
+
+    def grouped(self, groups: Groups | None) -> Evaluator:
+        """An evaluator over the same region with other groups."""
+        return Evaluator(self.builder, self.buffers, self.record, groups, self.lanes_depth)
+
+    def varies(self, index: Sequence[Index]) -> bool:
+        """Whether an index depends on the lanes loop around."""
+        if self.lanes_depth is None:
+            return False
+        return any(
+            isinstance(i, SSAValue) and self.builder.depth(i) >= self.lanes_depth for i in index
+        )
+
+    # -- elements
+
+    def element(
+        self, value: SSAValue, index: Sequence[Index], where: SSAValue | None = None
+    ) -> SSAValue:
+        """The element of `value` at `index`; of any value where `where` does not hold.
+
+        Raises:
+            UnsupportedError: An op of the region has no rule.
+        """
+        buffer = self.buffers.get(value)
+        if buffer is not None:
+            return self.builder.load(buffer, self.flat(self.dims(value), index), where)
+        assert isinstance(value, OpResult), f"{value} is neither in memory nor computed"
+        rule = rule_of(type(value.op))
+        if rule is None:
+            raise UnsupportedError(f"{value.op.name} has no lowering by element")
+        return rule(self, value.op, value.index, index, where)
+
+    def computed(
+        self, value: SSAValue, index: Sequence[Index], where: SSAValue | None = None
+    ) -> SSAValue:
+        """An element as it is computed with: halves and smaller floats as f32."""
+        element = self.element(value, index, where)
+        return self.builder.cast(element, compute_type(element.type))
+
+    def broadcast(
+        self, operand: SSAValue, index: Sequence[Index], result: Sequence[Dim]
+    ) -> list[Index]:
+        """The index into an operand that is broadcast to extents `result`."""
+        dims = self.dims(operand)
+        skipped = len(index) - len(dims)
+        return [
+            self._along(dim, index[skipped + axis], result[skipped + axis])
+            for axis, dim in enumerate(dims)
+        ]
+
+    def _along(self, dim: Dim, index: Index, result: Dim) -> Index:
+        if dim == 1:
+            return 0
+        if dim == result or isinstance(dim, int):
+            return index
+        b = self.builder
+        return b.select_index(b.compare_index("eq", b.dim(dim), 1), 0, index)
+
+    def flat(self, dims: Sequence[Dim], index: Sequence[Index]) -> Index:
+        """The row-major position of `index` in a tensor of extents `dims`."""
+        b, total = self.builder, 0
+        position: Index = total
+        for axis, (dim, i) in enumerate(zip(dims, index, strict=True)):
+            if dim == 1:
+                continue
+            stride = b.dim(product(dims[axis + 1 :]))
+            position = b.add_index(position, b.mul_index(i, stride))
+        return position
+
+    @property
+    def indices(self) -> IndexView:
+        """Index arithmetic for `Movement.pick`."""
+        return IndexView(self.builder)
+
+
+def compute_type(element: Attribute) -> Attribute:
+    """The type in which elements are computed with: f32 for all smaller floats."""
+    return dtypes.f32 if is_narrow_float(element) else element
+
+
+def merged_groups(
+    values: Sequence[SSAValue], dims: Sequence[Dim], border: Sequence[bool]
+) -> Groups:
+    """Group adjacent axes of an iteration space that all values access alike.
+
+    Args:
+        values: Everything that is read in the space, broadcast to it, right-aligned.
+        dims: Extents of the space.
+        border: `border[n]` says that axis n must not be joined to axis n - 1.
+    """
+    rank = len(dims)
+    groups: list[list[int]] = []
+    for axis in range(rank):
+        joins = bool(groups) and not border[axis]
+        if joins and all(_alike(value, dims, axis - 1, axis) for value in values):
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+    return tuple(tuple(group) for group in groups)
+
+
+def _alike(value: SSAValue, dims: Sequence[Dim], first: int, second: int) -> bool:
+    own = dims_of(value)
+    padded = (1,) * (len(dims) - len(own)) + own
+    ways = {_access(padded[n], dims[n]) for n in (first, second) if dims[n] != 1}
+    return len(ways) <= 1 and "unknown" not in ways
+
+
+def _access(own: Dim, extent: Dim) -> str:
+    if own == extent:
+        return "full"
+    return "broadcast" if own == 1 else "unknown"
+
+
+def region_values(
+    roots: Sequence[SSAValue], buffers: Mapping[SSAValue, SSAValue]
+) -> list[SSAValue]:
+    """All values that `roots` are computed from, within the region, inputs among them."""
+    seen: dict[SSAValue, None] = {}
+    work = list(roots)
+    while work:
+        value = work.pop()
+        if value in seen:
+            continue
+        seen[value] = None
+        if value not in buffers and isinstance(value, OpResult):
+            work.extend(value.op.operands)
+    return list(seen)
+
+
+def source_op(value: SSAValue) -> TensorOp | None:
+    """The torsh op that computes a value, if one does."""
+    if isinstance(value, BlockArgument):
+        return None
+    assert isinstance(value, OpResult)
+    return value.op if isinstance(value.op, TensorOp) else None
+
+
+def result_element(op: Operation, number: int = 0) -> Attribute:
+    """The element type of a result."""
+    return element_type(op.results[number])

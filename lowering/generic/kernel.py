@@ -1,0 +1,185 @@
+"""One `kern.func` for a region: its loop nest, its stores, and what the host passes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.ir import Operation, SSAValue
+
+import lowering.generic.rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from lowering.generic.evaluator import Evaluator, Groups, merged_groups, region_values
+from lowering.generic.rules import is_plain
+from lowering.kern import dialect as kern
+from lowering.kern.builder import Index, KernBuilder, buffer_of
+from lowering.kern.dialect import INDEX
+from torsh_dialect import dtypes
+from torsh_dialect.dims import Dim, Expr, ceildiv, product
+from torsh_dialect.kinds import Reduce
+from torsh_dialect.types import dims_of, element_type, rank_of
+
+CHUNK = 4096
+"""Elements that one unit of a flat loop handles: enough to pay for a call, few enough to share."""
+
+WORK_PER_THREAD = 32_768
+"""Element operations under which a second thread costs more than it gives."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel and how the host launches it.
+
+    Attributes:
+        function: The `kern.func`; its name is set when kernels are made unique.
+        units: Extent of the parallel range.
+        grain: Least units for one thread.
+        dims: Extents that the host passes after the buffers, in order.
+        uses_record: Whether the error record is passed after the outputs.
+    """
+
+    function: kern.FuncOp
+    units: Dim
+    grain: int
+    dims: tuple[Expr, ...]
+    uses_record: bool = False
+
+
+class RegionKernel:
+    """Builds the kernel of a pure region by elements.
+
+    Args:
+        inputs: Values that are read from memory, in the order of the kernel's arguments.
+        outputs: Values that are stored; all have the extents of the first.
+    """
+
+    def __init__(self, inputs: Sequence[SSAValue], outputs: Sequence[SSAValue]):
+        self.inputs = inputs
+        self.outputs = outputs
+        self.b = KernBuilder("kernel")
+        self.lo, self.hi, _ = (self.b.argument(INDEX, n) for n in ("lo", "hi", "worker"))
+        sources = [self.b.argument(buffer_of(element_type(v)), "in") for v in inputs]
+        self.targets = [self.b.argument(buffer_of(element_type(v)), "out") for v in outputs]
+        self.buffers = dict(zip(inputs, sources, strict=True))
+        self.record = self.b.argument(buffer_of(dtypes.i64), "error")
+        values = region_values(outputs, self.buffers)
+        self.values = values
+        self.computed = [v.owner for v in values if v not in self.buffers]
+
+    def build(self) -> Kernel:
+        """The kernel with its launch parameters."""
+        groups = self._groups()
+        e = Evaluator(self.b, self.buffers, self.record, groups)
+        dims = e.dims(self.outputs[0])
+        units = self._flat(e, dims) if len(dims) <= 1 else self._nest(e, dims)
+        return self._finish(units, dims)
+
+    def _groups(self) -> Groups | None:
+        if not all(v in self.buffers or is_plain(v) for v in self.values):
+            return None
+        dims = dims_of(self.outputs[0])
+        return merged_groups(self.values, dims, [False] * len(dims))
+
+    def _scalar_rows(self) -> bool:
+        """Whether the innermost axis of the result is one of single reductions.
+
+        Then lanes are in the reduction, not across results.
+        """
+        for op in self.computed:
+            if isinstance(op, Reduce) and rank_of(op.x) - 1 in op.axis_list():
+                dims = dims_of(op.y)
+                if dims and dims[-1] != 1:
+                    return True
+        return False
+
+    def _flat(self, e: Evaluator, dims: Sequence[Dim]) -> Dim:
+        """No or one axis: units are chunks of it."""
+        b = self.b
+        if not dims:
+            b.for_(self.lo, self.hi, lambda u: self._store(e, [], 0) or ())
+            return 1
+        if self._scalar_rows():
+            b.for_(self.lo, self.hi, lambda u: self._store(e, [u], u) or ())
+            return dims[0]
+        extent = b.dim(dims[0])
+
+        def chunk(unit: SSAValue) -> Sequence[SSAValue]:
+            start = b.mul_index(unit, CHUNK)
+            end = b.min_index(b.add_index(start, CHUNK), extent)
+            self._lanes(e, start, end, lambda i: ([i], i))
+            return ()
+
+        b.for_(self.lo, self.hi, chunk)
+        return ceildiv(dims[0], CHUNK)
+
+    def _nest(self, e: Evaluator, dims: Sequence[Dim]) -> Dim:
+        """Several axes: units are rows, the innermost axis is in lanes."""
+        b, outer = self.b, dims[:-1]
+        extent = b.dim(dims[-1])
+
+        def row(unit: SSAValue) -> Sequence[SSAValue]:
+            index = self._split(unit, outer)
+            start = b.mul_index(unit, extent)
+            if self._scalar_rows():
+                b.for_(
+                    0, extent,
+                    lambda i: self._store(e, [*index, i], b.add_index(start, i)) or (),
+                )  # fmt: skip
+            else:
+                self._lanes(e, 0, extent, lambda i: ([*index, i], b.add_index(start, i)))
+            return ()
+
+        b.for_(self.lo, self.hi, row)
+        return product(outer)
+
+    def _split(self, unit: SSAValue, outer: Sequence[Dim]) -> list[Index]:
+        """The index of row number `unit`."""
+        b, index, rest = self.b, list[Index](), unit
+        position: Index = rest
+        for dim in reversed(outer[1:]):
+            if dim == 1:
+                index.append(0)
+                continue
+            extent = b.dim(dim)
+            index.append(b.mod(position, extent))
+            position = b.floordiv(position, extent)
+        return [position, *reversed(index)] if outer else []
+
+    def _lanes(self, e: Evaluator, start: Index, end: Index, place) -> None:  # pyright: ignore[reportMissingParameterType, reportUnknownParameterType]
+        def body(i: SSAValue) -> None:
+            e.lanes_depth = self.b.depth(i)
+            index, flat = place(i)
+            self._store(e, index, flat)
+            e.lanes_depth = None
+
+        self.b.lanes(start, end, body)
+
+    def _store(self, e: Evaluator, index: Sequence[Index], flat: Index) -> None:
+        for value, target in zip(self.outputs, self.targets, strict=True):
+            self.b.store(e.element(value, index), target, flat)
+
+    def _finish(self, units: Dim, dims: Sequence[Dim]) -> Kernel:
+        size = CHUNK if len(dims) <= 1 else _size_or(dims[-1], 64)
+        cost = max(1, size * max(1, self._weight()))
+        return Kernel(
+            self.b.finish(), units, max(1, WORK_PER_THREAD // cost), tuple(self.b.dim_arguments)
+        )
+
+    def _weight(self) -> int:
+        """Element operations for one element of the result, roughly."""
+        weight = 0
+        for op in self.computed:
+            weight += _reduction_size(op) if isinstance(op, Reduce) else 1
+        return weight
+
+
+def _size_or(dim: Dim, default: int) -> int:
+    return dim if isinstance(dim, int) else default
+
+
+def _reduction_size(op: Operation) -> int:
+    assert isinstance(op, Reduce)
+    dims = dims_of(op.x)
+    size = 1
+    for axis in op.axis_list():
+        size *= max(1, _size_or(dims[axis], 64))
+    return size
