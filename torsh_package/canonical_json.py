@@ -35,21 +35,28 @@ def dumps(value: JsonValue) -> bytes:
         raise ManifestError(f"a string holds a lone surrogate: {error.reason}") from error
 
 
-def loads(raw: bytes | memoryview, *, entry: str, limit: int) -> JsonValue:
+def loads(
+    raw: bytes | memoryview, *, entry: str, limit: int, limits: Limits = DEFAULT_LIMITS
+) -> JsonValue:
     """Parses canonical JSON.
 
     Args:
         raw: The text in UTF-8.
         entry: Name of the archive entry, for messages.
         limit: Most bytes that are accepted.
+        limits: Bound on the number of objects.
 
     Raises:
-        LimitError: `raw` is longer than `limit`.
+        LimitError: `raw` is longer than `limit`, or has too many objects to be read in time.
         ManifestError: `raw` is not JSON, not canonical, or holds a number that is no integer.
     """
     if len(raw) > limit:
         raise LimitError(f"JSON text of {len(raw)} bytes, limit {limit}", entry=entry)
     raw = bytes(raw)
+    # Counted before parsing, as objects are what takes time; braces inside strings count too.
+    objects = raw.count(b"{")
+    if objects > limits.json_objects:
+        raise LimitError(f"{objects} JSON objects, limit {limits.json_objects}", entry=entry)
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

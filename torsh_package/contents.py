@@ -1,9 +1,10 @@
 """What a package holds, in memory: facts, resources, documents, entry points, requirements."""
 
+import copy
 import datetime as dt
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 from torsh_package.canonical_json import JsonObject, check
 from torsh_package.codecs import (
@@ -275,6 +276,12 @@ class PackageContents:
             raise ResourceNotFoundError(f"no document {name[:80]!r}")
         return found
 
+    def remove_document(self, name: str) -> None:
+        """Removes a document; `ResourceNotFoundError` if there is none."""
+        self.get_document(name)
+        self._paths.remove(f"{DOCUMENTS}{name}")
+        del self._documents[name]
+
     def list_documents(self) -> list[str]:
         """Names of all documents, sorted."""
         return sorted(self._documents)
@@ -354,6 +361,15 @@ class PackageContents:
         from torsh_package.code import add_module
 
         add_module(self, name, module, include_source=include_source)
+
+    def shallow_copy(self) -> Self:
+        """Another package with the same resources, whose lists can change on their own."""
+        made = copy.copy(self)
+        made._paths = copy.deepcopy(self._paths)
+        made._resources, made._documents = dict(self._resources), dict(self._documents)
+        made._entrypoints, made._dependencies = dict(self._entrypoints), dict(self._dependencies)
+        made.authors, made.metadata = list(self.authors), dict(self.metadata)
+        return made
 
     # -------------------------------------------------------------- private
 

@@ -14,8 +14,9 @@ class Limits:
 
     manifest_bytes: int = 64 * MIB
     json_depth: int = 32
+    json_objects: int = 400_000
     resources: int = 65_536
-    tensors: int = 1_000_000
+    tensors: int = 262_144
     string_bytes: int = 64 * 1024
     name_bytes: int = 1_024
     entry_bytes: int = 1 << 46

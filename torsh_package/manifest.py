@@ -26,7 +26,7 @@ from torsh_package.limits import DEFAULT_LIMITS, Limits
 from torsh_package.names import check_package_name, check_version, find_collision, path_problem
 from torsh_package.requirement_syntax import DependencySpec
 from torsh_package.schema import Fields
-from torsh_package.tensors import TensorEntry, check_table
+from torsh_package.tensors import TensorEntry, check_table, read_table
 from torsh_package.tensors import rows as tensor_rows
 
 T = TypeVar("T")
@@ -250,7 +250,9 @@ class Manifest:
             UnsupportedVersionError: It has another major format version.
             LimitError: A size, count or depth is over `limits`.
         """
-        value = canonical_json.loads(raw, entry=MANIFEST_PATH, limit=limits.manifest_bytes)
+        value = canonical_json.loads(
+            raw, entry=MANIFEST_PATH, limit=limits.manifest_bytes, limits=limits
+        )
         return cls.from_json(value, limits)
 
     @classmethod
@@ -356,7 +358,7 @@ def _optional(fields: Fields, key: str, read: Callable[[Fields, str], T]) -> T |
 
 
 def _tensor_table(fields: Fields, key: str) -> tuple[TensorEntry, ...]:
-    return fields.items(key, fields.limits.tensors, TensorEntry.from_json)
+    return read_table(fields, key)
 
 
 def _check_resource(entry: ResourceEntry, fields: Fields, folder: str) -> None:

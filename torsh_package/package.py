@@ -129,8 +129,11 @@ class Package(PackageContents):
         return blob.getvalue()
 
     def manifest(self) -> Manifest:
-        """The manifest that `save` would write without a sealer; hashes all content."""
-        self._check_saveable(None)
+        """The manifest that `save` would write without a sealer; hashes all content.
+
+        Of a package that came out of an encrypted file it is the manifest of that file.
+        """
+        self._check_version()
         resources, documents = self._sorted()
         return measure_manifest(self._outline(), resources, documents)
 
@@ -215,13 +218,16 @@ class Package(PackageContents):
 
     # -------------------------------------------------------------- private
 
-    def _check_saveable(self, sealer: Sealer | None) -> None:
+    def _check_version(self) -> None:
         if self._schema > SCHEMA:
             major, minor = self._schema
             raise UnsupportedVersionError(
                 f"was read from format {major}.{minor}, newer than this torsh; saving it would "
                 "lose what only the newer version knows"
             )
+
+    def _check_saveable(self, sealer: Sealer | None) -> None:
+        self._check_version()
         if self._encryption is not None and sealer is None:
             raise PackageEncryptedError(
                 "came out of an encrypted file; save it with a sealer "

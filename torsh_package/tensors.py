@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torsh_package.canonical_json import MAX_INTEGER, JsonObject, JsonValue
+from torsh_package.canonical_json import MAX_INTEGER, JsonObject, JsonValue, check_string
 from torsh_package.errors import InvalidArgumentError, LimitError, ManifestError
 from torsh_package.schema import Fields, integer
 
@@ -72,31 +72,55 @@ class TensorEntry:
             row["alias_of"] = self.alias_of
         return row
 
-    @classmethod
-    def from_json(cls, row: Fields) -> "TensorEntry":
-        """Reads one row and checks what can be checked without its neighbours."""
-        dtype = row.choice("dtype", _DTYPES)
-        shape = _dims(row, "shape")
-        strides = _dims(row, "strides") if row.has("strides") else None
-        entry = cls(
-            row.string("name"),
-            dtype,
-            shape,
-            row.integer("offset"),
-            row.integer("nbytes"),
-            strides,
-            row.string("alias_of") if row.has("alias_of") else None,
+
+_REQUIRED = frozenset({"name", "dtype", "shape", "offset", "nbytes"})
+_ALL = _REQUIRED | {"strides", "alias_of"}
+
+
+def read_table(fields: Fields, key: str) -> tuple[TensorEntry, ...]:
+    """Reads a table; each row is checked by itself (`check_table` checks them together).
+
+    Rows are read without `Fields`, since there may be hundreds of thousands.
+
+    Raises:
+        ManifestError: A row is not of the schema.
+        LimitError: There are too many, or one is too large.
+    """
+    where = f"{fields.where}.{key}"
+    rows = fields.array(key, fields.limits.tensors)
+    return tuple(_row(row, f"{where}[{i}]", fields) for i, row in enumerate(rows))
+
+
+def _row(row: JsonValue, where: str, fields: Fields) -> TensorEntry:
+    if not isinstance(row, dict):
+        raise ManifestError(f"{where}: expected an object")
+    if not row.keys() <= _ALL and not fields.lenient:
+        raise ManifestError(f"{where}: unknown field {min(row.keys() - _ALL)[:80]!r}")
+    if not row.keys() >= _REQUIRED:
+        raise ManifestError(f"{where}.{min(_REQUIRED - row.keys())}: is missing")
+    name, dtype, alias = row["name"], row["dtype"], row.get("alias_of", "-")
+    if not (isinstance(name, str) and isinstance(dtype, str) and isinstance(alias, str)):
+        raise ManifestError(f"{where}: name, dtype and alias_of are strings")
+    check_string(name, what=where, limits=fields.limits)
+    if not name:
+        raise ManifestError(f"{where}.name: is empty")
+    if dtype not in DTYPE_BITS:
+        raise ManifestError(
+            f"{where}.dtype: {dtype[:80]!r} is unknown; known: {', '.join(sorted(DTYPE_BITS))}"
         )
-        row.end()
-        if not entry.name:
-            raise row.error("name", "is empty")
-        problem = _extent_problem(entry)
-        if problem:
-            raise ManifestError(f"{row.where} {entry.name[:80]!r}: {problem}")
-        return entry
-
-
-_DTYPES = frozenset(DTYPE_BITS)
+    entry = TensorEntry(
+        name,
+        dtype,
+        _dims(row["shape"], where),
+        integer(row["offset"], where),
+        integer(row["nbytes"], where),
+        _dims(row["strides"], where) if "strides" in row else None,
+        alias if "alias_of" in row else None,
+    )
+    problem = _extent_problem(entry)
+    if problem:
+        raise ManifestError(f"{where} {name[:80]!r}: {problem}")
+    return entry
 
 
 def element_count(shape: Sequence[int]) -> int:
@@ -197,9 +221,12 @@ def _check_alias(tensor: TensorEntry, owner: TensorEntry | None, where: str) -> 
         raise ManifestError(f"{what} is not at an element of its owner")
 
 
-def _dims(row: Fields, key: str) -> tuple[int, ...]:
-    where = f"{row.where}.{key}"
-    return tuple(integer(item, where) for item in row.array(key, MAX_RANK))
+def _dims(value: JsonValue, where: str) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise ManifestError(f"{where}: shape and strides are arrays")
+    if len(value) > MAX_RANK:
+        raise LimitError(f"{where}: rank {len(value)}, limit {MAX_RANK}")
+    return tuple([integer(item, where) for item in value])
 
 
 def _extent_problem(entry: TensorEntry) -> str | None:
