@@ -214,11 +214,19 @@ class _Run:
                 self._check_limits(cancel, deadline)
 
     def _assign(self, key: str) -> None:
-        one = self.idle.pop() if self.idle else Worker.start(self.limits)
+        one = self._worker()
         one.give(key, *self.jobs[key])
         self.busy[one.source] = one
         self.selector.register(one.source, selectors.EVENT_READ, one)
         self.selector.register(one.sink, selectors.EVENT_WRITE, one)
+
+    def _worker(self) -> Worker:
+        while self.idle:
+            one = self.idle.pop()
+            if one.process.poll() is None:
+                return one
+            one.end()
+        return Worker.start(self.limits)
 
     def _advance(self, one: Worker, events: int, finished: Callable[[str, bytes], None]) -> None:
         if events & selectors.EVENT_WRITE:
