@@ -35,16 +35,17 @@ def _hankel(
     return where(infinite, 0.0, j), where(infinite, 0.0, y)
 
 
-def _variable(x: Num[V]) -> Num[V]:
-    """`x^2 / 32 - 1`, the variable of the polynomials up to 8."""
-    return x * x * (1 / 32) - 1.0
+def _even(x: Num[V], near: Sequence[float], middle: Sequence[float]) -> Num[V]:
+    """A function of `x^2` for `|x| < 8` in two pieces."""
+    z = x * x
+    return where(z < 9.0, horner(z, near), horner(z - 36.0, middle))
 
 
 def j0(x: Num[V]) -> Num[V]:
     """Bessel function of the first kind, order 0."""
     magnitude = x.abs()
     far, _ = _hankel(magnitude, 0, tables.P0, tables.Q0)
-    near = horner(_variable(x), tables.J0)
+    near = _even(x, tables.J0_NEAR, tables.J0_MIDDLE)
     return where(magnitude < LIMIT, near, where(x.is_nan(), x, far))
 
 
@@ -52,7 +53,7 @@ def j1(x: Num[V]) -> Num[V]:
     """Bessel function of the first kind, order 1."""
     magnitude = x.abs()
     far, _ = _hankel(magnitude, 1, tables.P1, tables.Q1)
-    near = x * horner(_variable(x), tables.J1)
+    near = x * _even(x, tables.J1_NEAR, tables.J1_MIDDLE)
     far = where(x.is_negative(), -far, far)
     return where(magnitude < LIMIT, near, where(x.is_nan(), x, far))
 
@@ -65,52 +66,62 @@ def _second_kind(x: Num[V], result: Num[V]) -> Num[V]:
 def y0(x: Num[V]) -> Num[V]:
     """Bessel function of the second kind, order 0; NaN below 0."""
     _, far = _hankel(x, 0, tables.P0, tables.Q0)
-    t = _variable(x)
-    near = (log(x) * TWO_OVER_PI).fma(horner(t, tables.J0), horner(t, tables.Y0))
+    first = _even(x, tables.J0_NEAR, tables.J0_MIDDLE)
+    near = (log(x) * TWO_OVER_PI).fma(first, _even(x, tables.Y0_NEAR, tables.Y0_MIDDLE))
     return _second_kind(x, where(x < LIMIT, near, far))
 
 
 def y1(x: Num[V]) -> Num[V]:
     """Bessel function of the second kind, order 1; NaN below 0."""
     _, far = _hankel(x, 1, tables.P1, tables.Q1)
-    t = _variable(x)
-    singular = log(x) * (x * horner(t, tables.J1)) - 1.0 / x
-    near = singular * TWO_OVER_PI + x * horner(t, tables.Y1)
+    first = x * _even(x, tables.J1_NEAR, tables.J1_MIDDLE)
+    singular = log(x) * first - 1.0 / x
+    near = singular * TWO_OVER_PI + x * _even(x, tables.Y1_NEAR, tables.Y1_MIDDLE)
     return _second_kind(x, where(x < LIMIT, near, far))
 
 
-def _modified(x: Num[V], near: Sequence[float], far: Sequence[float]) -> Num[V]:
-    """`exp(-x) I(x)`, for `x >= 0`; the near part of order 1 still lacks a factor x."""
-    close = horner(x * 0.25 - 1.0, near)
+def _far(x: Num[V], table: Sequence[float]) -> Num[V]:
+    """`exp(-x) I(x)` for `x >= 8`."""
     safe = where(x < LIMIT, LIMIT, x)
-    return where(x < LIMIT, close, horner(16.0 / safe - 1.0, far) / safe.sqrt())
+    return horner(16.0 / safe - 1.0, table) / safe.sqrt()
+
+
+def _near(x: Num[V], table: Sequence[float]) -> Num[V]:
+    """`I0(x)` or `I1(x) / x` for `|x| < 8`, a sum of positive terms."""
+    limited = where(x > LIMIT, LIMIT, x)
+    return horner(limited * limited, table)
 
 
 def i0e(x: Num[V]) -> Num[V]:
     """`exp(-|x|)` times the modified Bessel function of order 0."""
-    return where(x.is_nan(), x, _modified(x.abs(), tables.I0_NEAR, tables.I0_FAR))
+    a = x.abs()
+    near = _near(a, tables.I0_NEAR) * exp(-a)
+    return where(x.is_nan(), x, where(a < LIMIT, near, _far(a, tables.I0_FAR)))
 
 
 def i1e(x: Num[V]) -> Num[V]:
     """`exp(-|x|)` times the modified Bessel function of order 1."""
     a = x.abs()
-    value = _modified(a, tables.I1_NEAR, tables.I1_FAR)
-    return where(x.is_nan(), x, where(a < LIMIT, x * value, value.copysign(x)))
+    near = x * (_near(a, tables.I1_NEAR) * exp(-a))
+    far = _far(a, tables.I1_FAR).copysign(x)
+    return where(x.is_nan(), x, where(a < LIMIT, near, far))
 
 
-def _unscale(x: Num[V], scaled: Num[V]) -> Num[V]:
-    """`scaled * exp(|x|)` where exp alone would overflow first."""
-    half = exp(x.abs() * 0.5)
-    result = scaled * half * half
-    infinite = x.abs().equals(float("inf"))
-    return where(infinite, x.of(float("inf")).copysign(scaled), result)
+def _unscale(a: Num[V], scaled: Num[V]) -> Num[V]:
+    """`scaled * exp(a)` where exp alone would overflow first."""
+    half = exp(a * 0.5)
+    return where(a.equals(float("inf")), a, scaled * half * half)
 
 
 def i0(x: Num[V]) -> Num[V]:
     """Modified Bessel function of the first kind, order 0."""
-    return _unscale(x, i0e(x))
+    a = x.abs()
+    far = _unscale(a, _far(a, tables.I0_FAR))
+    return where(x.is_nan(), x, where(a < LIMIT, _near(a, tables.I0_NEAR), far))
 
 
 def i1(x: Num[V]) -> Num[V]:
     """Modified Bessel function of the first kind, order 1."""
-    return _unscale(x, i1e(x))
+    a = x.abs()
+    far = _unscale(a, _far(a, tables.I1_FAR)).copysign(x)
+    return where(x.is_nan(), x, where(a < LIMIT, x * _near(a, tables.I1_NEAR), far))

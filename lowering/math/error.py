@@ -8,31 +8,34 @@ from lowering.math.num import Num, horner, where
 from lowering.math.prim import V
 
 SQRT1_2 = 0.7071067811865476
+SQRT1_2_RELATIVE_LO = -6.835808656661923e-17
+"""What SQRT1_2 lacks, relative to it."""
 SQRT2 = 1.4142135623730951
 
 
 def erf(x: Num[V]) -> Num[V]:
     """`2 / sqrt(pi)` times the integral of `exp(-t^2)` from 0 to x."""
-    magnitude, square = x.abs(), x * x
+    magnitude = x.abs()
+    square = magnitude * magnitude
     if x.kind == "f64":
-        small = horner(square, tables.ERF_F64).fma(x, x)
-        large = (1.0 - _erfc_positive(magnitude)).copysign(x)
-        return where(magnitude < 1.0, small, where(x.is_nan(), x, large))
-    small = horner(square, tables.ERF_F32).fma(x, x)
-    limited = magnitude.lower(4.0)
-    large = (1.0 - exp(limited * horner(limited, tables.LOG_ERFC_F32))).copysign(x)
-    return where(magnitude < 0.927734375, small, where(x.is_nan(), x, large))
+        small = horner(square, tables.ERF_F64).fma(magnitude, magnitude)
+        large = 1.0 - _erfc_positive(magnitude)
+        return where(magnitude < 1.0, small, large).copysign(x)
+    small = horner(square, tables.ERF_F32).fma(magnitude, magnitude)
+    limited = where(magnitude > 4.0, 4.0, magnitude)
+    large = 1.0 - exp(limited * horner(limited, tables.LOG_ERFC_F32))
+    return where(magnitude < 0.927734375, small, large).copysign(x)
 
 
-def _erfc_positive(x: Num[V]) -> Num[V]:
-    """erfc of f64 `x >= 0`: `exp(-x^2)` times a polynomial over `1 + 2x`."""
+def _erfc_positive(x: Num[V], rest: Num[V] | float = 0.0) -> Num[V]:
+    """The complement erfc of f64 `x + rest >= 0`: `exp(-x^2)` times a polynomial over `1 + 2x`."""
     limited = where(x > 28.0, 28.0, x)
     t = (limited - 4.0) / (limited + 4.0)
     scaled = horner(t, tables.ERFCX) / (limited * 2.0 + 1.0)
     square = two_product(limited, limited)
     gauss = exp(-square.hi)
     # exp(-hi) is subnormal near the end: multiply by what square.lo adds first.
-    return gauss * (scaled - scaled * square.lo)
+    return gauss * (scaled - scaled * (square.lo + limited * rest * 2.0))
 
 
 def erfc(x: Num[V]) -> Num[V]:
@@ -45,12 +48,15 @@ def erfc(x: Num[V]) -> Num[V]:
 
 
 def erf_small(x: Num[V]) -> Num[V]:
-    """erf of f64 for `|x| <= 1`."""
+    """The function erf of f64 for `|x| <= 1`."""
     return horner(x * x, tables.ERF_F64).fma(x, x)
 
 
 def _erfinv_of(x: Num[V], w: Num[V]) -> Num[V]:
-    """erfinv of f64 given `w = -log(1 - x^2)` (M. Giles, "Approximating the erfinv function")."""
+    """The inverse of erf, given `w = -log(1 - x^2)`.
+
+    (M. Giles, "Approximating the erfinv function", 2011.)
+    """
     root = w.sqrt()
     central = horner(w - 3.125, tables.ERFINV_CENTRAL)
     middle = horner(root - 3.25, tables.ERFINV_MIDDLE)
@@ -93,7 +99,13 @@ def ndtri(p: Num[V]) -> Num[V]:
 
 def ndtr(x: Num[V]) -> Num[V]:
     """The standard normal distribution function, of f64."""
-    return erfc(x * -SQRT1_2) * 0.5
+    magnitude = x.abs()
+    # erfc amplifies the rounding of x / sqrt 2 by x^2: keep what it loses.
+    argument = two_product(where(magnitude > 60.0, 60.0, magnitude), x.of(SQRT1_2))
+    tail = _erfc_positive(argument.hi, argument.lo + argument.hi * SQRT1_2_RELATIVE_LO) * 0.5
+    small = erf_small(x * SQRT1_2).fma(0.5, 0.5)
+    result = where(magnitude < 0.5, small, where(x > 0.0, 1.0 - tail, tail))
+    return where(x.is_nan(), x, result)
 
 
 def gelu(x: Num[V]) -> Num[V]:

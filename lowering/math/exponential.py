@@ -114,15 +114,15 @@ def silu(x: Num[V]) -> Num[V]:
 def tanh(x: Num[V]) -> Num[V]:
     """Hyperbolic tangent."""
     magnitude = x.abs()
-    limited = magnitude.lower(10.0 if x.kind == "f32" else 20.0)
-    limited = where(x.is_nan(), x, limited)
+    end = 10.0 if x.kind == "f32" else 20.0
+    limited = where(magnitude > end, end, magnitude)
     if x.kind == "f64":
         e = expm1(limited * 2.0)
         return where(magnitude < 1e-9, x, (e / (e + 2.0)).copysign(x))
-    large = (1.0 - 2.0 / (exp(limited * 2.0) + 1.0)).copysign(x)
+    large = 1.0 - 2.0 / (exp(limited * 2.0) + 1.0)
     square = x * x
-    small = (horner(square, tables.TANH_F32) * square).fma(x, x)
-    return where(magnitude > 0.55, where(x.is_nan(), x, large), small)
+    small = (horner(square, tables.TANH_F32) * square).fma(magnitude, magnitude)
+    return where(magnitude > 0.55, large, small).copysign(x)
 
 
 def sinh(x: Num[V]) -> Num[V]:

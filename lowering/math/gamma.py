@@ -87,27 +87,32 @@ def _gamma_positive(x: Num[V]) -> Num[V]:
     e = where(low, reduced - 1.0, reduced - 2.0)
     small = product / horner(e, tables.RGAMMA_2)
     small = where(low, small / reduced, small)
-    limited = where(x > 172.0, 172.0, where(x < SERIES_START, SERIES_START, x))
+    return where(x < SERIES_START, small, exp_pair(_log_gamma_pair(x)))
+
+
+def _log_gamma_pair(x: Num[V]) -> Pair[V]:
+    """`(x - 1/2) log x - x + log sqrt(2 pi) + series`, limited to where gamma is a number."""
+    limited = where(x > 190.0, 190.0, where(x < SERIES_START, SERIES_START, x))
     inverse = 1.0 / limited
     series = horner(inverse * inverse, tables.STIRLING) * inverse
-    # exp((x - 1/2) log x - x + log sqrt(2 pi) + series), the exponent as a pair.
     power = log_pair(limited).times(exact(limited - 0.5))
-    rest = two_sum(LOG_SQRT_2PI - limited, series + LOG_SQRT_2PI_LO)
-    lost = (LOG_SQRT_2PI - (rest_base := LOG_SQRT_2PI - limited)) - limited
-    exponent = power.plus(Pair(rest.hi, rest.lo + lost))
-    return where(x < SERIES_START, small, exp_pair(exponent))
+    constant = two_sum(-limited, limited.of(LOG_SQRT_2PI))
+    rest = two_sum(constant.hi, series + LOG_SQRT_2PI_LO)
+    return power.plus(Pair(rest.hi, rest.lo + constant.lo))
 
 
 def gamma(x: Num[V]) -> Num[V]:
     """The gamma function (C's tgamma): NaN at negative integers, infinite at 0."""
-    reflect = x < 0.5
-    positive = _gamma_positive(where(reflect, 1.0 - x, x))
-    sine = sin_pi(x)
-    far = where(x < -160.0, (PI / positive) / sine, PI / (sine * positive))
-    # 1 - x rounds: use gamma(x) = gamma(1 + x) / x next to 0.
-    result = where(reflect, far, positive)
-    result = where(x.abs() < 1e-9, 1.0 / x - 0.5772156649015329, result)
-    result = where(x < -185.0, x.of(0.0), result)
+    magnitude = x.abs()
+    near = magnitude < 0.5
+    positive = _gamma_positive(where(near, magnitude + 1.0, magnitude))
+    positive = where(near, positive / magnitude, positive)
+    # gamma(-a) = -pi / (a sin(pi a) gamma(a)), where gamma(a) overflows before the result vanishes.
+    factor = PI / (magnitude * -sin_pi(magnitude))
+    half = exp_pair(_log_gamma_pair(magnitude).scaled(-0.5))
+    reflected = where(magnitude < SERIES_START, factor / positive, factor * half * half)
+    result = where(x < 0.0, reflected, positive)
+    result = where(magnitude < 1e-9, 1.0 / x - 0.5772156649015329, result)
     pole = (x < 0.0) & x.unary("floor").equals(x)
     result = where(pole, float("nan"), result)
     return where(x.equals(float("inf")), x, result)
@@ -135,9 +140,10 @@ def _digamma_positive(x: Num[V]) -> Num[V]:
 
 def digamma(x: Num[V]) -> Num[V]:
     """The derivative of lgamma; infinite at 0 (against its sign), NaN at negative integers."""
-    negative = x < 0.0
-    positive = _digamma_positive(where(negative, 1.0 - x, x))
-    result = where(negative, positive - PI / tan_pi(x), positive)
+    negative, magnitude = x < 0.0, x.abs()
+    positive = _digamma_positive(magnitude)
+    reflected = positive + (1.0 / magnitude + PI / tan_pi(magnitude))
+    result = where(negative, reflected, positive)
     result = where((x.abs() < 1e-9), -1.0 / x - 0.5772156649015329, result)
     pole = negative & x.unary("floor").equals(x)
     result = where(pole, float("nan"), result)
@@ -150,8 +156,9 @@ def zeta(s: Num[V], q: Num[V]) -> Num[V]:
     for _ in range(10):
         total = total + pow(base, -s)
         base = base + 1.0
-    power = pow(base, -s)
-    total = total + (power * base / (s - 1.0) + power * 0.5)
+    rest = pow(base, 1.0 - s)
+    power = rest / base
+    total = total + (rest / (s - 1.0) + power * 0.5)
     factor, term = s, power / base
     inverse = 1.0 / (base * base)
     for j, coefficient in enumerate(BERNOULLI_OVER_FACTORIAL):
@@ -159,6 +166,7 @@ def zeta(s: Num[V], q: Num[V]) -> Num[V]:
         factor = factor * (s + (2.0 * j + 1.0)) * (s + (2.0 * j + 2.0))
         term = term * inverse
     total = where(q.equals(float("inf")), 0.0, total)
+    total = where(s.is_nan() | q.is_nan(), float("nan"), total)
     pole = (q <= 0.0) & q.unary("floor").equals(q)
     total = where((q < 0.0) & s.unary("floor").differs(s), float("nan"), total)
     total = where(pole, float("inf"), total)

@@ -64,7 +64,7 @@ def log(x: Num[V]) -> Num[V]:
 
 
 def _high_low(f: Num[V]) -> tuple[Num[V], Num[V]]:
-    """log(1 + f) as a part with half the bits of the mantissa and the rest."""
+    """Split log(1 + f) as a part with half the bits of the mantissa and the rest."""
     half = f * f * 0.5
     kept = -(1 << 12) if f.kind == "f32" else -(1 << 32)
     hi = ((f - half).bits() & kept).as_float()

@@ -214,7 +214,8 @@ def rarely(
     mask: Num[V], usual: Sequence[Num[V]], body: Callable[[], Sequence[Num[V]]]
 ) -> list[Num[V]]:
     """`usual`, but `body()` in the lanes of `mask`, computed only when there are some."""
-    prim, kinds = mask.prim, [x.kind for x in usual]
+    prim = mask.prim
+    kinds: list[Kind] = [x.kind for x in usual]
     values = prim.rare(
         kinds, mask.value, [x.value for x in usual], lambda: [x.value for x in body()]
     )
@@ -227,7 +228,8 @@ def repeat(
     body: Callable[[list[Num[V]]], Sequence[Num[V]]],
 ) -> list[Num[V]]:
     """`while any(condition(state)): state = body(state)`; `body` keeps finished lanes as is."""
-    prim, kinds = state[0].prim, [x.kind for x in state]
+    prim = state[0].prim
+    kinds: list[Kind] = [x.kind for x in state]
 
     def wrap(values: Sequence[V]) -> list[Num[V]]:
         return [Num(prim, kind, value) for kind, value in zip(kinds, values, strict=True)]

@@ -2,7 +2,7 @@
 
 from lowering.math import tables
 from lowering.math.doubled import Pair, exact, quick_sum, quotient, two_product, two_sum
-from lowering.math.exponential import LN2, exp, power_of_two, reduce_by_ln2, scale
+from lowering.math.exponential import LN2, reduce_by_ln2, scale
 from lowering.math.logarithm import integer_to_float, split_exponent
 from lowering.math.num import Num, horner, where
 from lowering.math.prim import V
@@ -12,7 +12,7 @@ TWO_THIRDS_LO = 3.700743415417188e-17
 
 
 def log_pair(x: Num[V]) -> Pair[V]:
-    """log of positive finite f64, to about 2^-64 relative."""
+    """The logarithm of positive finite f64, to about 2^-64 relative."""
     k, m = split_exponent(x)
     n = integer_to_float(k)
     s = quotient(two_sum(m, m.of(-1.0)), two_sum(m, m.of(1.0)))
@@ -27,13 +27,13 @@ def log_pair(x: Num[V]) -> Pair[V]:
 
 
 def exp_pair(y: Pair[V]) -> Num[V]:
-    """exp of a pair of f64, rounded once more than exactly."""
+    """The exponential of a pair of f64, rounded once more than exactly."""
     hi = where(y.hi > 710.0, 710.0, y.hi)
     hi = where(hi < -746.0, -746.0, hi)
     n, r, rest = reduce_by_ln2(hi)
     lo = rest + where(y.hi.equals(hi), y.lo, 0.0)
     tail = r * r * horner(r, tables.EXP_F64)
-    return scale((tail + (lo + lo * r)) + r + 1.0, n)
+    return scale((tail + lo * (1.0 + (r + tail))) + r + 1.0, n)
 
 
 def _magnitude(x: Num[V], y: Num[V]) -> Num[V]:

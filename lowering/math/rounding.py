@@ -111,7 +111,11 @@ def _remainder_parts(x: Num[V], y: Num[V]) -> tuple[Num[V], Num[V], Num[V]]:
         digits = wide.integer("udiv", d)
         going = distance > 0
         last = where(going, digits, state[2])
-        return [where(going, wide - digits * d, rest), where(going, exponent - shift, exponent), last]
+        return [
+            where(going, wide - digits * d, rest),
+            where(going, exponent - shift, exponent),
+            last,
+        ]
 
     rest, _, last = repeat([first, e_start, odd], lambda s: s[1] > f, step)
     return rest, where(smaller, e, f), last & 1

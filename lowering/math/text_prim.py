@@ -8,7 +8,8 @@ from lowering.math.num import Num
 from lowering.math.prim import BITS, Binary, Compare, Convert, Kind, Unary, is_float
 
 ELEMENT: dict[Kind, str] = {
-    "f32": "float", "f64": "double", "i1": "i1", "i8": "i8", "i16": "i16", "i32": "i32", "i64": "i64",
+    "f32": "float", "f64": "double",
+    "i1": "i1", "i8": "i8", "i16": "i16", "i32": "i32", "i64": "i64",
 }  # fmt: skip
 """LLVM's names of element types."""
 

@@ -28,7 +28,7 @@ def _cos_kernel(r: Num[V], rest: Num[V]) -> Num[V]:
 
 
 def _pick(reduced: Reduced[V], turn: int) -> Num[V]:
-    """sin of the reduced angle turned by `turn` quadrants."""
+    """The sine of the reduced angle turned by `turn` quadrants."""
     quadrant = reduced.quadrant + turn
     s = _sin_kernel(reduced.r, reduced.rest)
     c = _cos_kernel(reduced.r, reduced.rest)
@@ -79,7 +79,7 @@ def tan_pi(x: Num[V]) -> Num[V]:
 
 
 def _atan_positive(x: Num[V]) -> Num[V]:
-    """atan of `x >= 0`: by addition theorems to `|t| <= tan(pi/8)`."""
+    """The inverse tangent of `x >= 0`: by addition theorems to `|t| <= tan(pi/8)`."""
     far, middle = x > 2.414213562373095, x > 0.41421356237309503
     t = where(far, -1.0 / x, where(middle, (x - 1.0) / (x + 1.0), x))
     base = where(far, PIO2_HI, where(middle, x.of(PIO2_HI / 2), 0.0))

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import mpmath
 import numpy as np
 import pytest
 from mpmath import mp, mpf
@@ -111,13 +110,11 @@ def hankel(order: int, part: str) -> Function:
     return at
 
 
-def y0_regular(t: mpf) -> mpf:
-    x = mp.sqrt(32 * (t + 1))
+def y0_regular(x: mpf) -> mpf:
     return mp.bessely(0, x) - 2 / mp.pi * mp.log(x) * mp.besselj(0, x)
 
 
-def y1_regular(t: mpf) -> mpf:
-    x = mp.sqrt(32 * (t + 1))
+def y1_regular(x: mpf) -> mpf:
     return (mp.bessely(1, x) - 2 / mp.pi * (mp.log(x) * mp.besselj(1, x) - 1 / x)) / x
 
 
@@ -160,21 +157,23 @@ ROWS: dict[str, Row] = {
     "STIRLING": Row(stirling, 0.00001, 1 / 64, 7),
     "DIGAMMA_15": Row(lambda e: mp.digamma(1.5 + e) / (1.5 + e - ROOT), -0.5, 0.5, 21),
     "DIGAMMA_TAIL": Row(digamma_tail, 0.00001, 1 / 64, 7),
-    "J0": Row(lambda t: mp.besselj(0, mp.sqrt(32 * (t + 1))), -1, 1, 17),
-    "J1": Row(
-        lambda t: mp.besselj(1, mp.sqrt(32 * (t + 1))) / mp.sqrt(32 * (t + 1)), -1, 1, 17
-    ),
-    "Y0": Row(y0_regular, -1, 1, 18),
-    "Y1": Row(y1_regular, -1, 1, 18),
+    "J0_NEAR": Row(of_square(lambda x: mp.besselj(0, x)), 0, 9, 12),
+    "J0_MIDDLE": Row(lambda t: mp.besselj(0, mp.sqrt(t + 36)), -27.1, 28, 16),
+    "J1_NEAR": Row(of_square(lambda x: mp.besselj(1, x) / x), 0, 9, 12),
+    "J1_MIDDLE": Row(lambda t: mp.besselj(1, mp.sqrt(t + 36)) / mp.sqrt(t + 36), -27.1, 28, 16),
+    "Y0_NEAR": Row(of_square(y0_regular), 0, 9, 13),
+    "Y0_MIDDLE": Row(lambda t: y0_regular(mp.sqrt(t + 36)), -27.1, 28, 17),
+    "Y1_NEAR": Row(of_square(y1_regular), 0, 9, 13),
+    "Y1_MIDDLE": Row(lambda t: y1_regular(mp.sqrt(t + 36)), -27.1, 28, 17),
     "P0": Row(hankel(0, "p"), 0.000001, 1, 14),
     "Q0": Row(hankel(0, "q"), 0.000001, 1, 14),
     "P1": Row(hankel(1, "p"), 0.000001, 1, 14),
     "Q1": Row(hankel(1, "q"), 0.000001, 1, 14),
     "I0_NEAR": Row(
-        lambda t: mp.exp(-4 * (t + 1)) * mp.besseli(0, 4 * (t + 1)), -1, 1, 27
+        of_square(lambda x: mp.besseli(0, x)), 0, 64, 20, "f64", of_square(lambda x: mp.exp(-x))
     ),
     "I1_NEAR": Row(
-        lambda t: mp.exp(-4 * (t + 1)) * mp.besseli(1, 4 * (t + 1)) / (4 * (t + 1)), -1, 1, 27
+        of_square(lambda x: mp.besseli(1, x) / x), 0, 64, 20, "f64", of_square(lambda x: mp.exp(-x))
     ),
     "I0_FAR": Row(
         lambda t: mp.sqrt(16 / (t + 1)) * mp.exp(-16 / (t + 1)) * mp.besseli(0, 16 / (t + 1)),
@@ -194,7 +193,7 @@ def test_table_is_the_fit(name: str) -> None:
     assert list(getattr(tables, name)) == fit(ROWS[name])
 
 
-HEADER = '''"""Polynomial coefficients in ascending order; written by tests/unit/lowering/test_math_tables.py.
+HEADER = '''"""Polynomial coefficients in ascending order, written by `test_math_tables.py`.
 
 Each row of that file says which function a table approximates, where, and how it was fitted.
 """
