@@ -3,6 +3,7 @@
 The same steps with a `Measure` in place of an archive give the manifest without writing.
 """
 
+import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -56,17 +57,38 @@ class Measure:
 
 
 class _Spool:
-    """Compressed bytes of one resource, in memory or an unnamed temporary file."""
+    """Compressed bytes of one resource: in memory while they are few, then in a temporary file.
 
-    def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115
+    What is about to be encrypted must not reach a disk in plain text: it is dropped instead when
+    there is too much of it, and compressed once more when it is asked for.
+
+    Args:
+        remake: Compresses anew, with the same result.
+        secret: Whether a disk may not see it.
+    """
+
+    def __init__(self, remake: Callable[[], Iterator[Buffer]], secret: bool):
+        self._file = io.BytesIO() if secret else tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115
+        self._remake = remake
+        self._secret = secret
+        self._dropped = False
         self.size = 0
 
+    def __del__(self) -> None:
+        self._file.close()
+
     def append(self, piece: bytes) -> None:
-        self._file.write(piece)
         self.size += len(piece)
+        if self._secret and self.size > _SPOOL_BYTES and not self._dropped:
+            self._dropped = True
+            self._file.truncate(0)
+        if not self._dropped:
+            self._file.write(piece)
 
     def pieces(self) -> Iterator[Buffer]:
+        if self._dropped:
+            yield from self._remake()
+            return
         self._file.seek(0)
         while piece := self._file.read(4 << 20):
             yield piece
@@ -171,7 +193,7 @@ def _add(
     kept = resource.kept
     if kept is not None and kept.form.spec == spec and sealer is None:
         return _pass_on(sink, resource, kept.form.entry, kept.form.data, progress)
-    encoded = _encode(sink.hasher, resource, spec)
+    encoded = _encode(sink.hasher, resource, spec, secret=sealer is not None)
     suffix = "" if encoded.codec is None else encoded.codec.suffix
     stem = f"{folder}{resource.name}{resource.extension}{suffix}"
     entry = ResourceEntry(
@@ -217,7 +239,7 @@ def _pass_on(
     return replace(entry, extensions=resource.extensions), written.leaves
 
 
-def _encode(hasher: Hasher, resource: Resource, spec: DigestSpec) -> _Encoded:
+def _encode(hasher: Hasher, resource: Resource, spec: DigestSpec, *, secret: bool) -> _Encoded:
     plain = _Encoded(resource.content, None, None, None)
     codec = None
     if resource.compression is not None:
@@ -228,7 +250,11 @@ def _encode(hasher: Hasher, resource: Resource, spec: DigestSpec) -> _Encoded:
     if cached is not None and cached[:2] == (codec, spec):
         return cached[2]
     result: list[Written] = []
-    spool = _Spool()
+
+    def remake() -> Iterator[Buffer]:
+        return compress(codec, resource.content.pieces(), resource.size)
+
+    spool = _Spool(remake, secret)
     tee = hasher.tee(resource.content.pieces(), result)
     for piece in compress(codec, tee, resource.size):
         spool.append(piece)

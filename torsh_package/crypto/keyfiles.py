@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from torsh_package.errors import DecryptionError, InvalidArgumentError, StorageError
-from torsh_package.files import read_file
+from torsh_package.small_files import read_file
 
 MAX_KEY_FILE_BYTES = 64 * 1024
 

@@ -4,9 +4,10 @@ import datetime as dt
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
+from torsh_package.crypto.encryptor import EncryptedPackage
 from torsh_package.errors import InvalidArgumentError
+from torsh_package.package import Package, serialize_package
 from torsh_package.times import build_time
 from torsh_package.trust.dsse import Envelope, dump_envelopes, load_envelopes
 from torsh_package.trust.keys import PrivateKey, PublicKey, SignatureAlgorithm
@@ -15,22 +16,6 @@ from torsh_package.trust.statement import PackageClaim, name_and_version
 from torsh_package.trust.store import TrustStore
 
 Buffer = bytes | bytearray | memoryview
-
-
-class SignedPackage(Protocol):
-    """What verification needs of a package."""
-
-    def manifest_bytes(self) -> bytes:
-        """Canonical manifest of the package as it is now."""
-        ...
-
-    def signature_bytes(self) -> bytes | None:
-        """What `META/signatures.dsse.json` holds, None if there is none."""
-        ...
-
-    def verify(self) -> None:
-        """Check every stored byte against the manifest; `IntegrityError` if one differs."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,6 +51,10 @@ class PackageSignature:
     def to_bytes(self) -> bytes:
         """As a detached signature file: an array of one envelope."""
         return dump_envelopes([self.envelope])
+
+    def added_to(self, signatures: bytes | None) -> bytes:
+        """A signature file with this signature among the others."""
+        return join_signatures(signatures, self)
 
 
 class PackageSigner:
@@ -158,7 +147,7 @@ class PackageSigner:
         found = signatures.to_bytes() if isinstance(signatures, PackageSignature) else signatures
         return self.store().verify_manifest(bytes(data), found)
 
-    def verify_package(self, package: SignedPackage) -> TrustReport:
+    def verify_package(self, package: Package | EncryptedPackage) -> TrustReport:
         """Verify a package: every byte, and its signatures against the keys trusted here.
 
         Returns:
@@ -168,8 +157,10 @@ class PackageSigner:
             SignatureError: Unsigned, changed in any way, signed by too few trusted keys, expired
                 or revoked.
         """
-        package.verify()
-        return self.verify(package.manifest_bytes(), package.signature_bytes())
+        # Measuring the manifest hashes every byte as it is now, and compares stored ones.
+        if isinstance(package, Package):
+            return self.verify(serialize_package(package), package.signatures)
+        return self.verify(package.manifest_bytes(), package.signatures)
 
     def store(self) -> TrustStore:
         """The trust store of this signer: its own key and those added."""

@@ -17,8 +17,8 @@ from torsh_package.errors import (
     SignatureError,
     UnsupportedVersionError,
 )
-from torsh_package.files import read_file, replace_file
 from torsh_package.schema import Fields
+from torsh_package.small_files import read_file, replace_file
 from torsh_package.times import format_time, now
 from torsh_package.trust.dsse import Envelope, dump_envelopes, load_envelopes
 from torsh_package.trust.keys import PrivateKey, PublicKey

@@ -226,3 +226,17 @@ def test_constant_memory_from_file_to_file(tmp_path):
     )
     assert run.stderr == ""
     assert int(run.stdout) == 384 << 20
+
+
+def test_row_85_no_plaintext_in_temporary_files(monkeypatch, tmp_path):
+    """Compressed content that is to be encrypted is compressed twice rather than spooled."""
+
+    def refuse(*_args, **_options):
+        raise AssertionError("a temporary file was made")
+
+    monkeypatch.setattr("torsh_package.writing._SPOOL_BYTES", 1000)
+    monkeypatch.setattr("tempfile.SpooledTemporaryFile", refuse)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    package = make(compress=True)
+    PackageEncryptor().encrypt_package(package, ALICE.recipient).save(tmp_path / "p.torshpkg")
+    assert same(PackageEncryptor().decrypt_package(tmp_path / "p.torshpkg", ALICE), package)
