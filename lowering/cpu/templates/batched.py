@@ -147,8 +147,7 @@ class _Emitter:
         count = -(-tile.vectors // self.registers.vectors)
         element = self.params.element
         return [
-            text.at(self.scratch, text.mul(text.add(panel, i), size), element)
-            for i in range(count)
+            text.at(self.scratch, text.mul(text.add(panel, i), size), element) for i in range(count)
         ]
 
     def _pack_group(self, b: Value, group: Value, first: Value) -> None:

@@ -222,9 +222,7 @@ class _TapEmitter(_ConvEmitter):
             left = text.sub(text.mul(column, params.horizontal.stride), params.horizontal.before)
             line = text.add(text.mul(image, pixels.height), top)
             pixel = text.add(text.mul(line, pixels.width), left)
-            offset = text.add(
-                text.mul(pixel, params.in_channels), text.mul(group, params.channels)
-            )
+            offset = text.add(text.mul(pixel, params.in_channels), text.mul(group, params.channels))
             state.append((top, left, offset))
         return state
 
@@ -234,9 +232,7 @@ class _TapEmitter(_ConvEmitter):
         across = params.horizontal
         down_by = text.mul(text.udiv(tap, across.kernel), params.vertical.dilation)
         across_by = text.mul(text.urem(tap, across.kernel), across.dilation)
-        shift = text.mul(
-            text.add(text.mul(down_by, pixels.width), across_by), params.in_channels
-        )
+        shift = text.mul(text.add(text.mul(down_by, pixels.width), across_by), params.in_channels)
         pointers: list[Value] = []
         for top, left, offset in rows:
             pointer = text.at(self.input, text.add(offset, shift), params.element)

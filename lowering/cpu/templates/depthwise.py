@@ -21,7 +21,7 @@ from lowering.cpu.text import Module, Text, Value
 from torsh_dialect.target import TargetInfo
 
 TILE_PIXELS = 4
-"""Output pixels that share loads: 4 x 2 accumulators and a row of three weights fit 16 registers."""
+"""Output pixels that share loads: 4 x 2 accumulators and a row of 3 weights fit 16 registers."""
 
 UNROLLED_TAPS = 7
 """Wider windows loop over kw, because the code of a tile grows with it."""

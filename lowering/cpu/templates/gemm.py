@@ -149,5 +149,8 @@ def contract(
         )
 
     whole, rest = text.udiv(k, K_BLOCK), text.urem(k, K_BLOCK)
-    tail = None if rest == "0" else lambda i, v: block(i, v, rest)
-    return sum_blocks(text, tile, whole, block, tail)
+
+    def last(index: Value, values: Accumulators) -> Accumulators:
+        return block(index, values, rest)
+
+    return sum_blocks(text, tile, whole, block, None if rest == "0" else last)

@@ -229,9 +229,7 @@ class _PoolEmitter:
             return text.loop(*columns, 1, tap, [(type, value) for value in values])
 
         place = text.add(text.mul(flat, params.channels), channel)
-        for (offset, mask), value in zip(
-            vectors, text.loop(*rows, 1, row, carried), strict=True
-        ):
+        for (offset, mask), value in zip(vectors, text.loop(*rows, 1, row, carried), strict=True):
             if divisor is not None:
                 value = text.binary("fdiv", type, value, divisor)
             address = text.at(

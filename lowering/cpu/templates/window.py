@@ -50,9 +50,7 @@ class Axis:
         if not self.ceil:
             return text.add(text.udiv(room, self.stride), 1)
         last = text.ceildiv(room, self.stride)
-        outside = text.compare(
-            "sge", text.mul(last, self.stride), text.add(size, self.before)
-        )
+        outside = text.compare("sge", text.mul(last, self.stride), text.add(size, self.before))
         return text.add(text.sub(last, text.let(f"zext i1 {outside} to i64")), 1)
 
     def emit_range(self, text: Text, start: Value, size: Value) -> tuple[Value, Value]:

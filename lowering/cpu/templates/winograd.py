@@ -124,9 +124,7 @@ def bytes_moved(params: WinogradParams, batch: int, height: int, width: int) -> 
     return 4 * (inputs + weights + pixels * params.out_channels)
 
 
-def combine(
-    text: Text, type: str, coefficients: Sequence[float], values: Sequence[Value]
-) -> Value:
+def combine(text: Text, type: str, coefficients: Sequence[float], values: Sequence[Value]) -> Value:
     """`sum(c * v)` for coefficients of 0, 1, -1, in order; one of the first two is not -1."""
     terms = [(c, v) for c, v in zip(coefficients, values, strict=True) if c]
     terms.sort(key=lambda term: term[0] < 0)
@@ -214,8 +212,10 @@ class _Emitter:
         """Image, tile row and tile column of flat tile number `tile`."""
         text = self.text
         lines = text.udiv(tile, self.across)
-        return text.udiv(lines, self.down), text.urem(lines, self.down), text.urem(
-            tile, self.across
+        return (
+            text.udiv(lines, self.down),
+            text.urem(lines, self.down),
+            text.urem(tile, self.across),
         )
 
     def _input(self, slot: Value, tile: Value) -> None:
@@ -234,9 +234,7 @@ class _Emitter:
         inside, edge, done = text.label("inside"), text.label("edge"), text.label("done")
         text.branch_if(self._is_inside(top, left), inside, edge)
         text.start(inside)
-        self._transform_channels(
-            into, lambda i, j, c: text.at(text.at(lines[i], c), j * channels)
-        )
+        self._transform_channels(into, lambda i, j, c: text.at(text.at(lines[i], c), j * channels))
         text.branch(done)
         text.start(edge)
         self._choose_pointers(lines, top, left)
@@ -253,15 +251,15 @@ class _Emitter:
             text.compare("sle", text.add(top, 4), pixels.height),
             text.compare("sle", text.add(left, 4), pixels.width),
         ]
-        both = [text.let(f"and i1 {a}, {b}") for a, b in zip(checks[::2], checks[1::2], strict=True)]
+        both = [
+            text.let(f"and i1 {a}, {b}") for a, b in zip(checks[::2], checks[1::2], strict=True)
+        ]
         return text.let(f"and i1 {both[0]}, {both[1]}")
 
     def _choose_pointers(self, lines: list[Value], top: Value, left: Value) -> None:
         """Store 16 pixel pointers: into the image, or to zeros outside it."""
         text, pixels = self.text, self.pixels
-        columns = [
-            text.compare("ult", text.add(left, j), pixels.width) for j in range(4)
-        ]
+        columns = [text.compare("ult", text.add(left, j), pixels.width) for j in range(4)]
         for i, line in enumerate(lines):
             valid = text.compare("ult", text.add(top, i), pixels.height)
             for j, column in enumerate(columns):
@@ -276,9 +274,7 @@ class _Emitter:
         pixel = text.load("ptr", text.at(self.pointers, 4 * i + j, "ptr"), 8, "pixel")
         return text.at(pixel, channel)
 
-    def _transform_channels(
-        self, into: Value, address: Callable[[int, int, Value], Value]
-    ) -> None:
+    def _transform_channels(self, into: Value, address: Callable[[int, int, Value], Value]) -> None:
         """Load, transform and store vectors of channels; the last one masked."""
         text, type, lanes = self.text, self.type, self.registers.lanes
 
@@ -413,7 +409,12 @@ def emit_pack(module: Module, name: str, params: WinogradParams, target: TargetI
         grid = [["0.0"] * 4 for _ in range(4)]
         if real:
             loaded = [
-                [text.let(f"fpext float {text.load('float', text.at(source, text.add(start, 3 * i + j)))} to double") for j in range(3)]
+                [
+                    text.let(
+                        f"fpext float {text.load('float', text.at(source, text.add(start, 3 * i + j)))} to double"
+                    )
+                    for j in range(3)
+                ]
                 for i in range(3)
             ]
             grid = transform(text, WEIGHT, loaded, _weigh)
