@@ -104,8 +104,8 @@ def weights(dtype: Any = np.float32) -> np.ndarray[Any, Any]:
 
 
 def test_shuffle_helps_weights() -> None:
-    data = weights(np.float16).tobytes()
-    assert len(packed("zstd", data, "shuffle2")) < 0.95 * len(packed("zstd", data))
+    data = weights(np.float32).tobytes()
+    assert len(packed("zstd", data, "shuffle4")) < 0.95 * len(packed("zstd", data))
 
 
 @pytest.mark.parametrize("algorithm", list(CompressionAlgorithm))
@@ -203,16 +203,6 @@ def test_39_honest_bomb_is_refused_by_ratio(codec: str) -> None:
         CodecSpec(codec, 1).check_sizes(10_000, size, "x", Limits())
 
 
-def zstd_window(log: int) -> bytes:
-    parameters = zstandard.ZstdCompressionParameters(window_log=log, compression_level=1)
-    engine = zstandard.ZstdCompressor(compression_params=parameters)
-    data = engine.compress(TEXT)
-    # A streamed frame with content size keeps the window descriptor (no single segment).
-    state = engine.compressobj(size=len(TEXT))
-    data = state.compress(TEXT[:10]) + state.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-    return data + state.compress(TEXT[10:]) + state.flush()
-
-
 STREAMS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "40 zstd window of 2^30": (
         "zstd", lambda: b"\x28\xb5\x2f\xfd\x80" + bytes([(30 - 10) << 3])
@@ -243,8 +233,7 @@ STREAMS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "44 zlib called gzip": ("gzip", lambda: zlib.compress(TEXT), "damaged"),
     "46 zstd dictionary": (
         "zstd", lambda: zstandard.ZstdCompressor(
-            dict_data=zstandard.ZstdCompressionDict(b"brown fox" * 50, dict_type=1)
-            if False else zstandard.train_dictionary(
+            dict_data=zstandard.train_dictionary(
                 2048, [b"the quick %d brown fox" % i for i in range(1000)]),
         ).compress(TEXT), "dictionary",
     ),
@@ -286,7 +275,7 @@ def test_flipped_bits_never_crash(codec: str) -> None:
             assert len(opened(codec, bytes(broken), len(plain))) == len(plain)
         except CodecError:
             refused += 1
-    assert refused > 4 * len(data)
+    assert refused > len(data)
 
 
 def test_damaged_frame_with_right_digests_is_a_codec_error() -> None:
