@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lowering.cpu import jit
-from lowering.cpu.templates import batched, conv, gemm, pack, winograd
+from lowering.cpu.templates import batched, conv, depthwise, gemm, pack, pool, winograd
 from lowering.cpu.templates.window import Axis
 from lowering.cpu.text import Module, Text
 from torsh_dialect.target import TARGETS, TargetInfo
@@ -192,7 +192,9 @@ def batched_rows(target: TargetInfo, rng: np.random.Generator) -> Iterator[Row]:
             if not transposed:
                 n, k = k, n
             # The head size is static in attention, sequence lengths are not.
-            params = batched.BatchedGemmParams(transposed, None if transposed else n, k if transposed else None)
+            params = batched.BatchedGemmParams(
+                transposed, None if transposed else n, k if transposed else None
+            )
             module = Module()
             batched.emit(module, "matmul", params, target)
             compiled = jit.compile_module(module, target, ["matmul"])
@@ -215,11 +217,60 @@ def batched_rows(target: TargetInfo, rng: np.random.Generator) -> Iterator[Row]:
             )  # fmt: skip
 
 
+def depthwise_rows(target: TargetInfo, rng: np.random.Generator) -> Iterator[Row]:
+    shapes = [
+        (32, 112, 3, 1), (96, 112, 3, 2), (144, 56, 3, 1), (384, 14, 3, 1), (960, 7, 3, 1),
+        (240, 28, 5, 1),
+    ]  # fmt: skip
+    for channels, size, kernel, stride in shapes:
+        pad = kernel // 2
+        axis = Axis(kernel, stride, 1, pad, pad)
+        params = depthwise.DepthwiseParams(channels, axis, axis, dims=(None, size, size))
+        module, packing = Module(), depthwise.packing(params)
+        depthwise.emit(module, "conv", params, target)
+        pack.emit(module, "pack", packing, target)
+        compiled = jit.compile_module(module, target, ["conv", "pack"])
+        weight = rng.standard_normal((channels, 1, kernel, kernel)).astype(np.float32)
+        packed = jit.aligned(pack.packed_dims(packing, target))
+        panels = pack.parallel_extent(packing, target).value(1)
+        compiled.kernel("pack")([weight, packed], 0, panels)
+        x, out = jit.aligned((1, size, size, channels)), axis.output(size)
+        x[:] = rng.standard_normal(x.shape)
+        result = jit.aligned((1, out, out, channels))
+        yield Row(
+            f"depthwise {channels}x{size} k{kernel} s{stride}",
+            depthwise.flops(params, 1, size, size),
+            bound(compiled, "conv", [x, packed, result, 1, size, size], out),
+            torch_conv_peers(x, weight, stride, pad, channels), (x, result),
+        )  # fmt: skip
+
+
+def pool_rows(target: TargetInfo, rng: np.random.Generator) -> Iterator[Row]:
+    shapes = (("max", 64, 112, 3, 2, 1), ("avg", 256, 28, 2, 2, 0))
+    for kind, channels, size, kernel, stride, pad in shapes:
+        axis, module = Axis(kernel, stride, 1, pad, pad), Module()
+        params = pool.PoolParams(kind, channels, axis, axis, dims=(None, size, size))
+        pool.emit(module, "pool", params, target)
+        compiled = jit.compile_module(module, target, ["pool"])
+        x, out = jit.aligned((1, size, size, channels)), axis.output(size)
+        x[:] = rng.standard_normal(x.shape)
+        result, image = jit.aligned((1, out, out, channels)), torch.from_numpy(x)
+        image = image.permute(0, 3, 1, 2)
+        peer = torch.nn.functional.max_pool2d if kind == "max" else torch.nn.functional.avg_pool2d
+        yield Row(
+            f"{kind} pool {channels}x{size} k{kernel} s{stride}", pool.flops(params, 1, size, size),
+            bound(compiled, "pool", [x, 0, result, 1, size, size], out),
+            {"eager": lambda f=peer, i=image, a=(kernel, stride, pad): f(i, *a)}, (x, result),
+        )  # fmt: skip
+
+
 SUITES = {
     "gemm": gemm_rows,
     "conv": conv_rows,
     "winograd": winograd_rows,
     "batched": batched_rows,
+    "depthwise": depthwise_rows,
+    "pool": pool_rows,
 }
 
 

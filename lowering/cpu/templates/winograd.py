@@ -10,6 +10,7 @@ once, by `emit_pack`, in double precision.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from lowering.cpu.templates.conv import module_zeros
 from lowering.cpu.templates.epilogue import (
@@ -251,10 +252,7 @@ class _Emitter:
             text.compare("sle", text.add(top, 4), pixels.height),
             text.compare("sle", text.add(left, 4), pixels.width),
         ]
-        both = [
-            text.let(f"and i1 {a}, {b}") for a, b in zip(checks[::2], checks[1::2], strict=True)
-        ]
-        return text.let(f"and i1 {both[0]}, {both[1]}")
+        return reduce(lambda a, b: text.binary("and", "i1", a, b), checks)
 
     def _choose_pointers(self, lines: list[Value], top: Value, left: Value) -> None:
         """Store 16 pixel pointers: into the image, or to zeros outside it."""
@@ -403,20 +401,15 @@ def emit_pack(module: Module, name: str, params: WinogradParams, target: TargetI
     source, packed = text.argument(0, role="source"), text.argument(1, role="packed")
     _, points, channels, width = packed_dims(params, target)
 
+    def tap(index: Value) -> Value:
+        return text.let(f"fpext float {text.load('float', text.at(source, index))} to double")
+
     def weight(panel: Value, column: Value, channel: Value, real: bool) -> None:
         number = text.add(text.mul(panel, width), column)
         start = text.mul(text.add(text.mul(number, channels), channel), 9)
         grid = [["0.0"] * 4 for _ in range(4)]
         if real:
-            loaded = [
-                [
-                    text.let(
-                        f"fpext float {text.load('float', text.at(source, text.add(start, 3 * i + j)))} to double"
-                    )
-                    for j in range(3)
-                ]
-                for i in range(3)
-            ]
+            loaded = [[tap(text.add(start, 3 * i + j)) for j in range(3)] for i in range(3)]
             grid = transform(text, WEIGHT, loaded, _weigh)
         for point in range(points):
             value = grid[point // 4][point % 4]

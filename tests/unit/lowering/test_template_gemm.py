@@ -191,9 +191,7 @@ def test_batched_values_and_independence(target, transposed, n, k):
         reference = a.astype(np.float64) @ right.astype(np.float64)
         np.testing.assert_allclose(got, reference, rtol=0, atol=1e-5 * np.sqrt(steps))
         one = run_batched(kernel, params, target, a[-1:, -1:, -1:].copy(), b[-1:, -1:].copy())
-        np.testing.assert_array_equal(
-            one[0, 0, 0].view(np.int32), got[-1, -1, -1].view(np.int32)
-        )
+        np.testing.assert_array_equal(one[0, 0, 0].view(np.int32), got[-1, -1, -1].view(np.int32))
 
 
 def test_batched_has_the_bits_of_the_packed_product(target):
