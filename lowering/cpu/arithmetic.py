@@ -70,16 +70,15 @@ def _integer_division(
 ) -> Value:
     """Rounded towards zero; a divisor of 0 gives 0, MIN / -1 wraps; nothing traps."""
     type = vector_of(register_type(element), lanes)
-    signed = not is_unsigned(element)
+    sign = "u" if is_unsigned(element) else "s"
     zero, one = constant(element, 0, lanes), constant(element, 1, lanes)
     is_zero = text.let(f"icmp eq {type} {b}, {zero}", "c")
     safe = text.select(type, is_zero, one, b)
-    if signed:
-        minus = text.let(f"icmp eq {type} {b}, {constant(element, -1, lanes)}", "c")
-        safe = text.select(type, minus, one, safe)
-    sign = "s" if signed else "u"
-    result = text.binary(f"{sign}{kind}", type, a, safe)
-    if signed and kind == "div":
+    if sign == "u":
+        return text.select(type, is_zero, zero, text.binary(f"u{kind}", type, a, safe))
+    minus = text.let(f"icmp eq {type} {b}, {constant(element, -1, lanes)}", "c")
+    result = text.binary(f"s{kind}", type, a, text.select(type, minus, one, safe))
+    if kind == "div":
         result = text.select(type, minus, text.binary("sub", type, zero, a), result)
     return text.select(type, is_zero, zero, result)
 

@@ -341,7 +341,7 @@ def _check(e: Emitter, op: Operation) -> None:
     base, code = e.scalar(record), int_of(op.properties["code"])
 
     def record_it() -> None:
-        for place, entry in enumerate((str(code), shown.text, most.text)):
+        for place, entry in ((0, shown.text), (1, most.text), (3, str(code))):
             text.store("i64", entry, text.at(base, place, "i64"), 8)
 
     text.when(failed, record_it)

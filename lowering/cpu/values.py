@@ -10,11 +10,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from xdsl.dialects.builtin import IndexType, IntegerType
+from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Attribute
 
 from lowering.cpu.text import Text, Value, is_literal, vector_of
-from torsh_dialect.dtypes import dtype_of
+from torsh_dialect.dtypes import dtype_of, i1
 
 FLOATS = {"f32": "float", "f64": "double"}
 
@@ -29,7 +29,7 @@ def memory_type(element: Attribute) -> str:
 
 def register_type(element: Attribute) -> str:
     """The LLVM type of one element in a register: bools are `i1`, halves their bits."""
-    if isinstance(element, IntegerType) and element.width.data == 1:
+    if element == i1:
         return "i1"
     return memory_type(element)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xdsl.ir import Operation, SSAValue
@@ -23,6 +23,10 @@ CHUNK = 4096
 
 WORK_PER_THREAD = 32_768
 """Element operations under which a second thread costs more than it gives."""
+
+
+Place = Callable[[SSAValue], tuple[Sequence[Index], Index]]
+"""From a lane's index to the index of an element and its position in memory."""
 
 
 @dataclass(frozen=True)
@@ -95,20 +99,19 @@ class RegionKernel:
         """No or one axis: units are chunks of it."""
         b = self.b
         if not dims:
-            b.for_(self.lo, self.hi, lambda u: self._store(e, [], 0) or ())
+            b.each(self.lo, self.hi, lambda u: self._store(e, [], 0))
             return 1
         if self._scalar_rows():
-            b.for_(self.lo, self.hi, lambda u: self._store(e, [u], u) or ())
+            b.each(self.lo, self.hi, lambda u: self._store(e, [u], u))
             return dims[0]
         extent = b.dim(dims[0])
 
-        def chunk(unit: SSAValue) -> Sequence[SSAValue]:
+        def chunk(unit: SSAValue) -> None:
             start = b.mul_index(unit, CHUNK)
             end = b.min_index(b.add_index(start, CHUNK), extent)
             self._lanes(e, start, end, lambda i: ([i], i))
-            return ()
 
-        b.for_(self.lo, self.hi, chunk)
+        b.each(self.lo, self.hi, chunk)
         return ceildiv(dims[0], CHUNK)
 
     def _nest(self, e: Evaluator, dims: Sequence[Dim]) -> Dim:
@@ -116,19 +119,19 @@ class RegionKernel:
         b, outer = self.b, dims[:-1]
         extent = b.dim(dims[-1])
 
-        def row(unit: SSAValue) -> Sequence[SSAValue]:
+        def row(unit: SSAValue) -> None:
             index = self._split(unit, outer)
             start = b.mul_index(unit, extent)
             if self._scalar_rows():
-                b.for_(
-                    0, extent,
-                    lambda i: self._store(e, [*index, i], b.add_index(start, i)) or (),
-                )  # fmt: skip
+
+                def single(i: SSAValue) -> None:
+                    self._store(e, [*index, i], b.add_index(start, i))
+
+                b.each(0, extent, single)
             else:
                 self._lanes(e, 0, extent, lambda i: ([*index, i], b.add_index(start, i)))
-            return ()
 
-        b.for_(self.lo, self.hi, row)
+        b.each(self.lo, self.hi, row)
         return product(outer)
 
     def _split(self, unit: SSAValue, outer: Sequence[Dim]) -> list[Index]:
@@ -144,7 +147,7 @@ class RegionKernel:
             position = b.floordiv(position, extent)
         return [position, *reversed(index)] if outer else []
 
-    def _lanes(self, e: Evaluator, start: Index, end: Index, place) -> None:  # pyright: ignore[reportMissingParameterType, reportUnknownParameterType]
+    def _lanes(self, e: Evaluator, start: Index, end: Index, place: Place) -> None:
         def body(i: SSAValue) -> None:
             e.lanes_depth = self.b.depth(i)
             index, flat = place(i)
@@ -161,7 +164,11 @@ class RegionKernel:
         size = CHUNK if len(dims) <= 1 else _size_or(dims[-1], 64)
         cost = max(1, size * max(1, self._weight()))
         return Kernel(
-            self.b.finish(), units, max(1, WORK_PER_THREAD // cost), tuple(self.b.dim_arguments)
+            self.b.finish(),
+            units,
+            max(1, WORK_PER_THREAD // cost),
+            tuple(self.b.dim_arguments),
+            uses_record=True,
         )
 
     def _weight(self) -> int:

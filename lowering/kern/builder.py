@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from xdsl.dialects.builtin import FloatAttr, IntegerAttr, StringAttr, SymbolRefAttr
 from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
@@ -44,6 +44,12 @@ def buffer_of(element: Attribute) -> kern.BufferType:
 def index_constant(value: int) -> IntegerAttr:
     """`value : index`."""
     return IntegerAttr(value, INDEX)
+
+
+class LoopBody(Protocol):
+    """Builds one iteration: from the index and the carried values to their next values."""
+
+    def __call__(self, i: SSAValue, /, *carried: SSAValue) -> Sequence[SSAValue]: ...
 
 
 @dataclass
@@ -112,6 +118,21 @@ class KernBuilder:
                 return found
         return None
 
+    @property
+    def known_dims(self) -> dict[Dim, SSAValue]:
+        """The symbolic extents that have a value here."""
+        return self._dims
+
+    def pure(
+        self,
+        cls: type[Operation],
+        operands: Sequence[SSAValue],
+        type: Attribute,
+        **properties: Attribute,
+    ) -> SSAValue:
+        """The result of a pure op, made once and placed as far out as it can be."""
+        return self._op(cls, operands, type, **properties)
+
     def _op(
         self,
         cls: type[Operation],
@@ -146,7 +167,7 @@ class KernBuilder:
         self,
         lower: Index,
         upper: Index,
-        body: Callable[..., Sequence[SSAValue]],
+        body: LoopBody,
         init: Sequence[SSAValue] = (),
         step: int = 1,
         *,
@@ -166,6 +187,15 @@ class KernBuilder:
             regions=[region],
         )
         return self._append(op, self._outermost(operands, region) if pure else None).results
+
+    def each(self, lower: Index, upper: Index, body: Callable[[SSAValue], None]) -> None:
+        """`for i in range(lower, upper)` without carried values."""
+
+        def run(i: SSAValue, *_: SSAValue) -> Sequence[SSAValue]:
+            body(i)
+            return ()
+
+        self.for_(lower, upper, run)
 
     def _outermost(self, operands: Sequence[SSAValue], *regions: Region) -> int:
         """The depth of the innermost block that the operands or regions depend on."""

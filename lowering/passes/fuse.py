@@ -1,0 +1,225 @@
+"""Group ops into `torsh.fused` regions, one kernel each.
+
+Before:
+
+    %a = torsh.add %x, %y : ...
+    %b = torsh.relu %a : ...
+
+After:
+
+    %b = torsh.fused %x, %y { %a = torsh.add ...; %b = torsh.relu ...; torsh.yield %b } : ...
+
+An op joins the region of its consumers when all of them are in that region and its elements are
+cheap to compute where they are used; a matrix product or convolution joins the element-wise ops
+after it as their root. Views, weights, constants and control flow stay outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Block, Operation, OpResult, Region, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
+
+from lowering.generic.kernels import is_whole_kernel
+from torsh_dialect.kinds import Contract, Control, Elementwise, Movement, Reduce, TensorOp, Window
+from torsh_dialect.ops.constant import ConstantOp, WeightOp
+from torsh_dialect.ops.control import YieldOp
+from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.types import dims_of, rank_of
+
+MOST_OPS = 64
+"""Ops of a region: more would make code that the instruction cache does not hold."""
+
+MOST_SOURCES = 8
+"""Operands of a movement op that joins a region: each becomes a masked access."""
+
+
+def is_view(op: Operation) -> bool:
+    """Whether the op's result is its first operand's memory under another shape."""
+    return isinstance(op, Movement) and op.is_view()
+
+
+def is_outside(op: Operation) -> bool:
+    """Whether the op never becomes part of a kernel."""
+    outside = Control | ConstantOp | WeightOp | YieldOp
+    return not isinstance(op, TensorOp) or isinstance(op, outside) or is_view(op)
+
+
+def is_template_root(op: Operation) -> bool:
+    """Whether ops after this one can become its epilogue."""
+    return isinstance(op, Contract | Window)
+
+
+@dataclass
+class Group:
+    """Ops of one region to be, in reverse order; the first is its root."""
+
+    root: Operation
+    ops: list[Operation] = field(default_factory=list[Operation])
+    template: Operation | None = None
+
+    def add(self, op: Operation) -> None:
+        self.ops.append(op)
+        if is_template_root(op):
+            self.template = op
+
+
+class Fuser:
+    """Decides the groups of one block, consumers first."""
+
+    def __init__(self, block: Block):
+        self.groups: dict[Operation, Group] = {}
+        for op in reversed(list(block.ops)):
+            if is_outside(op):
+                continue
+            group = self._group_of_users(op)
+            if group is None or not joins(op, group):
+                group = Group(op)
+            group.add(op)
+            self.groups[op] = group
+
+    def _group_of_users(self, op: Operation) -> Group | None:
+        """The one group that all uses of the op are in, if there is one."""
+        found: Group | None = None
+        for result in op.results:
+            for use in result.uses:
+                group = self.groups.get(use.operation)
+                if group is None or (found is not None and group is not found):
+                    return None
+                found = group
+        return found
+
+
+def is_scalar_constant(op: Operation) -> bool:
+    """Whether the op is a constant that kernels write into their code."""
+    return isinstance(op, ConstantOp) and len(op.value.data.data) <= 16 and _is_single(op)
+
+
+def _is_single(op: ConstantOp) -> bool:
+    return all(dim == 1 for dim in dims_of(op.y))
+
+
+def joins(op: Operation, group: Group) -> bool:
+    """Whether `op`, all of whose uses are in `group`, becomes part of it."""
+    if len(group.ops) >= MOST_OPS or is_whole_kernel(op) or is_whole_kernel(group.root):
+        return False
+    if is_template_root(op):
+        return group.template is None and _is_epilogue(op, group)
+    if group.template is not None:
+        return False
+    if isinstance(op, Elementwise):
+        return not _is_recomputed(op, group)
+    if isinstance(op, Movement):
+        return len(op.operands) <= MOST_SOURCES and not _has_reduce(group)
+    return isinstance(op, Reduce) and _is_row_statistic(op, group)
+
+
+def _is_epilogue(op: Operation, group: Group) -> bool:
+    """Whether the group is element-wise over the op's result, element for element."""
+    dims = dims_of(op.results[0])
+    return len(op.results) == 1 and all(
+        isinstance(other, Elementwise) and dims_of(other.results[0]) == dims for other in group.ops
+    )
+
+
+def _is_recomputed(op: Operation, group: Group) -> bool:
+    """Whether the group would compute an element of `op` several times at some cost."""
+    used_by = [u.operation for r in op.results for u in r.uses]
+    if any(isinstance(user, Movement) for user in used_by):
+        return False
+    own = _size(op.results[0])
+    return any(_size(user.results[0]) > own and own != () for user in used_by if not _folds(user))
+
+
+def _folds(op: Operation) -> bool:
+    return isinstance(op, Reduce)
+
+
+def _size(value: SSAValue) -> tuple[object, ...]:
+    return tuple(dim for dim in dims_of(value) if dim != 1)
+
+
+def _has_reduce(group: Group) -> bool:
+    return any(isinstance(op, Reduce) for op in group.ops)
+
+
+def _is_row_statistic(op: Reduce, group: Group) -> bool:
+    """Whether it folds the innermost axis only, keeps it as 1, and is used along that axis."""
+    last = rank_of(op.x) - 1
+    if op.axis_list() != (last,) or rank_of(op.y) != last + 1:
+        return False
+    root = dims_of(group.root.results[0])
+    own = dims_of(op.x)
+    plain = all(isinstance(other, Elementwise | Reduce) for other in group.ops)
+    return plain and (root == own or root[:-1] == own[:-1])
+
+
+def outline(group: Group) -> None:
+    """Move a group's ops into a `torsh.fused` before the root."""
+    ops = list(reversed(group.ops))
+    inside = set(ops)
+    inputs: dict[SSAValue, None] = {}
+    constants: dict[Operation, None] = {}
+    for op in ops:
+        for operand in op.operands:
+            owner = operand.op if isinstance(operand, OpResult) else None
+            if owner in inside:
+                continue
+            if owner is not None and is_scalar_constant(owner):
+                constants[owner] = None
+            else:
+                inputs[operand] = None
+    block = Block(arg_types=[value.type for value in inputs])
+    replaced: dict[SSAValue, SSAValue] = dict(zip(inputs, block.args, strict=True))
+    for constant in constants:
+        copy = constant.clone()
+        block.add_op(copy)
+        replaced[constant.results[0]] = copy.results[0]
+    root = group.root
+    before = InsertPoint.before(root)
+    results = list(root.results)
+    placeholder = FusedOp.create(
+        operands=list(inputs),
+        result_types=[r.type for r in results],
+        regions=[Region(block)],
+        location=root.location,
+    )
+    Rewriter.insert_op(placeholder, before)
+    for old, new in zip(results, placeholder.results, strict=True):
+        new.name_hint = old.name_hint
+        old.replace_all_uses_with(new)
+    for op in ops:
+        op.detach()
+        op.operands = [replaced.get(v, v) for v in op.operands]
+        block.add_op(op)
+    block.add_op(YieldOp.create(operands=results))
+
+
+@dataclass(frozen=True)
+class FusePass(ModulePass):
+    """See the module docstring."""
+
+    name = "fuse"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for function in op.ops:
+            if isinstance(function, FuncOp):
+                for region in function.regions:
+                    fuse_region(region)
+
+
+def fuse_region(region: Region) -> None:
+    """Fuse the blocks of a region, inner regions first."""
+    for block in region.blocks:
+        for op in list(block.ops):
+            if not isinstance(op, FusedOp):
+                for inner in op.regions:
+                    fuse_region(inner)
+        groups = {id(g): g for g in Fuser(block).groups.values()}
+        for group in groups.values():
+            outline(group)

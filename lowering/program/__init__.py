@@ -1,0 +1,1 @@
+"""From fused regions to a program: memory plan, native entries, kernels, specification."""

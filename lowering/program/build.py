@@ -1,0 +1,205 @@
+"""From a fused module to objects and their specification."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Block, Operation, SSAValue
+
+from lowering.codegen import CodegenUnit
+from lowering.cpu.emit import emit_function
+from lowering.cpu.text import Module
+from lowering.generic.kernel import Kernel, RegionKernel
+from lowering.generic.kernels import WHOLE
+from lowering.kern.dialect import FuncOp as KernFuncOp
+from lowering.program.entry import Entry
+from lowering.runtime.spec import (
+    EntrySpec,
+    Extent,
+    KernelSpec,
+    ProgramSpec,
+    SymbolSpec,
+    TensorSpec,
+    WeightSpec,
+)
+from torsh_dialect.attributes import Array, str_of, strs_of, text
+from torsh_dialect.dims import Dim
+from torsh_dialect.dtypes import dtype_of
+from torsh_dialect.ops.constant import ConstantOp, WeightOp
+from torsh_dialect.ops.control import YieldOp
+from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.symbols import symbols_in
+from torsh_dialect.target import TargetInfo
+from torsh_dialect.types import dims_of, element_type
+
+ENTRY_SYMBOLS = {"main": "torsh", "prepare": "torsh_prepare"}
+
+
+@dataclass
+class Lowered:
+    """A program before LLVM.
+
+    Attributes:
+        spec: What the runtime needs to know.
+        units: LLVM modules.
+        functions: `kern` functions, kernels first, for printing.
+        constants: Data of the weight table that is in the program itself.
+    """
+
+    spec: ProgramSpec
+    units: list[CodegenUnit]
+    functions: list[KernFuncOp]
+    constants: dict[str, Array]
+
+
+@dataclass
+class ProgramBuilder:
+    """Lowers all functions of a module over one weight table.
+
+    Attributes:
+        module: `@main` and perhaps `@prepare`, fused.
+        target: The machine.
+    """
+
+    module: ModuleOp
+    target: TargetInfo
+    kernels: dict[str, Kernel] = field(default_factory=dict[str, Kernel])
+    sources: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    weights: dict[str, WeightSpec] = field(default_factory=dict[str, WeightSpec])
+    constants: dict[str, Array] = field(default_factory=dict[str, Array])
+
+    def build(self) -> Lowered:
+        """Lower everything.
+
+        Raises:
+            UnsupportedError: Ops have no lowering; lists all of them.
+        """
+        entries: list[EntrySpec] = []
+        hosts: list[KernFuncOp] = []
+        for function in self.module.ops:
+            if isinstance(function, FuncOp):
+                spec, functions = self._entry(function)
+                entries.append(spec)
+                hosts.extend(functions)
+        functions = [kernel.function for kernel in self.kernels.values()]
+        units = [self._unit([function]) for function in functions]
+        units.append(self._unit(hosts, tuple(self.kernels)))
+        spec = ProgramSpec(
+            tuple(sorted(entries, key=lambda e: e.name)),
+            tuple(self.weights.values()),
+            tuple(KernelSpec(n, tuple(s)) for n, s in self.sources.items()),
+            target=self.target.name,
+        )
+        return Lowered(spec, units, [*functions, *hosts], self.constants)
+
+    def _entry(self, function: FuncOp) -> tuple[EntrySpec, list[KernFuncOp]]:
+        name = function.sym_name.data
+        symbol = ENTRY_SYMBOLS.get(name, f"torsh_{name}")
+        entry = Entry(function, symbol, self._weight_index, self._kernel_of)
+        functions = [entry.plan_function(), entry.run_function()]
+        spec = EntrySpec(
+            name,
+            symbol,
+            _tensors(function.args, _names(function, "arg_names", "input", function.args)),
+            _tensors(entry.results, _names(function, "result_names", "output", entry.results)),
+            tuple(SymbolSpec(n, low, high) for n, (low, high) in symbols_in(function).items()),
+            tuple(entry.checks.specs),
+        )
+        return spec, functions
+
+    def _unit(self, functions: Sequence[KernFuncOp], imported: tuple[str, ...] = ()) -> CodegenUnit:
+        module = Module()
+        for function in functions:
+            emit_function(module, function, self.target)
+        name = str_of(functions[0].properties["sym_name"])
+        return CodegenUnit(name, module.text(), self.target, host_symbols=imported)
+
+    # -- weights
+
+    def _weight_index(self, op: Operation) -> int:
+        if isinstance(op, ConstantOp):
+            name = f"constant.{_digest(repr(op.value.data).encode())}"
+            self.constants[name] = op.value.data.array()
+        else:
+            assert isinstance(op, WeightOp)
+            name = str_of(op.id)
+        if name not in self.weights:
+            value = op.results[0]
+            dims = tuple(d for d in dims_of(value) if isinstance(d, int))
+            self.weights[name] = WeightSpec(name, dtype_of(element_type(value)).name, dims)
+        return list(self.weights).index(name)
+
+    # -- kernels
+
+    def _kernel_of(self, op: FusedOp) -> tuple[str, Kernel]:
+        kernel = build_kernel(op, self.target)
+        name = f"k_{_digest(repr(structural_key(kernel.function)).encode())}"
+        kernel.function.properties["sym_name"] = text(name)
+        self.kernels.setdefault(name, kernel)
+        listed = self.sources.setdefault(name, [])
+        listed.extend(str(inner.location) for inner in op.body.block.ops if inner.results)
+        return name, kernel
+
+
+def build_kernel(op: FusedOp, target: TargetInfo) -> Kernel:
+    """The kernel of a fused region: a template's, a whole-kernel op's, or by elements.
+
+    Raises:
+        UnsupportedError: The region has an op without a lowering.
+    """
+    block = op.body.block
+    last = block.last_op
+    assert isinstance(last, YieldOp)
+    root = last.operands[0].owner
+    if isinstance(root, Operation) and type(root) in WHOLE:
+        return WHOLE[type(root)](root)
+    return RegionKernel(block.args, last.operands).build()
+
+
+def structural_key(function: KernFuncOp) -> tuple[object, ...]:
+    """What a kernel does, without names and locations: equal keys mean equal code."""
+    numbers: dict[SSAValue, int] = {}
+    return _block_key(function.body.block, numbers)
+
+
+def _block_key(block: Block, numbers: dict[SSAValue, int]) -> tuple[object, ...]:
+    for argument in block.args:
+        numbers[argument] = len(numbers)
+    rows: list[object] = [tuple(str(a.type) for a in block.args)]
+    for op in block.ops:
+        operands = tuple(numbers[v] for v in op.operands)
+        inner = tuple(_block_key(region.block, numbers) for region in op.regions)
+        for result in op.results:
+            numbers[result] = len(numbers)
+        types = tuple(str(r.type) for r in op.results)
+        properties = tuple(f"{k}={v}" for k, v in sorted(op.properties.items()))
+        rows.append((op.name, operands, properties, types, inner))
+    return tuple(rows)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _names(
+    function: FuncOp, attribute: str, default: str, values: Sequence[SSAValue]
+) -> tuple[str, ...]:
+    given = function.attributes.get(attribute)
+    return (
+        strs_of(given) if given is not None else tuple(f"{default}{n}" for n in range(len(values)))
+    )
+
+
+def _tensors(values: Sequence[SSAValue], names: Sequence[str]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(name, dtype_of(element_type(v)).name, tuple(map(_extent, dims_of(v))))
+        for name, v in zip(names, values, strict=True)
+    )
+
+
+def _extent(dim: Dim) -> Extent:
+    return dim if isinstance(dim, int) else str(dim)

@@ -1,0 +1,44 @@
+"""The run-time checks of a program: what each status code means, for the user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from lowering.runtime.spec import CheckSpec
+from torsh_dialect.dims import Dim
+
+
+@dataclass
+class Checks:
+    """A table of checks; code n + 1 is entry n.
+
+    The error record holds the value that failed, the limit, and the code in word `CODE`.
+    """
+
+    CODE: ClassVar[int] = 3
+
+    specs: list[CheckSpec] = field(default_factory=list[CheckSpec])
+    _codes: dict[CheckSpec, int] = field(default_factory=dict[CheckSpec, int])
+
+    def add(self, kind: str, message: str, location: str = "") -> int:
+        """The code of a check; equal checks have one code."""
+        spec = CheckSpec(kind, message, location)
+        if spec not in self._codes:
+            self.specs.append(spec)
+            self._codes[spec] = len(self.specs)
+        return self._codes[spec]
+
+    def input_extent(self, name: str, axis: int, dim: Dim) -> int:
+        """An input's extent is not what it must be."""
+        return self.add(
+            "input", f"axis {axis} of input {name!r} has extent {{0}}; it must be {dim} = {{1}}"
+        )
+
+    def lower_bound(self, name: str) -> int:
+        """A symbol is below its bound."""
+        return self.add("input", f"the extent {name} is {{0}}, below its bound {{1}}")
+
+    def upper_bound(self, name: str) -> int:
+        """A symbol is above its bound."""
+        return self.add("input", f"the extent {name} is {{0}}, above its bound {{1}}")

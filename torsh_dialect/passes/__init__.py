@@ -1,0 +1,1 @@
+"""Target-independent passes; each file is one pass, named like it."""
