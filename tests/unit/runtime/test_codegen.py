@@ -190,7 +190,7 @@ def test_a_worker_that_is_killed_at_work_is_an_error(generator: CodeGenerator) -
     generator.compile([constant(1)])
     (one,) = generator._pool._idle
     threading.Timer(0.3, os.kill, (one.process.pid, signal.SIGKILL)).start()
-    with pytest.raises(CodegenError, match="crashed on module 'slow one' .SIGKILL"):
+    with pytest.raises(CodegenError, match=r"'slow one' \(SIGKILL"):
         generator.compile([slow()])
 
 
