@@ -24,6 +24,7 @@ from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import InputError, TorshError
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops.constant import WeightOp
+from torsh_dialect.ops.shape import BindOp
 from torsh_dialect.symbols import bind
 from torsh_dialect.types import DimsAttr, dims_of, element_type
 from torsh_dialect.weights import WeightStore
@@ -100,6 +101,8 @@ class Evaluator:
             for result, array in zip(op.results, results, strict=True):
                 _bind(result.type, array, known, f"the result of {op.name}")
                 values[result] = array
+            if isinstance(op, BindOp):
+                known.update(op.bound_values(operands[0]))
         raise TorshError("a block has no terminator")
 
     def _op(

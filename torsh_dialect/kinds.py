@@ -367,7 +367,11 @@ class Builder(Protocol):
         ...
 
     def all(
-        self, cls: type[TensorOp], *operands: Operand, **properties: PropertyValue
+        self,
+        cls: type[TensorOp],
+        *operands: Operand,
+        regions: Sequence[Region] = (),
+        **properties: PropertyValue,
     ) -> Sequence[SSAValue]:
         """Build an op at the place of expansion and return all its results."""
         ...
@@ -377,20 +381,88 @@ class Builder(Protocol):
         ...
 
 
+Labels: TypeAlias = "tuple[tuple[str, ...], ...]"
+
+
 class Contract(TensorOp):
     """Sums products over shared axes: matrix products in all forms."""
+
+    @abc.abstractmethod
+    def labels(self) -> Labels:
+        """The name of each axis of each operand, then of the result.
+
+        The result is the sum, over labels that it lacks, of the product of the operands. An
+        axis of extent 1 stretches to its label's extent. The operand `bias`, if the op has
+        one, is no factor: it is added to the sum.
+        """
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a window slides: one entry for each spatial axis.
+
+    Attributes:
+        kernel: Elements of the window.
+        strides: Steps between windows.
+        dilations: Steps between the elements of a window.
+        begin: Elements of padding before the axis; negative crops.
+        end: Elements of padding behind it.
+    """
+
+    kernel: tuple[Dim, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    begin: tuple[Dim, ...]
+    end: tuple[Dim, ...]
+
+    def extent(self, axis: int) -> Dim:
+        """Input elements from the first to the last of a window, along a spatial axis."""
+        return (self.kernel[axis] - 1) * self.dilations[axis] + 1
 
 
 class Window(TensorOp):
     """Slides a window over spatial axes: convolutions and pooling."""
 
+    @abc.abstractmethod
+    def geometry(self) -> Geometry:
+        """Where the windows lie."""
+
+
+class Read(Protocol[I]):
+    """Reads the element of an integer operand at `index`, as an index value."""
+
+    def __call__(self, operand: int, index: Sequence[I], /) -> I: ...
+
 
 class Gather(TensorOp):
     """Reads elements at positions that another operand gives."""
 
+    y = result_def()
+
+    @abc.abstractmethod
+    def pick(self, ix: Indices[I, C], index: Sequence[I], read: Read[I]) -> Sequence[Pick[I, C]]:
+        """The sources of the result element at `index`; the first whose condition holds wins."""
+
 
 class Scatter(TensorOp):
-    """Writes or accumulates elements at positions that another operand gives."""
+    """Starts from the first operand and writes or folds in elements of the last, `updates`.
+
+    Updates are taken in row-major order, so the last of several to one place wins or is folded
+    last.
+    """
+
+    y = result_def()
+
+    @abc.abstractmethod
+    def place(self, ix: Indices[I, C], index: Sequence[I], read: Read[I]) -> Pick[I, C]:
+        """Where the update at `index` goes: `index` of the result, if `where` holds.
+
+        The `operand` of the answer has no meaning.
+        """
+
+    @abc.abstractmethod
+    def fold(self, s: Scalar[V], old: V, update: V) -> V:
+        """What stands in the result afterwards."""
 
 
 class Sort(TensorOp):

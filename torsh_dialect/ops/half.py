@@ -38,8 +38,8 @@ def widened(array: Array) -> Array:
 
 def where(condition: Any, a: Any, b: Any) -> Any:
     """`np.where` with one signature, which its overloads in numpy's stubs lack."""
-    chosen: Any = np.where(condition, a, b)  # pyright: ignore[reportUnknownVariableType]
-    return chosen
+    choose: Any = np.where
+    return choose(condition, a, b)
 
 
 def rounded_once(

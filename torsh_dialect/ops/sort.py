@@ -1,0 +1,139 @@
+"""Ordering: sort, the k largest, positions in a sorted row. NaN counts as the largest value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from xdsl.dialects.builtin import I64, BoolAttr, IntegerAttr
+from xdsl.irdl import operand_def, opt_prop_def, prop_def, result_def
+
+from torsh_dialect import dtypes
+from torsh_dialect.attributes import Array, bool_of, extents_of
+from torsh_dialect.declare import op
+from torsh_dialect.dims import provably_different
+from torsh_dialect.errors import ShapeError
+from torsh_dialect.kinds import Sort
+from torsh_dialect.ops.half import rounded_once
+from torsh_dialect.ops.join import one_axis
+from torsh_dialect.ops.movement import fixed
+from torsh_dialect.types import AnyTensor, DimsAttr, dims_of, element_type, rank_of, tensor
+
+
+def order(x: Any, axis: int, descending: bool) -> Any:
+    """Positions along `axis` in stable order; NaN last, or first where descending."""
+    wide = x if x.dtype.kind in "iub" else x.astype(np.float64)
+    if not descending:
+        return np.argsort(wide, axis=axis, kind="stable")
+    backwards = np.argsort(np.flip(wide, axis), axis=axis, kind="stable")
+    return np.flip(x.shape[axis] - 1 - backwards, axis)
+
+
+@op
+class SortOp(Sort):
+    """The elements along `axis` in order, and where each came from; equal ones keep their order.
+
+    %v, %i = torsh.sort %x {axis = 0 : i64, descending = true}
+        : (tensor<3xf32>) -> (tensor<3xf32>, tensor<3xi64>)
+    """
+
+    name = "torsh.sort"
+    x = operand_def()
+    axis = prop_def(IntegerAttr[I64])
+    descending = opt_prop_def(BoolAttr)
+    values = result_def()
+    indices = result_def()
+
+    def infer(self) -> Sequence[AnyTensor]:
+        one_axis(self.axis, rank_of(self.x))
+        dims = dims_of(self.x)
+        return (tensor(element_type(self.x), dims), tensor(dtypes.i64, dims))
+
+    def evaluate(self, *args: Array) -> Sequence[Array]:
+        x = args[0]
+        if x.ndim == 0:
+            return (x, np.zeros((), np.int64))
+        axis = one_axis(self.axis, x.ndim)
+        places = order(x, axis, bool_of(self.descending))
+        return (np.take_along_axis(x, places, axis), places)
+
+
+@op
+class TopKOp(Sort):
+    """The k largest elements along `axis` (smallest with `smallest`), best first, and their places.
+
+    Of equal elements the earlier one comes first. `k` is one extent, so it may be symbolic.
+    C1: k does not exceed the axis.
+
+    %v, %i = torsh.topk %x {axis = 0 : i64, k = #torsh.dims<[2]>}
+        : (tensor<3xf32>) -> (tensor<2xf32>, tensor<2xi64>)
+    """
+
+    name = "torsh.topk"
+    x = operand_def()
+    axis = prop_def(IntegerAttr[I64])
+    k = prop_def(DimsAttr)
+    smallest = opt_prop_def(BoolAttr)
+    values = result_def()
+    indices = result_def()
+
+    def infer(self) -> Sequence[AnyTensor]:
+        dims = list(dims_of(self.x))
+        if not dims:
+            return (tensor(element_type(self.x), ()), tensor(dtypes.i64, ()))
+        axis, (k,) = one_axis(self.axis, len(dims)), extents_of(self.k)
+        extent = dims[axis]
+        if isinstance(k, int) and isinstance(extent, int) and k > extent:
+            raise ShapeError(f"C1: k = {k} exceeds the extent {extent} of axis {axis}")
+        dims[axis] = k
+        return (tensor(element_type(self.x), dims), tensor(dtypes.i64, dims))
+
+    def evaluate(self, *args: Array) -> Sequence[Array]:
+        x = args[0]
+        if x.ndim == 0:
+            return (x, np.zeros((), np.int64))
+        axis, (k,) = one_axis(self.axis, x.ndim), fixed(self.k)
+        places = np.take(order(x, axis, not bool_of(self.smallest)), range(k), axis)
+        return (np.take_along_axis(x, places, axis), places)
+
+
+@op
+class SearchSortedOp(Sort):
+    """Where each value would go into a sorted row so that it stays sorted.
+
+    With `right`, behind equal elements, else before them. `row` is one row, or one for each row
+    of `values`.
+    C1: one element type. C2: `row` has rank 1 or the leading extents of `values`.
+
+    %r = torsh.searchsorted %row, %v : (tensor<5xf32>, tensor<3xf32>) -> tensor<3xi64>
+    """
+
+    name = "torsh.searchsorted"
+    row = operand_def()
+    values = operand_def()
+    right = opt_prop_def(BoolAttr)
+    y = result_def()
+
+    def infer(self) -> Sequence[AnyTensor]:
+        rows, dims = dims_of(self.row), dims_of(self.values)
+        if element_type(self.row) != element_type(self.values):
+            raise ShapeError(f"C1: the row is {self.row.type}, values are {self.values.type}")
+        shared = len(rows) != 1 and (
+            len(rows) != len(dims)
+            or any(provably_different(a, b) for a, b in zip(rows[:-1], dims, strict=False))
+        )
+        if shared:
+            raise ShapeError(f"C2: the row is {self.row.type}, values are {self.values.type}")
+        return (tensor(dtypes.i64, dims),)
+
+    @rounded_once
+    def evaluate(self, *args: Array) -> Sequence[Array]:
+        row, values = args
+        side: Any = "right" if bool_of(self.right) else "left"
+        if row.ndim == 1:
+            return (np.searchsorted(row, values, side),)
+        found = np.zeros(values.shape, np.int64)
+        for place in np.ndindex(values.shape[:-1]):
+            found[place] = np.searchsorted(row[place], values[place], side)
+        return (found,)
