@@ -28,7 +28,7 @@ _PARTS = {
     ),
     "torsh_package.requirement_syntax": ("DependencySpec",),
     "torsh_package.codecs": ("CompressionAlgorithm", "CompressionLevel"),
-    "torsh_package.encode": ("decode", "encode"),
+    "torsh_package.encoding": ("decode", "encode"),
     "torsh_package.files": ("load_json_config", "load_numpy_weights"),
     "torsh_package.limits": ("DEFAULT_LIMITS", "Limits"),
     "torsh_package.errors": (
@@ -84,7 +84,7 @@ _PARTS = {
     ),
     "torsh_package.code": ("CodePolicy",),
     "torsh_package.sandbox": ("Sandbox",),
-    "torsh_package.converters": (
+    "torsh_package.convert": (
         "FormatConverter",
         "PackageFormat",
         "detect_format",
@@ -113,8 +113,8 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from torsh_package.codecs import CompressionAlgorithm as CompressionAlgorithm
     from torsh_package.codecs import CompressionLevel as CompressionLevel
-    from torsh_package.encode import decode as decode
-    from torsh_package.encode import encode as encode
+    from torsh_package.encoding import decode as decode
+    from torsh_package.encoding import encode as encode
     from torsh_package.entrypoints import CompiledObject as CompiledObject
     from torsh_package.entrypoints import EntryPoint as EntryPoint
     from torsh_package.entrypoints import GoldenCase as GoldenCase

@@ -6,16 +6,20 @@ into memory, so nothing is mapped.
 """
 
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from torsh_package.container.layout import ArchiveEntry
 from torsh_package.container.source import ArchiveSource, Stability, open_bytes
 from torsh_package.errors import ContainerError, LimitError
 from torsh_package.limits import DEFAULT_LIMITS, Limits
 from torsh_package.names import find_collision, path_problem
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _PIECE = 1 << 20
@@ -42,11 +46,12 @@ class _Window(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
-    def read(self, size: int = -1, /) -> bytes:
-        stop = len(self._data) if size < 0 else self._at + size
-        part = bytes(self._data[self._at : stop])
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        target = memoryview(buffer).cast("B")
+        part = self._data[self._at : self._at + len(target)]
+        target[: len(part)] = part
         self._at += len(part)
-        return part
+        return len(part)
 
 
 class RelaxedReader:
@@ -78,12 +83,12 @@ class RelaxedReader:
         """Reads all entries into memory."""
         try:
             with zipfile.ZipFile(cast(io.BytesIO, io.BufferedReader(_Window(data)))) as archive:
-                infos = [info for info in archive.infolist() if not info.is_dir()]
+                infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
                 _check(infos, limits)
                 contents = {info.filename: _read(archive, info, limits) for info in infos}
         except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
             raise ContainerError(f"not a ZIP archive that can be read: {error}"[:200]) from None
-        except (zlib.error, RuntimeError, OSError) as error:
+        except (zlib.error, struct.error, IndexError, RuntimeError, OSError) as error:
             raise ContainerError(f"damaged ZIP archive: {error}"[:200]) from None
         entries = tuple(
             ArchiveEntry(info.filename, info.header_offset, 0, info.file_size, info.CRC)

@@ -135,7 +135,11 @@ def test_package_setting_changes_bytes_and_survives(
 
 def test_levels_really_differ() -> None:
     data = b"".join(str(i * i).encode() for i in range(60_000))
-    for algorithm in (CompressionAlgorithm.Gzip, CompressionAlgorithm.Zstd, CompressionAlgorithm.Lzma):
+    for algorithm in (
+        CompressionAlgorithm.Gzip,
+        CompressionAlgorithm.Zstd,
+        CompressionAlgorithm.Lzma,
+    ):
         sizes = []
         for level in (CompressionLevel.Fast, CompressionLevel.Maximum):
             codec = CompressionSetting(algorithm, level).codec(len(data), None)
@@ -155,7 +159,9 @@ def test_incompressible_data_is_stored() -> None:
     assert entry.path == "resources/noise"
 
 
-@pytest.mark.parametrize(("size", "kept"), [(950, True), (951, False), (1000, False), (1100, False)])
+@pytest.mark.parametrize(
+    ("size", "kept"), [(950, True), (951, False), (1000, False), (1100, False)]
+)
 def test_five_percent_rule(size: int, kept: bool) -> None:
     assert worthwhile(size, 1000) is kept
 

@@ -11,6 +11,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from torsh_package.convert.pickle_danger import is_dangerous, refuse_dangerous
 from torsh_package.convert.pickle_reader import PickleReader
 from torsh_package.convert.pickle_values import (
@@ -232,7 +233,9 @@ OPCODES = [op.code.encode("latin1") for op in pickletools.opcodes]
 pieces = (
     st.sampled_from(OPCODES)
     | st.binary(max_size=9)
-    | st.sampled_from([b"cos\nsystem\n", b"cbuiltins\neval\n", b"ctorch._utils\n_rebuild_tensor_v2\n"])
+    | st.sampled_from(
+        [b"cos\nsystem\n", b"cbuiltins\neval\n", b"ctorch._utils\n_rebuild_tensor_v2\n"]
+    )
     | st.integers(0, 255).map(lambda n: b"K" + bytes([n]))
     | st.text(max_size=5).map(lambda t: b"\x8c" + bytes([len(t.encode())]) + t.encode())
 )
@@ -248,7 +251,9 @@ def test_random_opcodes_end_in_a_value_or_a_typed_error(stream: bytes) -> None:
         assert isinstance(error, ConversionError | LimitError)  # noqa: PT017
 
 
-@given(value=values, flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), max_size=4))
+@given(
+    value=values, flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), max_size=4)
+)
 @settings(max_examples=200, deadline=None)
 def test_damaged_pickles_never_execute(value: object, flips: list[tuple[int, int]]) -> None:
     data = bytearray(pickle.dumps(value, 4))

@@ -9,9 +9,9 @@ import pytest
 
 from torsh_package import LimitError, ManifestError, Package, PackageError, ResourceType
 from torsh_package.canonical_json import dumps
+from torsh_package.errors import UnsupportedVersionError
 from torsh_package.limits import Limits
 from torsh_package.manifest import Manifest
-from torsh_package.errors import UnsupportedVersionError
 
 np = pytest.importorskip("numpy")
 
