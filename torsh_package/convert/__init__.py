@@ -4,6 +4,16 @@ from .checkpoint import Skipped
 from .contents import Contents, PackageFormat
 from .converter import FormatConverter
 from .detect import detect_format
+from .exporter import (
+    export,
+    export_checkpoint,
+    export_npz,
+    export_pytorch_weights,
+    export_safetensors,
+    export_torch_package,
+    module_tensors,
+    tensors_of,
+)
 from .report import ConversionReport
 
 __all__ = [
@@ -13,4 +23,12 @@ __all__ = [
     "PackageFormat",
     "Skipped",
     "detect_format",
+    "export",
+    "export_checkpoint",
+    "export_npz",
+    "export_pytorch_weights",
+    "export_safetensors",
+    "export_torch_package",
+    "module_tensors",
+    "tensors_of",
 ]

@@ -226,8 +226,6 @@ class _Harvester:
                 yield from self._arguments(
                     sequence_items(fields[3]) or [], is_weight=visit.is_weight
                 )
-            elif len(fields) > 1 and fields[0] == "module":  # a class with its source, before 1.6
-                yield "", fields[1], visit.is_weight
             else:
                 self._skip(path, "storage", "a storage outside any tensor")
         elif isinstance(value, GlobalName):

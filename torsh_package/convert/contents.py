@@ -48,6 +48,7 @@ class Contents:
         facts: Plain values found beside the tensors.
         modules: Class of each module by its path.
         environment: Versions that the original says it was written with.
+        companions: Files beside the original that belong to it (ONNX external data).
         notes: Differences that a user should know.
     """
 
@@ -62,6 +63,7 @@ class Contents:
     facts: dict[str, Fact] = field(default_factory=dict[str, Fact])
     modules: dict[str, str] = field(default_factory=dict[str, str])
     environment: dict[str, str] = field(default_factory=dict[str, str])
+    companions: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
 
     def absorb(self, found: Harvest, prefix: str = "") -> None:

@@ -14,6 +14,7 @@ from torsh_package.manifest import ResourceType
 from torsh_package.package import Package
 
 from .checkpoint import Skipped
+from .confined import ConfinedFolder
 from .contents import Contents, PackageFormat
 from .detect import detect_format
 from .folders import read_huggingface, read_mlflow
@@ -181,7 +182,12 @@ class FormatConverter:
                 "embed_original works for single files; archive the folder yourself",
                 entry=str(path),
             )
-        package.add_file(f"original/{path.name}", path, ResourceType.Binary)
+        # The mapped bytes, not the paths: what was checked is what is packed.
+        files = {path.name: map_file(path)}
+        folder = ConfinedFolder(path.absolute().parent, limits=self._limits)
+        files |= {name: folder.map(name) for name in contents.companions}
+        for name, data in files.items():
+            package.add_resource(f"original/{name}", data.data, ResourceType.Binary)
 
     def _add_program(self, package: Package, path: Path, report: ConversionReport) -> None:
         if not self._programs:

@@ -24,7 +24,9 @@ from torsh_package.names import path_problem
 from .arrays import Array
 
 _LOCAL_HEADER = 30
-_SMALL = 64 * MIB  # compressed entries up to this size are not held to the expansion ratio
+# Entries that expand to more than this may not do so by more than this ratio: weights do not.
+_FREE_EXPANSION = 64 * MIB
+_MAX_RATIO = 100
 
 
 class ForeignZip:
@@ -32,7 +34,7 @@ class ForeignZip:
 
     Args:
         source: Path, or the bytes of an archive inside another file.
-        limits: `resources` bounds the entries, `expansion_ratio` the compression.
+        limits: `resources` bounds the number of entries, `manifest_bytes` what `read` copies.
 
     Raises:
         ConversionError: when the archive is malformed or inconsistent.
@@ -74,7 +76,7 @@ class ForeignZip:
         if problem is None and info.compress_type == zipfile.ZIP_STORED:
             problem = None if info.file_size == info.compress_size else "has two sizes"
         if problem is None and info.file_size > max(
-            _SMALL, info.compress_size * self._limits.expansion_ratio
+            _FREE_EXPANSION, info.compress_size * _MAX_RATIO
         ):
             problem = f"claims to expand {info.compress_size} bytes to {info.file_size}"
         if problem is not None:

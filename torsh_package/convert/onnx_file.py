@@ -62,6 +62,7 @@ def read_onnx(path: Path, *, limits: Limits = DEFAULT_LIMITS) -> Contents:
     found.weights = reader.tensors
     found.skipped = reader.skipped
     found.facts = {f"operators.{name}": count for name, count in sorted(reader.operators.items())}
+    found.companions = sorted(reader.external)
     if reader.external:
         found.notes.append(f"external data was read from {', '.join(sorted(reader.external))}")
     found.notes += reader.notes

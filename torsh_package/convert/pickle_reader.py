@@ -252,6 +252,11 @@ class PickleReader:
         self.push(PickleObject(callee, args, self._start, is_instance))
 
     def _op_persistent(self, pid: object) -> None:
+        fields = pid.items if isinstance(pid, PickleSequence) else []
+        if len(fields) > 1 and fields[0] == "module":
+            # torch before 1.6: ("module", class, source file, source) stands for the class.
+            self.push(fields[1])
+            return
         found = PersistentRef(pid)
         self.persistent.append(found)
         self.push(found)
