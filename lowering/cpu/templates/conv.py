@@ -19,6 +19,7 @@ from lowering.cpu.templates.microkernel import (
     Tile,
     Totals,
     accumulate,
+    opaque_pointers,
     sum_blocks,
 )
 from lowering.cpu.templates.schedule import (
@@ -373,6 +374,7 @@ class _StripEmitter(_ConvEmitter):
             if place.guarded and offset:
                 column = text.minimum(column, text.sub(width, 1))
             rows.append(text.at(self.strip, text.mul(column, step), params.element))
+        rows = opaque_pointers(text, rows)
         values = self._contract(tile, rows, self.panel_pointers(tile, "0", place))
         moved = Place(
             place.index, text.add(first, place.row), place.panel, place.columns, place.guarded

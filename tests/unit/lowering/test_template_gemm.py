@@ -1,4 +1,4 @@
-"""Matrix products: values against float64, order of sums bit by bit, independence of M and splits."""
+"""Matrix products: values against float64, order of sums bit by bit, independence of M, splits."""
 
 import numpy as np
 import pytest
