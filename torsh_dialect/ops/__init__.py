@@ -3,7 +3,7 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-__all__ = sorted(module.name for module in iter_modules(__path__))
+NAMES = sorted(module.name for module in iter_modules(__path__))
 
-for _name in __all__:
+for _name in NAMES:
     import_module(f"{__name__}.{_name}")
