@@ -1,0 +1,73 @@
+"""What the numpy references of several ops share: optional operands, precision, windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from xdsl.ir import Operation, SSAValue
+
+from torsh_dialect.attributes import Array
+from torsh_dialect.dims import Dim, provably_different
+from torsh_dialect.dtypes import DType, Element, dtype_of, dtype_of_numpy
+from torsh_dialect.errors import ShapeError
+from torsh_dialect.types import element_type
+
+Real: TypeAlias = npt.NDArray[np.float64]
+"""A floating-point array; for the type checker only, the dtype may be f32, f64 or complex."""
+
+HALF = ("f16", "bf16", "f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0fnu", "f4e2m1fn")
+
+
+def operands_by_value(op: Operation, args: Sequence[Array]) -> Callable[[SSAValue | None], Any]:
+    """A look-up from an operand to its array; None for an optional operand that is missing."""
+    table = dict(zip(op.operands, args, strict=True))
+    return lambda value: None if value is None else table[value]
+
+
+def wide(array: Array) -> Real:
+    """The array in the precision that the reference computes in: f32 for half, else its own."""
+    half = dtype_of_numpy(array.dtype).name in HALF
+    return array.astype(np.float32) if half else array  # pyright: ignore[reportReturnType]
+
+
+def narrow(result: Any, like: Array) -> Array:
+    """Round a result once to the dtype of the operand `like`."""
+    return np.asarray(result).astype(like.dtype)
+
+
+def row_of(value: SSAValue) -> DType:
+    """The dtype row of a tensor value."""
+    return dtype_of(element_type(value))
+
+
+def require_equal(what: str, a: Dim, b: Dim) -> None:
+    """Refuse two extents that provably differ.
+
+    Raises:
+        ShapeError: They do; the message starts with `what`.
+    """
+    if provably_different(a, b):
+        raise ShapeError(f"{what}: {a} and {b} differ")
+
+
+def require_element(what: str, value: SSAValue, element: Element) -> None:
+    """Refuse an operand whose element type is not `element`.
+
+    Raises:
+        ShapeError: It is another one.
+    """
+    if element_type(value) != element:
+        raise ShapeError(f"{what} has element type {element_type(value)}, expected {element}")
+
+
+def require_rank(what: str, rank: int, *allowed: int) -> None:
+    """Refuse a rank that is not among `allowed`.
+
+    Raises:
+        ShapeError: It is not.
+    """
+    if rank not in allowed:
+        raise ShapeError(f"{what} has rank {rank}, expected {' or '.join(map(str, allowed))}")
