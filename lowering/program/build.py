@@ -39,6 +39,14 @@ from torsh_dialect.types import dims_of, element_type
 ENTRY_SYMBOLS = {"main": "torsh", "prepare": "torsh_prepare"}
 
 
+def lower_module(module: ModuleOp, target: TargetInfo) -> tuple[Lowered, Lowered | None]:
+    """The program of a fused module, and the program that prepares its weights, if it needs one."""
+    functions = [op for op in module.ops if isinstance(op, FuncOp)]
+    prepare = [f for f in functions if f.sym_name.data == "prepare"]
+    main = ProgramBuilder([f for f in functions if f not in prepare], target).build()
+    return main, ProgramBuilder(prepare, target).build() if prepare else None
+
+
 @dataclass
 class Lowered:
     """A program before LLVM.
@@ -58,14 +66,14 @@ class Lowered:
 
 @dataclass
 class ProgramBuilder:
-    """Lowers all functions of a module over one weight table.
+    """Lowers functions that share one weight table.
 
     Attributes:
-        module: `@main` and perhaps `@prepare`, fused.
+        functions: Functions of a module, fused.
         target: The machine.
     """
 
-    module: ModuleOp
+    functions: Sequence[FuncOp]
     target: TargetInfo
     kernels: dict[str, Kernel] = field(default_factory=dict[str, Kernel])
     sources: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
@@ -76,20 +84,19 @@ class ProgramBuilder:
         """Lower everything.
 
         Raises:
-            UnsupportedError: Ops have no lowering; lists all of them.
+            UnsupportedError: An op has no lowering.
         """
         entries: list[EntrySpec] = []
         hosts: list[KernFuncOp] = []
-        for function in self.module.ops:
-            if isinstance(function, FuncOp):
-                spec, functions = self._entry(function)
-                entries.append(spec)
-                hosts.extend(functions)
+        for function in self.functions:
+            spec, functions = self._entry(function)
+            entries.append(spec)
+            hosts.extend(functions)
         functions = [kernel.function for kernel in self.kernels.values()]
         units = [self._unit([function]) for function in functions]
         units.append(self._unit(hosts, tuple(self.kernels)))
         spec = ProgramSpec(
-            tuple(sorted(entries, key=lambda e: e.name)),
+            tuple(entries),
             tuple(self.weights.values()),
             tuple(KernelSpec(n, tuple(s)) for n, s in self.sources.items()),
             target=self.target.name,

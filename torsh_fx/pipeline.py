@@ -1,0 +1,67 @@
+"""The passes in their order: one straight line from an imported module to fused kernels."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+
+from torsh_dialect.context import Context
+
+PASSES: dict[str, str] = {
+    "canonicalize": "torsh_dialect.passes.canonicalize:CanonicalizePass",
+    "expand-composites": "torsh_dialect.passes.expand_composites:ExpandCompositesPass",
+    "prepare": "lowering.passes.prepare:PreparePass",
+    "fuse": "lowering.passes.fuse:FusePass",
+}
+"""Every pass by name: `module:Class`, imported when it is used."""
+
+
+def pass_named(name: str) -> type[ModulePass]:
+    """The pass class of that name."""
+    module, _, cls = PASSES[name].partition(":")
+    return cast("type[ModulePass]", getattr(importlib.import_module(module), cls))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A module after a pass; `name` is the pass."""
+
+    name: str
+    module: ModuleOp
+
+
+def stages(ctx: Context) -> Iterator[ModulePass]:
+    """The passes of a compilation, in order, with their options."""
+    from lowering.passes.fuse import FusePass
+    from lowering.passes.prepare import PreparePass
+    from torsh_dialect.passes.canonicalize import CanonicalizePass
+    from torsh_dialect.passes.expand_composites import ExpandCompositesPass
+
+    yield CanonicalizePass()
+    yield ExpandCompositesPass()
+    yield CanonicalizePass()
+    yield PreparePass()
+    yield FusePass()
+
+
+def optimise(
+    module: ModuleOp, ctx: Context, observe: Callable[[Stage], None] | None = None
+) -> None:
+    """Run all passes on `module`.
+
+    Args:
+        module: An imported module; is changed.
+        ctx: Weights, target and settings.
+        observe: Called after every pass, e.g. to print the module.
+    """
+    for number in stages(ctx):
+        number.apply(ctx, module)
+        if ctx.settings.verify_each:
+            module.verify()
+        if observe:
+            observe(Stage(number.name, module))

@@ -1,0 +1,44 @@
+"""Which importer a model needs, told from the object or the file's content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torsh_dialect.context import Context
+from torsh_dialect.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from torsh_fx.importers.model import ImportedModel
+
+
+def import_model(
+    model: Any,
+    ctx: Context,
+    example_inputs: Sequence[Any] | None = None,
+    dynamic_shapes: Any = None,
+) -> ImportedModel:
+    """Import a model of any kind that is known.
+
+    Raises:
+        InvalidArgumentError: The object is no model that any importer takes.
+    """
+    from torsh_fx.importers.model import ImportedModel
+
+    if isinstance(model, ImportedModel):
+        return model
+    family = type(model).__module__.partition(".")[0]
+    bases = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
+    if isinstance(model, str | Path | bytes) or family == "onnx":
+        from torsh_fx.importers.onnx import import_onnx
+
+        return import_onnx(model, ctx, dynamic_shapes)
+    if "torch" in bases:
+        from torsh_fx.importers.torch_source import import_torch
+
+        return import_torch(model, ctx, example_inputs, dynamic_shapes)
+    raise InvalidArgumentError(
+        f"{type(model).__name__} is no model; give an nn.Module, ExportedProgram, GraphModule, "
+        "onnx.ModelProto or a path"
+    )
