@@ -26,7 +26,7 @@ def target_machine(target: TargetInfo) -> Any:
     llvm.initialize_all_asmprinters()
     description = llvm.Target.from_triple(target.triple)
     return description.create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
+        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small"
     )
 
 

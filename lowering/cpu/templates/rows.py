@@ -237,7 +237,7 @@ class RowHooks:
 
 
 def scratch_row(text: Text, shape: RowShape, word: int, columns: Value) -> Value:
-    """This worker's row of scratch, whose base is argument `word`."""
+    """The row of scratch of the calling worker, whose base is argument `word`."""
     size = text.mul(text.ceildiv(text.mul(columns, shape.bytes), 64), 64)
     return text.at(text.argument(word, role="scratch"), text.mul("%worker", size), "i8")
 
