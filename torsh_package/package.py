@@ -18,6 +18,7 @@ from torsh_package.manifest import (
     SCHEMA,
     Manifest,
 )
+from torsh_package.observing import Observer, observed
 from torsh_package.protocols import (
     BlobWriter,
     Sealer,
@@ -94,6 +95,7 @@ class Package(PackageContents):
         if_match: str | None = None,
         sealer: Sealer | None = None,
         progress: Progress | None = None,
+        observers: Sequence[Observer] = (),
     ) -> Manifest:
         """Writes the package; the target is replaced as a whole, or not at all.
 
@@ -105,6 +107,7 @@ class Package(PackageContents):
             if_match: Replace only if the target still has this tag (`Storage.tag`).
             sealer: Encrypts all resources and documents.
             progress: Called with a resource's name, its bytes done and its bytes in all.
+            observers: Audit logs and metrics that are told of it.
 
         Returns:
             The manifest that was written.
@@ -119,8 +122,12 @@ class Package(PackageContents):
             storage, key = LocalStorage(target.parent), target.name
         else:
             key = os.fspath(path)
-        with storage.create(key, if_match=if_match) as blob:
-            return self._write(blob, sealer, progress)
+        with observed(observers, "save", f"{self.name} {self.version}") as noted:
+            with storage.create(key, if_match=if_match) as blob:
+                manifest = self._write(blob, sealer, progress)
+            noted.size = sum(entry.size for entry in manifest.entries())
+            noted.details["target"] = key
+        return manifest
 
     def to_bytes(self, *, sealer: Sealer | None = None) -> bytes:
         """The bytes that `save` would write."""
@@ -150,6 +157,7 @@ class Package(PackageContents):
         identities: "Sequence[Identity]" = (),
         stable: Stability = "auto",
         limits: Limits = DEFAULT_LIMITS,
+        observers: Sequence[Observer] = (),
     ) -> "Package":
         """Opens and checks a package. Nothing in it is executed or unpickled.
 
@@ -163,6 +171,7 @@ class Package(PackageContents):
             identities: Private keys that open an encrypted package.
             stable: `mmap`, `copy`, or `auto`: map unless others may write into the file.
             limits: Bounds on all sizes and counts.
+            observers: Audit logs and metrics that are told of it, also when it is refused.
 
         Raises:
             PackageEncryptedError: It is encrypted and neither password nor identities are given.
@@ -177,7 +186,14 @@ class Package(PackageContents):
             stable=stable,
             limits=limits,
         )
-        return cls.from_loaded(reading.read_archive(source, options), limits)
+        where = os.fspath(source) if isinstance(source, str | os.PathLike) else "bytes"
+        with observed(observers, "load", where) as noted:
+            loaded = reading.read_archive(source, options)
+            manifest = loaded.manifest
+            noted.subject = f"{manifest.name} {manifest.version}"
+            noted.size = sum(entry.size for entry in manifest.entries())
+            noted.details |= {"source": where, "trusted": str(loaded.trust is not None).lower()}
+        return cls.from_loaded(loaded, limits)
 
     @classmethod
     def from_loaded(cls, loaded: Loaded, limits: Limits = DEFAULT_LIMITS) -> "Package":
