@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from lowering import worker
 from lowering.cache import ObjectCache, cache_key
@@ -78,6 +80,14 @@ class CodegenUnit:
         options = (str(request.passes), str(request.codegen), request.emit)
         target = (request.triple, request.cpu, request.features)
         return cache_key(self.text.encode(), *target, *options, f"abi{ABI_VERSION}")
+
+
+@cache
+def shared_generator(
+    settings: CodegenSettings, cache_directory: Path | None = None
+) -> "CodeGenerator":
+    """The process's generator for these settings, so that compilations share warm workers."""
+    return CodeGenerator(settings, ObjectCache(cache_directory) if cache_directory else None)
 
 
 class CodeGenerator:

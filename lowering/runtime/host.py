@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import threading
 from functools import cache
 from typing import NoReturn
 
@@ -75,19 +76,36 @@ class NativeHost:
         raise TypeError("the native host belongs to one process and cannot be pickled")
 
 
-@cache
-def native_host() -> NativeHost:
-    """The host of the running process.
+_making = threading.Lock()
 
-    Its text is ours, fixed and small (some 10 ms), so it is compiled here and not in a worker.
+
+def _renew_lock() -> None:
+    global _making
+    _making = threading.Lock()  # a forked child may have got it locked
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def native_host() -> NativeHost:
+    """The host of the running process, made by whoever asks first.
 
     Raises:
         UnsupportedError: There is no pool for this kind of machine.
     """
+    with _making:
+        return _made_host()
+
+
+@cache
+def _made_host() -> NativeHost:
+    # The text is ours, fixed and small (some 5 ms), so it is compiled here and not in a worker.
     from llvmlite import binding as llvm
 
     from lowering import worker
 
     worker.initialize_llvm()
     triple = llvm.get_process_triple()
-    return NativeHost(worker.generate(worker.Request("host", triple), host_text(triple)))
+    # Level 0 takes a quarter of the time and makes a call no slower: there is little to optimise.
+    request = worker.Request("host", triple, codegen=0)
+    return NativeHost(worker.generate(request, host_text(triple)))

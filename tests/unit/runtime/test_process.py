@@ -284,3 +284,22 @@ for _ in range(200):
 print(resident() - before)
 """
     assert int(succeed(script)) < 8 << 20  # a leak of the arenas alone would be 760 MiB
+
+
+def test_leaving_python_while_threads_are_inside_a_program() -> None:
+    script = """
+import threading, time
+import numpy as np
+from runtime_programs import add_executable
+executable = add_executable(2)
+a = np.ones(500_000, "f4")
+def forever():
+    while True:
+        executable.run([a, a])
+for _ in range(3):
+    threading.Thread(target=forever, daemon=True).start()
+time.sleep(0.2)
+print("leaving")
+"""
+    for _ in range(3):
+        assert succeed(script) == "leaving\n"
