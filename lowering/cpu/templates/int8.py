@@ -78,8 +78,7 @@ def registers_of(params: Int8GemmParams, target: TargetInfo) -> Registers:
     if target.vector_registers >= 32:
         rows = 6 if target.vector_bytes < 64 else 12 if method == "vnni" else 8
         return Registers(rows, 2, lanes, element="i32")
-    rows = 3 if target.vector_bytes < 32 else 4
-    return Registers(rows if method == "madd" else 6, 2, lanes, element="i32")
+    return Registers(4 if method == "madd" else 6, 2, lanes, element="i32")
 
 
 def tiling(params: Int8GemmParams, target: TargetInfo) -> Tiling:
