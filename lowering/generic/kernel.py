@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from xdsl.ir import Operation, SSAValue
 
-import lowering.generic.rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
+import lowering.generic.all_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from lowering.generic.evaluator import Evaluator, Groups, merged_groups, region_values
 from lowering.generic.rules import is_plain
 from lowering.kern import dialect as kern

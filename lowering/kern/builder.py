@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol, TypeAlias
 
-from xdsl.dialects.builtin import FloatAttr, IntegerAttr, StringAttr, SymbolRefAttr
+from xdsl.dialects.builtin import (
+    FloatAttr,
+    IndexType,
+    IntegerAttr,
+    StringAttr,
+    SymbolRefAttr,
+)
 from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
 from xdsl.traits import Pure
 
@@ -428,6 +434,10 @@ class KernBuilder:
             attribute = IntegerAttr(int(value), dtypes.i64 if row.bits > 1 else dtypes.i8)
         op = kern.ConstOp.create(result_types=(dtype,), properties={"value": attribute})
         return self._pure(key, (), op)
+
+    def is_float(self, a: SSAValue) -> bool:
+        """Whether a value is a real floating-point number."""
+        return not isinstance(a.type, IndexType) and dtype_of(a.type).kind == "float"
 
     def binary(self, kind: str, a: SSAValue, b: SSAValue) -> SSAValue:
         return self._op(kern.BinaryOp, [a, b], a.type, kind=text(kind))

@@ -1,0 +1,244 @@
+"""Convolutions and pools by element: loops over the window, with masks where it leaves the input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from xdsl.ir import Operation, SSAValue
+
+from lowering.generic.contract import multiply_add
+from lowering.generic.evaluator import Evaluator, compute_type, result_element, rule
+from lowering.kern.builder import Index
+from torsh_dialect import dtypes
+from torsh_dialect.attributes import bool_of
+from torsh_dialect.dims import Dim
+from torsh_dialect.dtypes import dtype_of
+from torsh_dialect.kinds import Geometry
+from torsh_dialect.ops.conv import ConvOp
+from torsh_dialect.ops.pool import AvgPoolOp, LpPoolOp, MaxPoolIndicesOp, MaxPoolOp
+from torsh_dialect.ops.window import SlidingWindow
+from torsh_dialect.types import dims_of
+
+Tap = Callable[[Sequence[Index], SSAValue | None, Sequence[SSAValue]], Sequence[SSAValue]]
+
+
+def spatial_of(op: SlidingWindow, index: Sequence[Index]) -> tuple[Index, Index, Sequence[Index]]:
+    """Batch, channel and spatial parts of an index in the op's layout."""
+    if op.channels_last():
+        return index[0], index[-1], index[1:-1]
+    return index[0], index[1], index[2:]
+
+
+def joined(op: SlidingWindow, batch: Index, channel: Index, spatial: Sequence[Index]) -> list[Index]:
+    """The inverse of `spatial_of`."""
+    if op.channels_last():
+        return [batch, *spatial, channel]
+    return [batch, channel, *spatial]
+
+
+def over_window(
+    e: Evaluator,
+    g: Geometry,
+    extents: Sequence[Dim],
+    place: Sequence[Index],
+    init: Sequence[SSAValue],
+    tap: Tap,
+) -> Sequence[SSAValue]:
+    """Loop over the taps of the window at `place`.
+
+    Args:
+        e: The evaluator.
+        g: The window.
+        extents: Spatial extents of the input.
+        place: Which window, one index for each spatial axis.
+        init: Carried values at the start.
+        tap: From (input position and tap indices, whether inside, carried) to carried values.
+    """
+    b = e.builder
+    rank = len(place)
+
+    def level(
+        position: list[Index], taps: list[Index], inside: SSAValue | None, acc: Sequence[SSAValue]
+    ) -> Sequence[SSAValue]:
+        axis = len(position)
+        if axis == rank:
+            return tap([*position, *taps], inside, acc)
+
+        def one(k: SSAValue, *carried: SSAValue) -> Sequence[SSAValue]:
+            start = b.sub_index(b.mul_index(place[axis], g.strides[axis]), b.dim(g.begin[axis]))
+            at = b.add_index(start, b.mul_index(k, g.dilations[axis]))
+            ok = _within(e, g, axis, extents, at)
+            both = ok if inside is None else inside if ok is None else b.and_(inside, ok)
+            return level([*position, at], [*taps, k], both, carried)
+
+        return b.for_(0, b.dim(g.kernel[axis]), one, acc, pure=True)
+
+    return level([], [], None, init)
+
+
+def _within(
+    e: Evaluator, g: Geometry, axis: int, extents: Sequence[Dim], at: Index
+) -> SSAValue | None:
+    if g.begin[axis] == 0 and g.end[axis] == 0 and g.kernel[axis] == 1:
+        return None
+    b = e.builder
+    return b.and_(b.compare_index("ge", at, 0), b.compare_index("lt", at, b.dim(extents[axis])))
+
+
+@rule(ConvOp)
+def conv(
+    e: Evaluator, op: Operation, number: int, index: Sequence[Index], where: SSAValue | None
+) -> SSAValue:
+    """One chain over channels and taps, outermost channel first."""
+    assert isinstance(op, ConvOp)
+    b, g = e.builder, op.geometry()
+    batch, filter_, place = spatial_of(op, index)
+    filters, each = dims_of(op.w)[:2]
+    groups = 1 if op.groups is None else op.groups.value.data
+    spatial = op.split(op.x)[2]
+    compute = compute_type(result_element(op))
+    first: Index = 0
+    if groups > 1:
+        group = b.floordiv(filter_, b.floordiv(b.dim(filters), groups))
+        first = b.mul_index(group, b.dim(each))
+    rank = len(place)
+
+    def channel(c: SSAValue, *acc: SSAValue) -> Sequence[SSAValue]:
+        def tap(
+            at: Sequence[Index], inside: SSAValue | None, total: Sequence[SSAValue]
+        ) -> Sequence[SSAValue]:
+            x = _element(e, op, joined(op, batch, b.add_index(first, c), at[:rank]), inside, where)
+            w = b.cast(e.computed(op.w, [filter_, c, *at[rank:]], where), compute)
+            return [multiply_add(b, [b.cast(x, compute), w], total[0])]
+
+        return over_window(e, g, spatial, place, acc, tap)
+
+    total = b.for_(0, b.dim(each), channel, [b.const(0, compute)], pure=True)[0]
+    if op.bias is not None:
+        total = b.add(total, b.cast(e.computed(op.bias, [filter_], where), compute))
+    return b.cast(total, result_element(op))
+
+
+def _element(
+    e: Evaluator,
+    op: ConvOp,
+    index: Sequence[Index],
+    inside: SSAValue | None,
+    where: SSAValue | None,
+) -> SSAValue:
+    """An element of the input, 0 outside of it."""
+    b = e.builder
+    mask = inside if where is None else where if inside is None else b.and_(where, inside)
+    value = e.computed(op.x, index, mask)
+    if inside is None or op.x in e.buffers:
+        return value
+    return b.select(inside, value, b.const(0, value.type))
+
+
+@rule(MaxPoolOp)
+def max_pool(
+    e: Evaluator, op: Operation, number: int, index: Sequence[Index], where: SSAValue | None
+) -> SSAValue:
+    """The largest element inside; NaN wins."""
+    assert isinstance(op, MaxPoolOp)
+    b = e.builder
+    batch, channel, place = spatial_of(op, index)
+    low = b.const(lowest_of(compute_type(result_element(op))), compute_type(result_element(op)))
+
+    def tap(
+        at: Sequence[Index], inside: SSAValue | None, best: Sequence[SSAValue]
+    ) -> Sequence[SSAValue]:
+        mask = inside if where is None else where if inside is None else b.and_(where, inside)
+        x = e.computed(op.x, joined(op, batch, channel, at[: len(place)]), mask)
+        return [b.max(best[0], x if inside is None else b.select(inside, x, low))]
+
+    spatial = op.split(op.x)[2]
+    result = over_window(e, op.geometry(), spatial, place, [low], tap)[0]
+    return b.cast(result, result_element(op))
+
+
+def lowest_of(element: object) -> float | int:
+    """The identity of the maximum in an element type."""
+    row = dtype_of(element)  # pyright: ignore[reportArgumentType]
+    if row.kind == "float":
+        return float("-inf")
+    return 0 if row.kind in ("uint", "bool") else -(1 << (row.bits - 1))
+
+
+@rule(MaxPoolIndicesOp)
+def max_pool_indices(
+    e: Evaluator, op: Operation, number: int, index: Sequence[Index], where: SSAValue | None
+) -> SSAValue:
+    """The largest element (result 0), or the position of the first of the largest (result 1)."""
+    assert isinstance(op, MaxPoolIndicesOp)
+    b = e.builder
+    batch, channel, place = spatial_of(op, index)
+    compute = compute_type(result_element(op))
+    low = b.const(lowest_of(compute), compute)
+    spatial = op.split(op.x)[2]
+    nowhere = b.const(-1, dtypes.i64)
+
+    def tap(
+        at: Sequence[Index], inside: SSAValue | None, best: Sequence[SSAValue]
+    ) -> Sequence[SSAValue]:
+        mask = inside if where is None else where if inside is None else b.and_(where, inside)
+        position = at[: len(place)]
+        x = e.computed(op.x, joined(op, batch, channel, position), mask)
+        flat = b.cast(b.index(e.flat(spatial, position)), dtypes.i64)
+        wins = b.or_(b.gt(x, best[0]), b.lt(best[1], b.const(0, dtypes.i64)))
+        if b.is_float(x):
+            wins = b.or_(wins, b.and_(b.ne(x, x), b.eq(best[0], best[0])))
+        if inside is not None:
+            wins = b.and_(wins, inside)
+        return [b.select(wins, x, best[0]), b.select(wins, flat, best[1])]
+
+    values = over_window(e, op.geometry(), spatial, place, [low, nowhere], tap)
+    return b.cast(values[0], result_element(op)) if number == 0 else values[1]
+
+
+@rule(AvgPoolOp, LpPoolOp)
+def avg_pool(
+    e: Evaluator, op: Operation, number: int, index: Sequence[Index], where: SSAValue | None
+) -> SSAValue:
+    """The sum (of powers) over the window, divided by the elements that count (or rooted)."""
+    assert isinstance(op, AvgPoolOp | LpPoolOp)
+    b, g = e.builder, op.geometry()
+    batch, channel, place = spatial_of(op, index)
+    spatial = op.split(op.x)[2]
+    compute = compute_type(result_element(op))
+    zero, one = b.const(0, compute), b.const(1, compute)
+    padded = isinstance(op, AvgPoolOp) and bool_of(op.include_pad)
+
+    def tap(
+        at: Sequence[Index], inside: SSAValue | None, acc: Sequence[SSAValue]
+    ) -> Sequence[SSAValue]:
+        mask = inside if where is None else where if inside is None else b.and_(where, inside)
+        position = at[: len(place)]
+        x = e.computed(op.x, joined(op, batch, channel, position), mask)
+        x = x if inside is None else b.select(inside, x, zero)
+        if isinstance(op, LpPoolOp):
+            return [b.add(acc[0], b.math("pow", b.abs(x), b.const(op.p.value.data, compute)))]
+        counted = _padded_inside(e, g, spatial, position) if padded else inside
+        count = one if counted is None else b.select(counted, one, zero)
+        return [b.add(acc[0], x), b.add(acc[1], count)]
+
+    init = [zero] if isinstance(op, LpPoolOp) else [zero, zero]
+    sums = over_window(e, g, spatial, place, init, tap)
+    if isinstance(op, LpPoolOp):
+        root = b.math("pow", sums[0], b.const(1 / op.p.value.data, compute))
+        return b.cast(root, result_element(op))
+    divisor = sums[1] if op.divisor is None else b.const(op.divisor.value.data, compute)
+    return b.cast(b.div(sums[0], divisor), result_element(op))
+
+
+def _padded_inside(
+    e: Evaluator, g: Geometry, spatial: Sequence[Dim], position: Sequence[Index]
+) -> SSAValue | None:
+    """Whether a position lies in the input or its padding."""
+    b = e.builder
+    result: SSAValue | None = None
+    for axis, at in enumerate(position):
+        end = b.add_index(b.dim(spatial[axis]), b.dim(g.end[axis]))
+        ok = b.compare_index("lt", at, end)
+        result = ok if result is None else b.and_(result, ok)
+    return result
