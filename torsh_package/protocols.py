@@ -99,6 +99,10 @@ class TrustReport(Protocol):
         """Whether policy was satisfied by verified signatures."""
         ...
 
+    def to_json(self) -> JsonObject:
+        """Who signed, in which role, until when; and what does not count, and why."""
+        ...
+
 
 class Verifier(Protocol):
     """A trust store: decides whether a package may be used.

@@ -6,13 +6,14 @@ The same steps with a `Measure` in place of an archive give the manifest without
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 from torsh_package.codecs import CodecSpec, compress, worthwhile
 from torsh_package.container.writer import ArchiveWriter, Hasher, Written
 from torsh_package.content import Content, seal_context
-from torsh_package.digest import DigestSpec
+from torsh_package.digest import DigestSpec, default_workers
 from torsh_package.errors import IntegrityError, LimitError
 from torsh_package.limits import DEFAULT_LIMITS, Limits
 from torsh_package.manifest import (
@@ -48,8 +49,8 @@ class Sink(Protocol):
 class Measure:
     """A sink that keeps nothing."""
 
-    def __init__(self, spec: DigestSpec):
-        self.hasher = Hasher(spec)
+    def __init__(self, hasher: Hasher):
+        self.hasher = hasher
 
     def add(self, name: str, pieces: Iterator[Buffer]) -> Written:
         """Hashes one entry."""
@@ -153,7 +154,9 @@ def measure_manifest(
     outline: Manifest, resources: Sequence[Resource], documents: Sequence[Resource]
 ) -> Manifest:
     """The manifest that `write_archive` would write, without a sealer."""
-    return _entries(Measure(outline.digest), outline, resources, documents, None, None)[0]
+    with ThreadPoolExecutor(default_workers()) as pool:
+        sink = Measure(Hasher(outline.digest, pool))
+        return _entries(sink, outline, resources, documents, None, None)[0]
 
 
 def _entries(

@@ -94,7 +94,9 @@ def _others_may_write(status: os.stat_result) -> bool:
 
 def _read(fd: int, size: int, what: str) -> memoryview:
     """Copies a file into anonymous memory (not a bytearray: its zeroing would cost a pass)."""
-    target = mmap.mmap(-1, size)
+    target = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        target.madvise(mmap.MADV_HUGEPAGE)  # Page faults would take most of the time.
     view = memoryview(target)
     done = 0
     while done < size:

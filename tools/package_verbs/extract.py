@@ -1,0 +1,28 @@
+"""Unpacks resources into a folder, decoded, as `FOLDER/<name>`.
+
+Existing files are kept unless --overwrite is given. Symbolic links in the folder are not followed.
+"""
+
+import argparse
+
+from torsh_package.extract import extract
+
+from . import OK, Output, add_load_arguments, open_package
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's arguments."""
+    parser.add_argument("package")
+    parser.add_argument("name", nargs="*", help="resources; all by default")
+    parser.add_argument("-o", "--output", metavar="FOLDER", default=".")
+    parser.add_argument("--overwrite", action="store_true")
+    add_load_arguments(parser)
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Unpacks the resources."""
+    package = open_package(args.package, args, lazy=True)
+    written = extract(package, args.output, args.name or None, overwrite=args.overwrite)
+    paths = [str(path) for path in written]
+    out.result({"files": list(paths)}, "\n".join(paths))
+    return OK

@@ -1,0 +1,66 @@
+"""Checks every byte of a package, and with --trust whether its signatures satisfy a trust store.
+
+Without a key an encrypted package is checked up to its ciphertext.
+"""
+
+import argparse
+from dataclasses import replace
+
+from torsh_package.canonical_json import JsonObject
+from torsh_package.container.crc32 import crc32
+from torsh_package.errors import IntegrityError
+from torsh_package.reading import Loaded, read_archive
+
+from . import OK, Output, add_load_arguments, load_options
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's arguments."""
+    parser.add_argument("package")
+    add_load_arguments(parser)
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Checks the package."""
+    options = load_options(args)
+    keyless = options.password is None and not options.identities
+    loaded = read_archive(args.package, replace(options, keyless=keyless))
+    decoded = _check_content(loaded, keyless)
+    manifest = loaded.manifest
+    value: JsonObject = {
+        "name": manifest.name,
+        "version": manifest.version,
+        "integrity": "ok",
+        "decoded": decoded,
+        "canonical": loaded.canonical,
+        "signed": loaded.signatures is not None,
+        "trust": None if loaded.trust is None else loaded.trust.to_json(),
+        "entries": len(loaded.contents),
+    }
+    lines = [
+        f"{manifest.name} {manifest.version}: integrity ok, {len(loaded.contents)} entries",
+        f"content: {'decoded completely' if decoded else 'encrypted, ciphertext is intact'}",
+        f"container: {'canonical' if loaded.canonical else 'non-canonical'}",
+    ]
+    if loaded.trust is None:
+        signed = "signed" if loaded.signatures else "not signed"
+        lines.append(f"origin: {signed}; not checked (give --trust STORE)")
+    else:
+        lines.append("origin: trusted")
+    out.result(value, "\n".join(lines))
+    return OK
+
+
+def _check_content(loaded: Loaded, keyless: bool) -> bool:
+    """CRC-32 of every entry, and decoding of all that can be decoded."""
+    decoded = True
+    for content in loaded.contents:
+        entry = content.form.entry
+        if crc32(content.form.data) != entry.crc32:
+            raise IntegrityError("CRC-32 in the ZIP headers is wrong", entry=entry.path)
+        if entry.encryption is not None and keyless:
+            decoded = False
+            continue
+        for _ in content.pieces():
+            pass
+    return decoded
