@@ -20,7 +20,7 @@ from typing import Literal
 from lowering.cpu.templates.epilogue import load_lanes, mask_of, store_lanes
 from lowering.cpu.templates.gemm import contract
 from lowering.cpu.templates.microkernel import Tile, accumulate, opaque_pointers
-from lowering.cpu.templates.rows import MAXIMUM, SUM, VIRTUAL_LANES, fold_lanes
+from lowering.cpu.templates.rows import LARGEST, SUM, VIRTUAL_LANES, fold_lanes
 from lowering.cpu.templates.schedule import Registers
 from lowering.cpu.text import Module, Text, Value
 from lowering.math.exponential import exp_small, tanh
@@ -407,18 +407,18 @@ class _Attention:
 
         def largest(column: Value, v: list[Value]) -> list[Value]:
             x = wide.num("f32", text.load(type, text.at(scores, column), 64))
-            return [MAXIMUM.combine(wide.num("f32", v[0]), x).value]
+            return [LARGEST.combine(wide.num("f32", v[0]), x).value]
 
         start = wide.constant("f32", float("-inf"))
         found = text.loop(0, end, VIRTUAL_LANES, largest, [(type, start)], guarded=False)[0]
 
         def maximum(lanes: int, a: Value, b: Value) -> Value:
             prim = TextPrim(text, lanes)
-            return MAXIMUM.combine(prim.num("f32", a), prim.num("f32", b)).value
+            return LARGEST.combine(prim.num("f32", a), prim.num("f32", b)).value
 
         before = one.num("f32", text.load("float", self.part(layout.maximum, row)))
         block = one.num("f32", fold_lanes(text, type, found, maximum))
-        now = MAXIMUM.combine(before, block)
+        now = LARGEST.combine(before, block)
         shift = where(now.equals(float("-inf")), 0.0, now)
         correction = exp_small(before - shift)
 

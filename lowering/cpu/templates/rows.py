@@ -176,13 +176,9 @@ class Reduction:
     combine: Callable[[Num[Value], Num[Value]], Num[Value]]
 
 
-def _maximum(x: Num[Value], y: Num[Value]) -> Num[Value]:
-    """The larger; NaN wins from either side."""
-    return where((x > y) | x.is_nan(), x, y)
-
-
 SUM = Reduction(0.0, lambda x, y: x + y)
-MAXIMUM = Reduction(float("-inf"), _maximum)
+LARGEST = Reduction(float("-inf"), lambda x, y: where(y > x, y, x))
+"""The largest that is not NaN: one instruction, for sums of exponentials that show the NaN."""
 
 RowValue = Callable[[Value, int, Value | None], Value]
 """`(column, lanes, mask) -> value` of the elements to reduce."""

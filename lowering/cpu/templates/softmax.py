@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lowering.cpu.templates.rows import (
-    MAXIMUM,
+    LARGEST,
     SUM,
     RowHooks,
     RowShape,
@@ -94,7 +94,7 @@ def emit(module: Module, name: str, params: SoftmaxParams, target: TargetInfo) -
                 return load_row(text, shape, x, column, lanes, mask)
             return load_row(text, computed, stage, column, lanes, mask)
 
-        largest = reduce_row(text, shape.kind, columns, MAXIMUM, loaded)
+        largest = reduce_row(text, shape.kind, columns, LARGEST, loaded)
         total = _sum_of_exponentials(text, params, columns, largest, again, stage)
 
         def finish(column: Value, lanes: int, mask: Value | None, value: Value) -> None:
