@@ -17,7 +17,10 @@ class PackageError(Exception):
         self.entry = entry
         self.offset = offset
         where = "".join(
-            [f"{entry}: " if entry is not None else "", f"at byte {offset}: " if offset is not None else ""]
+            [
+                f"{entry}: " if entry is not None else "",
+                f"at byte {offset}: " if offset is not None else "",
+            ]
         )
         super().__init__(f"{where}{message}")
 
@@ -146,3 +149,21 @@ class UnsafePickleError(ConversionError):
     def __init__(self, message: str, *, found: tuple[str, ...], entry: str | None = None):
         super().__init__(message, entry=entry)
         self.found = found
+
+
+class SandboxUnavailableError(SandboxError):
+    """This machine cannot enforce what the sandbox was asked to enforce; nothing was run."""
+
+    code = "sandbox-unavailable"
+
+
+class SandboxLimitError(SandboxError):
+    """Sandboxed code was stopped at a limit of time, memory or output, or crashed."""
+
+    code = "sandbox-limit"
+
+
+class SandboxCodeError(SandboxError):
+    """Sandboxed code raised an exception, or gave a result that cannot leave the sandbox."""
+
+    code = "sandbox-code"
