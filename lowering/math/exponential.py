@@ -52,6 +52,16 @@ def _poly(r: Num[V]) -> Num[V]:
     return r * r * horner(r, tables.EXP_F32 if r.kind == "f32" else tables.EXP_F64)
 
 
+def _exp_reduced(x: Num[V]) -> tuple[Num[V], Num[V]]:
+    """The integer `n` and `exp(x - n ln 2)`."""
+    if x.kind == "f64":
+        n, r, rest = reduce_by_ln2(x)
+        return n, (_poly(r) + rest) + r + 1.0
+    whole, n = split_integer(x, LOG2_E)
+    r = whole.fma(-LN2_LO[x.kind], whole.fma(-LN2_HI[x.kind], x))
+    return n, horner(r, tables.EXP_F32).fma(r * r, r) + 1.0
+
+
 def clamp(x: Num[V]) -> Num[V]:
     """`x` limited to where exp is neither 0 nor infinite; NaN stays."""
     largest, smallest = SIGN_AND_LARGEST[x.kind]
@@ -61,15 +71,15 @@ def clamp(x: Num[V]) -> Num[V]:
 
 def exp(x: Num[V]) -> Num[V]:
     """`e^x`."""
-    n, r, rest = reduce_by_ln2(clamp(x))
-    return scale((_poly(r) + rest) + r + 1.0, n)
+    n, value = _exp_reduced(clamp(x))
+    return scale(value, n)
 
 
 def exp_small(x: Num[V]) -> Num[V]:
     """`e^x` for `x <= 0` as softmax needs it: results below the normal range become 0."""
     smallest = -87.0 if x.kind == "f32" else -708.0
-    n, r, rest = reduce_by_ln2(where(x < smallest, smallest, x))
-    return where(x < smallest, 0.0, ((_poly(r) + rest) + r + 1.0) * power_of_two(n, x.kind))
+    n, value = _exp_reduced(where(x < smallest, smallest, x))
+    return where(x < smallest, 0.0, value * power_of_two(n, x.kind))
 
 
 def exp2(x: Num[V]) -> Num[V]:

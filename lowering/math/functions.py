@@ -72,7 +72,7 @@ FUNCTIONS: dict[str, MathFunction] = {
     "softplus": MathFunction(logarithm.softplus, native=True, f32=2.0, f64=2.0),
     "gelu": MathFunction(error.gelu, native=True, f32=4.0, f64=4.0, absolute=True),
     "gelu_tanh": MathFunction(exponential.gelu_tanh, native=True, f32=4.0, f64=4.0, absolute=True),
-    "erf": MathFunction(error.erf, native=True, f32=1.1, f64=1.0),
+    "erf": MathFunction(error.erf, native=True, f32=1.2, f64=1.0),
     "erfc": MathFunction(error.erfc, f64=4.0),
     "erfinv": MathFunction(error.erfinv, f64=4.0),
     "ndtr": MathFunction(error.ndtr, f64=4.0),
