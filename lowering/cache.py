@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from torsh_dialect.errors import CacheError, InvalidArgumentError
@@ -25,12 +26,17 @@ _DEFAULT_BYTES = 1 << 30
 _SLACK = 8
 
 
+@cache
 def llvm_version() -> str:
-    """The versions that decide what code LLVM generates."""
-    import llvmlite
-    from llvmlite import binding
+    """What tells the LLVM that generates code from others, without loading it.
 
-    return f"llvmlite {llvmlite.__version__} llvm {'.'.join(map(str, binding.llvm_version_info))}"
+    A wheel of llvmlite has LLVM inside; the library's size tells builds of one version apart.
+    """
+    import llvmlite
+
+    folder = Path(llvmlite.__file__).parent / "binding"
+    sizes = sorted(path.stat().st_size for path in folder.glob("*llvmlite*.*"))
+    return f"llvmlite {llvmlite.__version__} of {sizes} bytes"
 
 
 def cache_key(text: bytes, *options: str) -> str:

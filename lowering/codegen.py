@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from lowering import worker
 from lowering.cache import ObjectCache, cache_key
 from lowering.runtime.abi import ABI_VERSION
 from lowering.runtime.elf import check_undefined
+from lowering.runtime.pool_ir import HOST_CODEGEN, HOST_IMPORTS, host_text
 from lowering.worker_pool import WorkerLimits, WorkerPool
 from torsh_dialect.errors import CodegenError
 from torsh_dialect.target import TargetInfo
@@ -80,6 +81,21 @@ class CodegenUnit:
         options = (str(request.passes), str(request.codegen), request.emit)
         target = (request.triple, request.cpu, request.features)
         return cache_key(self.text.encode(), *target, *options, f"abi{ABI_VERSION}")
+
+
+def host_unit(target: TargetInfo) -> CodegenUnit:
+    """The thread pool and call wrapper for a target: every program needs their object to run.
+
+    Raises:
+        UnsupportedError: There is no pool for the target.
+    """
+    return CodegenUnit(
+        "thread pool",
+        host_text(target.triple),
+        replace(target, cpu="", features=""),
+        codegen=HOST_CODEGEN,
+        host_symbols=tuple(sorted(HOST_IMPORTS)),
+    )
 
 
 @cache

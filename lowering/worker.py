@@ -2,7 +2,8 @@
 
 LLVM aborts the whole process on input that it cannot handle, so it never runs in the user's.
 `lowering.codegen` starts this file as a child and talks to it over pipes; it imports the standard
-library and llvmlite, nothing of ours. By hand: `python -m lowering.worker`.
+library and llvmlite, nothing of ours. By hand: `python -m lowering.worker`. The parent imports it
+for the pipe protocol, so llvmlite is loaded only where code is generated.
 
 A frame, in both directions, is: header length (u32, big endian), body length (u64, big endian),
 header (JSON, UTF-8), body. A request's body is LLVM IR text; an answer's is the product or nothing.
@@ -17,8 +18,10 @@ import struct
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-import llvmlite.binding as llvm
+if TYPE_CHECKING:
+    from llvmlite import binding as llvm
 
 FRAME = struct.Struct(">IQ")
 Header = Mapping[str, str | int | bool]
@@ -60,6 +63,8 @@ def encode_request(request: Request, text: bytes) -> bytes:
 
 def initialize_llvm() -> None:
     """Register every target that this LLVM was built with."""
+    from llvmlite import binding as llvm
+
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     llvm.initialize_native_asmparser()
@@ -71,6 +76,8 @@ def generate(request: Request, text: str) -> bytes:
     Raises:
         RuntimeError: LLVM refused the text or the target, with its message.
     """
+    from llvmlite import binding as llvm
+
     module = llvm.parse_assembly(text)
     module.verify()
     machine = llvm.Target.from_triple(request.triple).create_target_machine(
@@ -89,7 +96,9 @@ def generate(request: Request, text: str) -> bytes:
     return (machine.emit_assembly(module) if request.emit == "asm" else str(module)).encode()
 
 
-def _optimize(module: llvm.ModuleRef, machine: llvm.TargetMachine, level: int) -> None:
+def _optimize(module: "llvm.ModuleRef", machine: "llvm.TargetMachine", level: int) -> None:
+    from llvmlite import binding as llvm
+
     options = llvm.create_pipeline_tuning_options(speed_level=level)
     options.loop_vectorization = level >= 2
     options.slp_vectorization = level >= 2

@@ -15,6 +15,7 @@ from torsh_dialect.context import Context
 PASSES: dict[str, str] = {
     "canonicalize": "torsh_dialect.passes.canonicalize:CanonicalizePass",
     "expand-composites": "torsh_dialect.passes.expand_composites:ExpandCompositesPass",
+    "schedule": "lowering.passes.schedule:SchedulePass",
     "prepare": "lowering.passes.prepare:PreparePass",
     "fuse": "lowering.passes.fuse:FusePass",
 }
@@ -39,11 +40,14 @@ def stages(ctx: Context) -> Iterator[ModulePass]:
     """The passes of a compilation, in order, with their options."""
     from lowering.passes.fuse import FusePass
     from lowering.passes.prepare import PreparePass
+    from lowering.passes.schedule import SchedulePass
     from torsh_dialect.passes.canonicalize import CanonicalizePass
     from torsh_dialect.passes.expand_composites import ExpandCompositesPass
 
     yield CanonicalizePass()
     yield ExpandCompositesPass()
+    yield CanonicalizePass()
+    yield SchedulePass()
     yield CanonicalizePass()
     yield PreparePass()
     yield FusePass()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr, SymbolRefAttr
 from xdsl.ir import Attribute, Block, Operation, OpResult, SSAValue
 
 from lowering.cpu import arithmetic
 from lowering.cpu.memory import emit_load, emit_store
-from lowering.cpu.text import KERNEL_PARAMETERS, Module, Text, Value, vector_of
+from lowering.cpu.templates.epilogue import IDENTITY, Epilogue, EpilogueBody
+from lowering.cpu.text import KERNEL_PARAMETERS, Module, Text, Value, lanes_of, vector_of
 from lowering.cpu.values import Val, element_bytes, register_type
 from lowering.kern import dialect as kern
 from torsh_dialect.attributes import int_of, str_of
@@ -24,33 +24,6 @@ from torsh_dialect.target import TargetInfo
 
 VIRTUAL_BYTES = 128
 """Bytes of a virtual vector: several registers, so that latencies overlap (cpu_codegen 3)."""
-
-
-class EpilogueCode(Protocol):
-    """Emits an epilogue region for one vector of a template's results."""
-
-    def __call__(
-        self,
-        text: Text,
-        type: str,
-        value: Value,
-        row: Value,
-        column: Value,
-        lanes: int,
-        mask: Value | None,
-        /,
-    ) -> Value: ...
-
-
-@dataclass(frozen=True)
-class TemplateCall:
-    """What a template's emitter gets: where to write, its parameters, and its epilogue."""
-
-    module: Module
-    name: str
-    params: Any
-    target: TargetInfo
-    begin_epilogue: Callable[[Text], EpilogueCode] | None
 
 
 @dataclass
@@ -534,27 +507,33 @@ def emit_function(module: Module, function: kern.FuncOp, target: TargetInfo) -> 
     """Add one kernel or host function to an LLVM module."""
     name = str_of(function.properties["sym_name"])
     block = function.regions[0].block
-    first = block.first_op
-    if isinstance(first, kern.TemplateOp):
-        _template(module, name, first, target)
-        return
+    for op in block.ops:
+        if isinstance(op, kern.TemplateOp):
+            _template(module, name, op, target)
+            return
     if str_of(function.properties["kind"]) == "host":
         _host(module, name, block, target)
         return
     text = Text(module, name, KERNEL_PARAMETERS)
     emitter = Emitter(text, target)
-    for argument, parameter in zip(block.args, ("%lo", "%hi", "%worker"), strict=False):
-        emitter.values[argument] = Val(parameter, "i64")
-    _bind_words(emitter, block.args[3:], 0)
+    _bind_range(emitter, block)
+    _bind_words(emitter, block.args[3:])
     emitter.block(block)
     text.finish()
 
 
-def _bind_words(e: Emitter, arguments: Sequence[SSAValue], first: int) -> None:
-    for place, argument in enumerate(arguments, first):
-        buffer = isinstance(argument.type, kern.BufferType)
-        type = "ptr" if buffer else register_type(argument.type)
-        e.values[argument] = Val(e.text.argument(place, type), type)
+def _bind_range(e: Emitter, block: Block) -> None:
+    for argument, parameter in zip(block.args, ("%lo", "%hi", "%worker"), strict=False):
+        e.values[argument] = Val(parameter, "i64")
+
+
+def _bind_words(e: Emitter, arguments: Sequence[SSAValue]) -> None:
+    """Load the argument words that the code uses."""
+    for place, argument in enumerate(arguments):
+        if argument.first_use is not None:
+            buffer = isinstance(argument.type, kern.BufferType)
+            type = "ptr" if buffer else register_type(argument.type)
+            e.values[argument] = Val(e.text.argument(place, type), type)
 
 
 def _host(module: Module, name: str, block: Block, target: TargetInfo) -> None:
@@ -569,24 +548,28 @@ def _host(module: Module, name: str, block: Block, target: TargetInfo) -> None:
 
 
 def _template(module: Module, name: str, op: kern.TemplateOp, target: TargetInfo) -> None:
-    from lowering.cpu.templates.registry import TEMPLATES
+    from lowering.cpu.templates.registry import EMITTERS as TEMPLATES
 
-    template = str_of(op.properties["template"])
-    params: Any = op.properties["params"].data  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]
-    begin = None
-    if op.epilogue:
-        begin = _epilogue_starter(op, target)
-    TEMPLATES[template](TemplateCall(module, name, params, target, begin))
+    attribute = op.properties["params"]
+    assert isinstance(attribute, kern.TemplateAttr)
+    begin = _epilogue_starter(op, target) if op.epilogue else None
+    epilogue = IDENTITY if begin is None else Epilogue("fused", begin)
+    TEMPLATES[str_of(op.properties["template"])](module, name, attribute.data, target, epilogue)
 
 
-def _epilogue_starter(op: kern.TemplateOp, target: TargetInfo) -> Callable[[Text], EpilogueCode]:
+def _epilogue_starter(op: kern.TemplateOp, target: TargetInfo) -> Callable[[Text], EpilogueBody]:
     """Turns the epilogue region into the callable that templates want."""
-    block = op.epilogue[0].block
-    first = int_of(op.attributes["epilogue_word"])
+    block, outer_block = op.epilogue[0].block, op.parent_block()
+    assert outer_block is not None
 
-    def begin(text: Text) -> EpilogueCode:
+    def begin(text: Text) -> EpilogueBody:
         outer = Emitter(text, target)
-        _bind_words(outer, block.args[3:], first)
+        _bind_range(outer, outer_block)
+        _bind_words(outer, outer_block.args[3:])
+        for before in outer_block.ops:
+            if before is op:
+                break
+            EMITTERS[type(before)](outer, before)
 
         def code(
             text: Text,
@@ -597,14 +580,13 @@ def _epilogue_starter(op: kern.TemplateOp, target: TargetInfo) -> Callable[[Text
             lanes: int,
             mask: Value | None,
         ) -> Value:
-            whole = int(type[1:].split(" ", 1)[0]) if type.startswith("<") else 1
+            whole = lanes_of(type)
             inner = Emitter(text, target, whole, mask, outer.values)
             element = register_type(block.args[0].type)
             inner.values[block.args[0]] = Val(value, element, whole)
             inner.values[block.args[1]] = Val(row, "i64")
-            inner.values[block.args[2]] = (
-                Val(column, "i64", whole, 1) if whole > 1 else Val(column, "i64")
-            )
+            along = Val(column, "i64", whole, 1) if whole > 1 else Val(column, "i64")
+            inner.values[block.args[2]] = along
             (result,) = inner.block(block)
             return inner.get(result).vector(text, whole)
 

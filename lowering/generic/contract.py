@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import Attribute, Operation, SSAValue
 
 from lowering.generic.evaluator import Evaluator, compute_type, result_element, rule
 from lowering.kern.builder import Index, KernBuilder
@@ -12,6 +12,9 @@ from torsh_dialect.dims import Dim
 from torsh_dialect.kinds import Contract
 from torsh_dialect.ops.contract import EinsumOp, LinearOp, MatMulOp
 from torsh_dialect.types import dims_of
+
+Product = Callable[[dict[str, Index], SSAValue], SSAValue]
+"""From indices of the summed labels and a running total to the next total."""
 
 K_BLOCK = 256
 """Steps of one chain; sums of chains are added in order (numerics contract)."""
@@ -62,7 +65,9 @@ def multiply_add(b: KernBuilder, values: Sequence[SSAValue], total: SSAValue) ->
     return b.add(total, b.mul(first, rest[-1]))
 
 
-def nested_sum(e: Evaluator, axes: Sequence[tuple[str, Dim]], compute, product) -> SSAValue:  # pyright: ignore[reportMissingParameterType, reportUnknownParameterType]
+def nested_sum(
+    e: Evaluator, axes: Sequence[tuple[str, Dim]], compute: Attribute, product: Product
+) -> SSAValue:
     """Sum over nested axes; the innermost in blocks of `K_BLOCK` that start from zero."""
     b = e.builder
     zero = b.const(0, compute)

@@ -3,49 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from xdsl.ir import Operation, SSAValue
 
 import lowering.generic.all_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from lowering.generic.evaluator import Evaluator, Groups, merged_groups, region_values
 from lowering.generic.rules import is_plain
-from lowering.kern import dialect as kern
 from lowering.kern.builder import Index, KernBuilder, buffer_of
 from lowering.kern.dialect import INDEX
+from lowering.kernel import WORK_PER_THREAD, Argument, Buffer, DimArgument, Kernel, Record
 from torsh_dialect import dtypes
-from torsh_dialect.dims import Dim, Expr, ceildiv, product
+from torsh_dialect.dims import Dim, ceildiv, product
 from torsh_dialect.kinds import Reduce
 from torsh_dialect.types import dims_of, element_type, rank_of
 
 CHUNK = 4096
 """Elements that one unit of a flat loop handles: enough to pay for a call, few enough to share."""
 
-WORK_PER_THREAD = 32_768
-"""Element operations under which a second thread costs more than it gives."""
-
 
 Place = Callable[[SSAValue], tuple[Sequence[Index], Index]]
 """From a lane's index to the index of an element and its position in memory."""
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A kernel and how the host launches it.
-
-    Attributes:
-        function: The `kern.func`; its name is set when kernels are made unique.
-        units: Extent of the parallel range.
-        grain: Least units for one thread.
-        dims: Extents that the host passes after the buffers, in order.
-        uses_record: Whether the error record is passed after the outputs.
-    """
-
-    function: kern.FuncOp
-    units: Dim
-    grain: int
-    dims: tuple[Expr, ...]
-    uses_record: bool = False
 
 
 class RegionKernel:
@@ -163,13 +140,12 @@ class RegionKernel:
     def _finish(self, units: Dim, dims: Sequence[Dim]) -> Kernel:
         size = CHUNK if len(dims) <= 1 else _size_or(dims[-1], 64)
         cost = max(1, size * max(1, self._weight()))
-        return Kernel(
-            self.b.finish(),
-            units,
-            max(1, WORK_PER_THREAD // cost),
-            tuple(self.b.dim_arguments),
-            uses_record=True,
-        )
+        count = len(self.inputs) + len(self.outputs)
+        arguments: list[Argument] = [Buffer(n) for n in range(count)]
+        arguments.append(Record())
+        arguments.extend(DimArgument(dim) for dim in self.b.dim_arguments)
+        grain = max(1, WORK_PER_THREAD // cost)
+        return Kernel(self.b.finish(), units, grain, tuple(arguments))
 
     def _weight(self) -> int:
         """Element operations for one element of the result, roughly."""

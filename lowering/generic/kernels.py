@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from xdsl.ir import Operation
 
-from lowering.generic.kernel import Kernel
+from lowering.kernel import Kernel
 
 WholeKernel = Callable[[Operation], Kernel]
 

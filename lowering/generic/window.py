@@ -1,4 +1,4 @@
-"""Convolutions and pools by element: loops over the window, with masks where it leaves the input."""
+"""Convolutions and pools by element: loops over the window, masked where it leaves the input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def spatial_of(op: SlidingWindow, index: Sequence[Index]) -> tuple[Index, Index,
     return index[0], index[1], index[2:]
 
 
-def joined(op: SlidingWindow, batch: Index, channel: Index, spatial: Sequence[Index]) -> list[Index]:
+def joined(
+    op: SlidingWindow, batch: Index, channel: Index, spatial: Sequence[Index]
+) -> list[Index]:
     """The inverse of `spatial_of`."""
     if op.channels_last():
         return [batch, *spatial, channel]

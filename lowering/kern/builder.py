@@ -310,6 +310,10 @@ class KernBuilder:
         """Append an op without results at the innermost open block."""
         self._append(cls.create(operands=operands, properties=properties))
 
+    def append(self, op: Operation) -> None:
+        """Append an op that was built elsewhere at the innermost open block."""
+        self._append(op)
+
     def value(
         self, cls: type[Operation], type: Attribute, *operands: SSAValue, **properties: Attribute
     ) -> SSAValue:

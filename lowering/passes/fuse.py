@@ -30,6 +30,7 @@ from torsh_dialect.kinds import Contract, Control, Elementwise, Movement, Reduce
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.ops.packed import PackedLinearOp
 from torsh_dialect.types import dims_of, rank_of
 
 MOST_OPS = 64
@@ -52,7 +53,7 @@ def is_outside(op: Operation) -> bool:
 
 def is_template_root(op: Operation) -> bool:
     """Whether ops after this one can become its epilogue."""
-    return isinstance(op, Contract | Window)
+    return isinstance(op, Contract | Window | PackedLinearOp)
 
 
 @dataclass

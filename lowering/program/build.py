@@ -13,9 +13,10 @@ from xdsl.ir import Block, Operation, SSAValue
 from lowering.codegen import CodegenUnit
 from lowering.cpu.emit import emit_function
 from lowering.cpu.text import Module
-from lowering.generic.kernel import Kernel, RegionKernel
+from lowering.generic.kernel import RegionKernel
 from lowering.generic.kernels import WHOLE
 from lowering.kern.dialect import FuncOp as KernFuncOp
+from lowering.kernel import Kernel
 from lowering.program.entry import Entry
 from lowering.runtime.spec import (
     EntrySpec,
@@ -26,6 +27,7 @@ from lowering.runtime.spec import (
     TensorSpec,
     WeightSpec,
 )
+from lowering.templates.choose import template_kernel
 from torsh_dialect.attributes import Array, str_of, strs_of, text
 from torsh_dialect.dims import Dim
 from torsh_dialect.dtypes import dtype_of
@@ -115,8 +117,13 @@ class ProgramBuilder:
             _tensors(entry.results, _names(function, "result_names", "output", entry.results)),
             tuple(SymbolSpec(n, low, high) for n, (low, high) in symbols_in(function).items()),
             tuple(entry.checks.specs),
+            scratch_bytes=self._scratch_bytes(),
         )
         return spec, functions
+
+    def _scratch_bytes(self) -> int:
+        """What the hungriest kernel needs for each worker; dynamic needs at their bounds."""
+        return max((k.scratch_bytes for k in self.kernels.values()), default=0)
 
     def _unit(self, functions: Sequence[KernFuncOp], imported: tuple[str, ...] = ()) -> CodegenUnit:
         module = Module()
@@ -164,6 +171,8 @@ def build_kernel(op: FusedOp, target: TargetInfo) -> Kernel:
     root = last.operands[0].owner
     if isinstance(root, Operation) and type(root) in WHOLE:
         return WHOLE[type(root)](root)
+    if (kernel := template_kernel(op, target)) is not None:
+        return kernel
     return RegionKernel(block.args, last.operands).build()
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, SSAValue
 
-from lowering.generic.kernel import Kernel
 from lowering.kern import dialect as kern
 from lowering.kern.builder import Index, KernBuilder, buffer_of
 from lowering.kern.dialect import INDEX
+from lowering.kernel import Argument, Buffer, DimArgument, Kernel, Record, Scratch
 from lowering.passes.fuse import is_view
 from lowering.program.checks import Checks
-from lowering.program.memory import Arena, Lifetime, plan
+from lowering.program.memory import Arena, Lifetime, aligned, plan
 from lowering.runtime.abi import Word
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import integer, strs_of
@@ -242,10 +242,8 @@ class _Run:
         """Run the kernel of a fused op."""
         name, kernel = self.entry.kernel_of(op)
         b = self.b
-        arguments = [self.buffer(v) for v in (*op.operands, *op.results)]
-        if kernel.uses_record:
-            arguments.append(self.record)
-        arguments.extend(b.index(b.dim(dim)) for dim in kernel.dims)
+        values = (*op.operands, *op.results)
+        arguments = [self.argument(argument, values) for argument in kernel.arguments]
         units = b.index(b.dim(kernel.units))
         b.effect(
             kern.LaunchOp,
@@ -255,6 +253,21 @@ class _Run:
             kernel=b.symbol(name),
             grain=integer(kernel.grain),
         )
+
+    def argument(self, argument: Argument, values: Sequence[SSAValue]) -> SSAValue:
+        """The word that stands for an argument of a kernel."""
+        b = self.b
+        match argument:
+            case Buffer(position):
+                return self.buffer(values[position])
+            case DimArgument(dim):
+                return b.index(b.dim(dim))
+            case Record():
+                return self.record
+            case Scratch():
+                base = pointer(b, self.call, Word.ARENA, dtypes.i8)
+                offset = b.index(b.dim(aligned(self.arena.size)))
+                return b.pure(kern.OffsetOp, [base, offset], buffer_of(dtypes.i8))
 
     def copy_outputs(self) -> None:
         """Copy results that are inputs, weights, or returned twice."""

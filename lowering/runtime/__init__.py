@@ -1,4 +1,4 @@
-"""Run compiled programs: signatures, linking, threads, memory. Needs numpy and llvmlite alone."""
+"""Run compiled programs: signatures, linking, threads, memory. Needs numpy alone on x86-64."""
 
 from lowering.runtime.executable import BoundCall, Executable, Program, RunOptions
 from lowering.runtime.load import ProgramParts, load_program, read_parts, save_program

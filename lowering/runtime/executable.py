@@ -49,6 +49,8 @@ class Program:
         weights: Prepared weights by name, used in place where contiguous and aligned; None where
             `prepare` will make them.
         symbols: Addresses of the `host_symbols` of `spec`.
+        host: Object of the thread pool (`lowering.codegen.host_unit`); without it, llvmlite is
+            loaded to make one, unless the process has one already.
 
     Raises:
         CodegenError: The objects do not link.
@@ -62,12 +64,14 @@ class Program:
         objects: Sequence[bytes],
         weights: Mapping[str, Array] | None = None,
         symbols: Mapping[str, int] | None = None,
+        host: bytes = b"",
     ):
         absent = set(spec.host_symbols) - set(symbols or {})
         if absent:
             raise InvalidArgumentError(f"no address for host symbols: {', '.join(sorted(absent))}")
         check_machine(spec.target, machine_flags())
         self.spec = spec
+        self.host = native_host(host)
         exports = [f"{e.symbol}_{part}" for e in spec.entries for part in ("plan", "run")]
         exports += [kernel.name for kernel in spec.kernels]
         self.code = LinkedCode(objects, exports, symbols)
@@ -129,7 +133,7 @@ class Executable:
         self.spec = program.spec.entry(entry)
         self.signature = Signature(self.spec)
         self.threads = thread_limit(options.threads).count
-        self.host = native_host()
+        self.host = program.host
         if self.threads > 1:
             self.host.find_gomp()
         symbol = self.spec.symbol

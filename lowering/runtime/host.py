@@ -3,11 +3,10 @@
 import ctypes
 import os
 import threading
-from functools import cache
 from typing import NoReturn
 
 from lowering.runtime.link import LinkedCode, libc_address
-from lowering.runtime.pool_ir import HOST_IMPORTS, host_text
+from lowering.runtime.pool_ir import HOST_CODEGEN, HOST_IMPORTS, host_text
 
 _SYMBOLS = (
     "torsh_parallel",
@@ -76,6 +75,7 @@ class NativeHost:
         raise TypeError("the native host belongs to one process and cannot be pickled")
 
 
+_made: list[NativeHost] = []
 _making = threading.Lock()
 
 
@@ -87,25 +87,27 @@ def _renew_lock() -> None:
 os.register_at_fork(after_in_child=_renew_lock)
 
 
-def native_host() -> NativeHost:
+def native_host(data: bytes = b"") -> NativeHost:
     """The host of the running process, made by whoever asks first.
+
+    Args:
+        data: Object of `pool_ir.host_text` for this machine; where it is empty, llvmlite is loaded
+            to make it. (The text is ours, fixed and small: it cannot crash LLVM.)
 
     Raises:
         UnsupportedError: There is no pool for this kind of machine.
     """
     with _making:
-        return _made_host()
+        if not _made:
+            _made.append(NativeHost(data or _generate()))
+        return _made[0]
 
 
-@cache
-def _made_host() -> NativeHost:
-    # The text is ours, fixed and small (some 5 ms), so it is compiled here and not in a worker.
+def _generate() -> bytes:
     from llvmlite import binding as llvm
 
     from lowering import worker
 
     worker.initialize_llvm()
     triple = llvm.get_process_triple()
-    # Level 0 takes a quarter of the time and makes a call no slower: there is little to optimise.
-    request = worker.Request("host", triple, codegen=0)
-    return NativeHost(worker.generate(request, host_text(triple)))
+    return worker.generate(worker.Request("host", triple, codegen=HOST_CODEGEN), host_text(triple))

@@ -1,7 +1,8 @@
-"""Compiled programs on disk: written once, loaded with numpy and llvmlite alone.
+"""Compiled programs on disk: written once, loaded with numpy alone.
 
-A program is a folder with `program.json` (its `ProgramSpec`), `0.o`, `1.o`, ... (its objects) and
-`weights.bin` (prepared weights, each at a multiple of `ALIGNMENT`, mapped into memory when loaded).
+A program is a folder with `program.json` (its `ProgramSpec`), `0.o`, `1.o`, ... (its objects),
+`host.obj` (the thread pool) and `weights.bin` (prepared weights, each at a multiple of `ALIGNMENT`,
+mapped into memory when loaded).
 A container that stores the same three things elsewhere gives them as `ProgramParts`.
 """
 
@@ -23,7 +24,7 @@ from lowering.runtime.spec import ProgramSpec, WeightSpec
 from torsh_dialect.errors import ExecutionError
 
 Bytes: TypeAlias = "bytes | mmap.mmap | memoryview[int]"
-_SPEC, _WEIGHTS = "program.json", "weights.bin"
+_SPEC, _WEIGHTS, _HOST = "program.json", "weights.bin", "host.obj"
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,21 @@ class ProgramParts:
         objects: Relocatable objects.
         weights: The bytes of all weights, at the offsets that `spec` says; begins at a multiple of
             `ALIGNMENT` for zero-copy use.
+        host: Object of the thread pool; empty to have it made when the program is loaded.
     """
 
     spec: ProgramSpec
     objects: tuple[bytes, ...]
     weights: Bytes = b""
+    host: bytes = b""
 
 
 def save_program(
-    folder: Path, spec: ProgramSpec, objects: Sequence[bytes], weights: Mapping[str, Array]
+    folder: Path,
+    spec: ProgramSpec,
+    objects: Sequence[bytes],
+    weights: Mapping[str, Array],
+    host: bytes = b"",
 ) -> ProgramSpec:
     """Write a program into a new folder; returns `spec` with offsets and digests of the weights.
 
@@ -62,6 +69,7 @@ def save_program(
     for number, data in enumerate(objects):
         (folder / f"{number}.o").write_bytes(data)
     spec = replace(spec, weights=tuple(rows))
+    (folder / _HOST).write_bytes(host)
     (folder / _SPEC).write_text(spec.to_json())
     return spec
 
@@ -76,12 +84,13 @@ def read_parts(folder: Path) -> ProgramParts:
         spec = ProgramSpec.from_json((folder / _SPEC).read_bytes())
         count = len(list(folder.glob("*.o")))
         objects = tuple((folder / f"{number}.o").read_bytes() for number in range(count))
+        host = (folder / _HOST).read_bytes()
         with open(folder / _WEIGHTS, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     except OSError as error:
         raise ExecutionError(f"{folder} holds no compiled program: {error}") from error
-    return ProgramParts(spec, objects, weights)
+    return ProgramParts(spec, objects, weights, host)
 
 
 def load_program(
@@ -90,7 +99,7 @@ def load_program(
     symbols: Mapping[str, int] | None = None,
     verify: bool = False,
 ) -> Program:
-    """Link a compiled program. Imports neither xDSL nor torch nor onnx.
+    """Link a compiled program. Imports neither xDSL nor torch nor onnx nor llvmlite.
 
     Args:
         source: A folder of `save_program`, or its contents from elsewhere.
@@ -103,7 +112,7 @@ def load_program(
     """
     parts = source if isinstance(source, ProgramParts) else read_parts(Path(source))
     weights = weight_views(parts.spec.weights, parts.weights, verify=verify)
-    return Program(parts.spec, parts.objects, weights, symbols)
+    return Program(parts.spec, parts.objects, weights, symbols, parts.host)
 
 
 def weight_views(

@@ -42,31 +42,15 @@ def _same_elements(op: SlidingWindow) -> None:
         raise ShapeError(f"operands have element types {', '.join(sorted(elements))} (C4)")
 
 
-@op
-class ConvOp(SlidingWindow):
-    """The cross-correlation of x with filters over one to three (or more) spatial axes.
+class Convolution(SlidingWindow):
+    """What convolutions share, however their weights are stored."""
 
-    x is [N, C, *S], w is [M, C / groups, *K], bias is [M], the result [N, M, *T]:
-    y[n, m, t] = bias[m] + sum over c, k of w[m, c, k] * x[n, group(m) * C / groups + c,
-    t * stride + k * dilation - pad], with zeros outside. With `data_layout = "NHWC"` x is
-    [N, *S, C] and the result [N, *T, M]; w stays as it is.
-
-    C1: x and w have one rank, of 3 or more; bias has M elements.
-    C2: C = groups * (w's second extent), and groups divides M.
-    C3: the window fits in the padded axes; strides and dilations are positive.
-    C4: operands have one element type; or `accumulate` gives the result's (integers).
-
-    %r = torsh.conv %x, %w {pads = array<i64: 1, 1, 1, 1>} : (tensor<1x3x8x8xf32>, tensor<4x3x3x3xf32>) -> tensor<1x4x8x8xf32>
-    """  # noqa: E501
-
-    name = "torsh.conv"
     x = operand_def()
     w = operand_def()
     bias = opt_operand_def()
     groups = opt_prop_def(IntegerAttr[I64])
     accumulate = opt_prop_def(TypeAttribute)
     y = result_def()
-    SPELLED: ClassVar = Spelled()
 
     def geometry(self) -> Geometry:
         return self.slide(dims_of(self.w)[2:], self.split(self.x)[2])
@@ -122,6 +106,27 @@ def convolve(x: Array, w: Array, g: Geometry, groups: int) -> Real:
         taps = [1, *range(2 + rank, 2 + 2 * rank)]
         parts.append(np.tensordot(mine, filters, (taps, list(range(1, 2 + rank)))))
     return np.moveaxis(np.concatenate(parts, axis=-1), -1, 1)
+
+
+@op
+class ConvOp(Convolution):
+    """The cross-correlation of x with filters over one to three (or more) spatial axes.
+
+    x is [N, C, *S], w is [M, C / groups, *K], bias is [M], the result [N, M, *T]:
+    y[n, m, t] = bias[m] + sum over c, k of w[m, c, k] * x[n, group(m) * C / groups + c,
+    t * stride + k * dilation - pad], with zeros outside. With `data_layout = "NHWC"` x is
+    [N, *S, C] and the result [N, *T, M]; w stays as it is.
+
+    C1: x and w have one rank, of 3 or more; bias has M elements.
+    C2: C = groups * (w's second extent), and groups divides M.
+    C3: the window fits in the padded axes; strides and dilations are positive.
+    C4: operands have one element type; or `accumulate` gives the result's (integers).
+
+    %r = torsh.conv %x, %w {pads = array<i64: 1, 1, 1, 1>} : (tensor<1x3x8x8xf32>, tensor<4x3x3x3xf32>) -> tensor<1x4x8x8xf32>
+    """  # noqa: E501
+
+    name = "torsh.conv"
+    SPELLED: ClassVar = Spelled()
 
 
 @op

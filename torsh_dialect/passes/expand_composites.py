@@ -38,7 +38,7 @@ class RewriterBuilder:
     def __call__(
         self, cls: type[TensorOp], *operands: Operand, **properties: PropertyValue
     ) -> SSAValue:
-        return self.all(cls, *operands, **properties)[0]
+        return self.all(cls, *operands, regions=(), **properties)[0]
 
     def all(
         self,

@@ -39,6 +39,10 @@ STRIP_CHANNELS = 12
 """Fewer input channels than this run from a padded strip: choosing pointers costs about as much
 as 5 steps of a tile, the copy a few per cent of the product."""
 
+STRIP_COLUMNS = 120
+"""Output columns that are copied at a time (a multiple of the tile heights 4, 6 and 12): bounds
+the scratch where the width is dynamic, and keeps it in the level 1 cache."""
+
 
 @dataclass(frozen=True)
 class ConvParams:
@@ -89,10 +93,24 @@ class ConvParams:
         return self.taps * self.channels
 
     @property
+    def strip_columns(self) -> int:
+        """Most output columns of a strip; a whole row if its static width allows."""
+        width = self.dims[2]
+        whole = STRIP_COLUMNS if width is None else self.horizontal.output(width)
+        return whole if whole <= 2 * STRIP_COLUMNS else STRIP_COLUMNS
+
+    @property
+    def strip_pitch(self) -> int:
+        """Elements of a row of a strip."""
+        across = self.horizontal
+        return ((self.strip_columns - 1) * across.stride + across.reach) * self.channels
+
+    @property
     def strip(self) -> bool:
-        """Whether rows of A are read from a padded copy."""
+        """Whether rows of A are read from a padded copy (scratch needs a static width)."""
         return (
             self.groups == 1
+            and self.dims[2] is not None
             and self.channels < STRIP_CHANNELS
             and self.horizontal.kernel > 1
             and self.horizontal.dilation == 1
@@ -106,7 +124,8 @@ def tiling(params: ConvParams, target: TargetInfo) -> Tiling:
     panels = -(-params.columns // registers.width)
     batch, height, width = params.dims
     if params.strip:
-        rows = None if width is None else params.horizontal.output(width)
+        whole = width is not None and params.horizontal.output(width) == params.strip_columns
+        rows = params.strip_columns if whole else None
         return Tiling(registers, rows, params.columns, 1 << 40, panels)
     rows = None
     if batch is not None and height is not None and width is not None:
@@ -126,13 +145,12 @@ def parallel_extent(params: ConvParams, target: TargetInfo) -> Extent:
     return Extent(cut.block_rows, cut.groups * params.groups)
 
 
-def scratch_bytes(params: ConvParams, width: int) -> int:
-    """Bytes of scratch that each worker needs for images `width` wide."""
+def scratch_bytes(params: ConvParams) -> int:
+    """Bytes of scratch that each worker needs."""
     if not params.strip:
         return 0
-    across = params.horizontal
-    padded = (width + across.before + across.after) * params.channels
-    return -(-padded * params.vertical.kernel * ELEMENT_BYTES[params.element] // 64) * 64
+    elements = params.strip_pitch * params.vertical.kernel
+    return -(-elements * ELEMENT_BYTES[params.element] // 64) * 64
 
 
 def flops(params: ConvParams, batch: int, height: int, width: int) -> int:
@@ -307,41 +325,52 @@ class _StripEmitter(_ConvEmitter):
 
     def __init__(self, text: Text, params: ConvParams, target: TargetInfo):
         super().__init__(text, params, target)
-        across = params.horizontal
         self.lanes = self.tiling.registers.lanes
-        self.walker = Walker(text, self.tiling, self.pixels.out_width)
         base, size = text.argument(6, role="scratch"), text.argument(7, "i64", "bytes")
         self.strip = text.at(base, text.mul("%worker", size), "i8")
-        padded = text.add(self.pixels.width, across.before + across.after)
-        self.pitch = text.mul(padded, params.channels)
+        self.pitch = params.strip_pitch
 
     def unit(self, index: Value) -> None:
-        """Write unit `index`: one output row."""
+        """Write unit `index`: one output row, strip by strip."""
         text, pixels = self.text, self.pixels
         image, row = text.udiv(index, pixels.out_height), text.urem(index, pixels.out_height)
-        self._fill(image, row)
-        first = text.mul(index, pixels.out_width)
-        self.walker.unit("0", "0", lambda tile, place: self._tile(tile, place, first))
+        limit = self.params.strip_columns
 
-    def _fill(self, image: Value, row: Value) -> None:
-        """Copy the input rows under output row `row` into the strip, zeros around them."""
+        def strip(first: Value, _: list[Value]) -> None:
+            count = text.minimum(text.sub(pixels.out_width, first), limit)
+            self._fill(image, row, first, count)
+            pixel = text.add(text.mul(index, pixels.out_width), first)
+            walker = Walker(text, self.tiling, count)
+            walker.unit("0", "0", lambda tile, place: self._tile(tile, place, pixel, count))
+
+        text.loop(0, pixels.out_width, limit, strip)
+
+    def _fill(self, image: Value, row: Value, first: Value, count: Value) -> None:
+        """Copy the input under `count` outputs from `first` on of a row, zeros around it."""
         text, params, pixels = self.text, self.params, self.pixels
         down, across, channels = params.vertical, params.horizontal, params.channels
         top = text.sub(text.mul(row, down.stride), down.before)
-        inner = text.mul(pixels.width, channels)
+        left = text.sub(text.mul(first, across.stride), across.before)
+        columns = text.add(text.mul(text.sub(count, 1), across.stride), across.reach)
+        start = text.maximum(left, 0)
+        end = text.minimum(text.add(left, columns), pixels.width)
+        inner = text.mul(text.maximum(text.sub(end, start), 0), channels)
+        before = text.mul(text.minimum(text.sub(start, left), columns), channels)
+        whole = text.mul(columns, channels)
 
         def line(tap: Value, _: list[Value]) -> None:
             source = text.add(top, text.mul(tap, down.dilation))
             into = text.at(self.strip, text.mul(tap, self.pitch), params.element)
             inside = text.compare("ult", source, pixels.height)
-            start = text.mul(text.add(text.mul(image, pixels.height), source), inner)
-            pointer = text.at(self.input, start, params.element)
-            before, after = str(across.before * channels), str(across.after * channels)
+            pixel = text.add(
+                text.mul(text.add(text.mul(image, pixels.height), source), pixels.width), start
+            )
+            pointer = text.at(self.input, text.mul(pixel, channels), params.element)
             length = text.select("i64", inside, inner, "0")
             body = text.at(into, before, params.element)
             self._copy(into, None, before)
             self._copy(body, pointer, length)
-            rest = text.sub(text.add(inner, after), length)
+            rest = text.sub(text.sub(whole, before), length)
             self._copy(text.at(body, length, params.element), None, rest)
 
         text.loop(0, down.kernel, 1, line)
@@ -365,14 +394,14 @@ class _StripEmitter(_ConvEmitter):
         move(vector, "zeroinitializer")
         move(element, "0.0")
 
-    def _tile(self, tile: Tile, place: Place, first: Value) -> None:
-        text, params, width = self.text, self.params, self.pixels.out_width
+    def _tile(self, tile: Tile, place: Place, first: Value, count: Value) -> None:
+        text, params = self.text, self.params
         step = params.horizontal.stride * params.channels
         rows: list[Value] = []
         for offset in range(tile.rows):
             column = text.add(place.row, offset)
             if place.guarded and offset:
-                column = text.minimum(column, text.sub(width, 1))
+                column = text.minimum(column, text.sub(count, 1))
             rows.append(text.at(self.strip, text.mul(column, step), params.element))
         rows = opaque_pointers(text, rows)
         values = self._contract(tile, rows, self.panel_pointers(tile, "0", place))
@@ -380,7 +409,7 @@ class _StripEmitter(_ConvEmitter):
             place.index, text.add(first, place.row), place.panel, place.columns, place.guarded
         )
         store_tile(
-            text, tile, moved, values, text.add(first, width), params.out_channels, self.output,
+            text, tile, moved, values, text.add(first, count), params.out_channels, self.output,
             params.epilogue, self.body,
         )  # fmt: skip
 

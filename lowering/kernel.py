@@ -1,0 +1,58 @@
+"""A kernel and how the host launches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from lowering.kern.dialect import FuncOp
+from torsh_dialect.dims import Dim
+
+WORK_PER_THREAD = 32_768
+"""Element operations under which a second thread costs more than it gives."""
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """The memory of operand `position` of the fused op, results counted after operands."""
+
+    position: int
+
+
+@dataclass(frozen=True)
+class DimArgument:
+    """An extent, computed by the host."""
+
+    dim: Dim
+
+
+@dataclass(frozen=True)
+class Record:
+    """The error record of the call."""
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """The memory that the workers share out among themselves."""
+
+
+Argument: TypeAlias = Buffer | DimArgument | Record | Scratch
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel and how the host launches it.
+
+    Attributes:
+        function: The `kern.func`; its name is set when kernels are made unique.
+        units: Extent of the parallel range.
+        grain: Least units for one thread.
+        arguments: What the host stores in the argument words, in order.
+        scratch_bytes: Memory that each worker needs, a multiple of 64.
+    """
+
+    function: FuncOp
+    units: Dim
+    grain: int
+    arguments: tuple[Argument, ...]
+    scratch_bytes: int = 0

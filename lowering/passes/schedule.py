@@ -1,0 +1,232 @@
+"""Choose templates for products and convolutions with weights, and pack those weights.
+
+Before:
+
+    %y = torsh.linear %x, %w, %b : (tensor<?x784xf32>, tensor<512x784xf32>, tensor<512xf32>) -> ...
+
+After:
+
+    %p = (pad, reshape and transpose of %w into [1, panels, 784, NR])
+    %l = torsh.packed_linear %x, %p {columns = 512 : i64} : ...
+    %y = torsh.add %l, %b : ...
+
+The packing is ordinary torsh ops on weights, which `prepare` moves to compile time. Nothing is
+chosen by the batch extent. Convolutions must be in NHWC (see choose-layout); Winograd's F(2, 3)
+changes values slightly and is the rewrite `winograd` of the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.context import Context as XdslContext
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Attribute, OpResult, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
+
+from lowering.cpu.templates import winograd
+from lowering.cpu.templates.schedule import register_tile
+from lowering.cpu.templates.window import Axis
+from torsh_dialect import dtypes
+from torsh_dialect.attributes import dims_attribute, int_of
+from torsh_dialect.context import Context
+from torsh_dialect.dims import Dim
+from torsh_dialect.driver import rewrite
+from torsh_dialect.kinds import Builder, Geometry, TensorOp
+from torsh_dialect.ops.constant import ConstantOp, WeightOp
+from torsh_dialect.ops.contract import LinearOp, MatMulOp
+from torsh_dialect.ops.conv import ConvOp
+from torsh_dialect.ops.elementwise import AddOp
+from torsh_dialect.ops.join import PadOp
+from torsh_dialect.ops.movement import ReshapeOp, TransposeOp
+from torsh_dialect.ops.packed import PackedConvOp, PackedLinearOp, WinogradFiltersOp
+from torsh_dialect.passes.expand_composites import RewriterBuilder
+from torsh_dialect.target import TargetInfo
+from torsh_dialect.types import dims_of, element_type, is_static, rank_of
+
+ELEMENTS: dict[Attribute, str] = {dtypes.f32: "float", dtypes.f64: "double"}
+"""Element types that the templates compute in."""
+
+
+def is_weight_only(value: SSAValue) -> bool:
+    """Whether a value depends on weights and constants alone."""
+    work, seen = [value], set[SSAValue]()
+    while work:
+        current = work.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        if not isinstance(current, OpResult) or not isinstance(current.op, TensorOp):
+            return False
+        if isinstance(current.op, WeightOp | ConstantOp):
+            continue
+        if not current.op.operands or current.op.regions:
+            return False
+        work.extend(current.op.operands)
+    return True
+
+
+def reshape(b: Builder, x: SSAValue, *dims: Dim) -> SSAValue:
+    """`x` with other extents."""
+    return b(ReshapeOp, x, target=dims_attribute(dims))
+
+
+def pack_panels(b: Builder, matrix: SSAValue, width: int) -> SSAValue:
+    """`[groups, columns, K]` as panels `[groups, panels, K, width]`."""
+    groups, columns, k = (d for d in dims_of(matrix) if isinstance(d, int))
+    panels = -(-columns // width)
+    padded = matrix
+    if panels * width != columns:
+        low, high = dims_attribute([0, 0, 0]), dims_attribute([0, panels * width - columns, 0])
+        padded = b(PadOp, matrix, low=low, high=high, mode="constant")
+    split = reshape(b, padded, groups, panels, width, k)
+    return b(TransposeOp, split, perm=[0, 1, 3, 2])
+
+
+@dataclass
+class PackLinear(RewritePattern):
+    """`linear` with a weight becomes `packed_linear` and an addition of the bias."""
+
+    target: TargetInfo
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: LinearOp, rewriter: PatternRewriter):
+        element = ELEMENTS.get(element_type(op.x))
+        if element is None or not is_weight_only(op.w) or not is_static(op.w):
+            return
+        b = RewriterBuilder(rewriter)
+        n, k = dims_of(op.w)
+        matrix = reshape(b, op.w, 1, n, k)
+        y = _packed_product(b, op.x, matrix, element, self.target)
+        if op.bias is not None:
+            y = b(AddOp, y, op.bias)
+        rewriter.replace(op, (), [y])
+
+
+@dataclass
+class PackMatMul(RewritePattern):
+    """`matmul` by a weight matrix becomes `packed_linear`."""
+
+    target: TargetInfo
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: MatMulOp, rewriter: PatternRewriter):
+        element = ELEMENTS.get(element_type(op.a))
+        if element is None or op.accumulate is not None or rank_of(op.b) != 2:
+            return
+        if not is_weight_only(op.b) or not is_static(op.b) or is_weight_only(op.a):
+            return
+        b = RewriterBuilder(rewriter)
+        k, n = dims_of(op.b)
+        matrix = reshape(b, b(TransposeOp, op.b, perm=[1, 0]), 1, n, k)
+        rewriter.replace(op, (), [_packed_product(b, op.a, matrix, element, self.target)])
+
+
+def _packed_product(
+    b: Builder, x: SSAValue, matrix: SSAValue, element: str, target: TargetInfo
+) -> SSAValue:
+    columns = dims_of(matrix)[1]
+    assert isinstance(columns, int)
+    packed = pack_panels(b, matrix, register_tile(columns, target, element).width)
+    return b(PackedLinearOp, x, packed, columns=columns)
+
+
+def window_axis(g: Geometry, axis: int) -> Axis | None:
+    """A template's window along a spatial axis; None where it has no static form."""
+    kernel, begin, end = g.kernel[axis], g.begin[axis], g.end[axis]
+    if not isinstance(kernel, int) or not isinstance(begin, int) or not isinstance(end, int):
+        return None
+    if begin < 0 or end < 0:
+        return None
+    return Axis(kernel, g.strides[axis], g.dilations[axis], begin, end)
+
+
+@dataclass
+class PackConv(RewritePattern):
+    """A convolution in NHWC with a weight becomes `packed_conv` and an addition of the bias."""
+
+    target: TargetInfo
+    allow_winograd: bool
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: ConvOp, rewriter: PatternRewriter):
+        if not op.channels_last() or rank_of(op.x) not in (3, 4):
+            return
+        element = ELEMENTS.get(element_type(op.x))
+        if element is None or op.accumulate is not None or not is_static(op.w):
+            return
+        g = op.geometry()
+        axes = [window_axis(g, n) for n in range(len(g.kernel))]
+        if None in axes or not is_weight_only(op.w) or not isinstance(dims_of(op.x)[-1], int):
+            return
+        b = RewriterBuilder(rewriter)
+        y = self._convolve(b, op, element, [a for a in axes if a is not None])
+        if op.bias is not None:
+            y = b(AddOp, y, op.bias)
+        rewriter.replace(op, (), [y])
+
+    def _convolve(self, b: Builder, op: ConvOp, element: str, axes: Sequence[Axis]) -> SSAValue:
+        flat = len(axes) == 1
+        x, w = op.x, op.w
+        if flat:
+            batch, length, channels = dims_of(x)
+            x = reshape(b, x, batch, 1, length, channels)
+            filters, each, kernel = dims_of(w)
+            w = reshape(b, w, filters, each, 1, kernel)
+            axes = [Axis(1), *axes]
+        y = self._packed(b, op, x, w, element, axes)
+        if flat:
+            batch, _, count, filters = dims_of(y)
+            y = reshape(b, y, batch, count, filters)
+        return y
+
+    def _packed(
+        self, b: Builder, op: ConvOp, x: SSAValue, w: SSAValue, element: str, axes: Sequence[Axis]
+    ) -> SSAValue:
+        filters, each, *kernel = (d for d in dims_of(w) if isinstance(d, int))
+        groups = 1 if op.groups is None else int_of(op.groups)
+        algorithm = self._algorithm(filters, each, groups, axes, element)
+        if algorithm == "winograd":
+            width = register_tile(filters, self.target).width
+            packed = b(WinogradFiltersOp, w, width=width)
+        elif algorithm == "depthwise":
+            matrix = reshape(b, w, 1, filters, kernel[0] * kernel[1])
+            packed = pack_panels(b, matrix, register_tile(filters, self.target, element).width)
+        else:
+            moved = b(TransposeOp, w, perm=[0, 2, 3, 1])
+            columns, k = filters // groups, each * kernel[0] * kernel[1]
+            matrix = reshape(b, moved, groups, columns, k)
+            packed = pack_panels(b, matrix, register_tile(columns, self.target, element).width)
+        return b(
+            PackedConvOp, x, packed, None,
+            algorithm=algorithm, data_layout="NHWC", filters=filters, kernel=kernel,
+            groups=groups, strides=[a.stride for a in axes], dilations=[a.dilation for a in axes],
+            pads=[*(a.before for a in axes), *(a.after for a in axes)],
+        )  # fmt: skip
+
+    def _algorithm(
+        self, filters: int, each: int, groups: int, axes: Sequence[Axis], element: str
+    ) -> str:
+        """By the filters' shape alone, never by the batch or the image."""
+        if each == 1 and groups == filters and groups > 1:
+            return "depthwise"
+        plain = all((a.kernel, a.stride, a.dilation) == (3, 1, 1) for a in axes)
+        if plain and groups == 1 and element == "float" and self.allow_winograd:
+            params = winograd.WinogradParams(each, filters, axes[0], axes[1])
+            if winograd.suits(params):
+                return "winograd"
+        return "indirect"
+
+
+@dataclass(frozen=True)
+class SchedulePass(ModulePass):
+    """See the module docstring."""
+
+    name = "schedule"
+
+    def apply(self, ctx: XdslContext, op: ModuleOp) -> None:
+        assert isinstance(ctx, Context)
+        allow = ctx.settings.allows("winograd")
+        rewrite(op, PackLinear(ctx.target), PackMatMul(ctx.target), PackConv(ctx.target, allow))

@@ -1,0 +1,1 @@
+"""Which fused regions a template computes, and the kernels that call it."""

@@ -1,0 +1,241 @@
+"""The template for a fused region, if one computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xdsl.ir import Operation
+
+from lowering.cpu.templates import batched, conv, depthwise, gemm, pool, winograd
+from lowering.cpu.templates.schedule import Extent
+from lowering.cpu.templates.window import Axis
+from lowering.kernel import Kernel
+from lowering.passes.schedule import ELEMENTS, window_axis
+from lowering.templates.shell import TemplateShell, rows_of, static_or
+from torsh_dialect.attributes import bool_of, int_of, str_of
+from torsh_dialect.dims import Dim, ceildiv, product
+from torsh_dialect.ops.contract import MatMulOp
+from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.ops.packed import PackedConvOp, PackedLinearOp, WinogradFiltersOp
+from torsh_dialect.ops.pool import AvgPoolOp, MaxPoolOp, Pool
+from torsh_dialect.target import TargetInfo
+from torsh_dialect.types import dims_of, element_type, rank_of
+
+Chooser = Callable[[FusedOp, Operation, TargetInfo], Kernel | None]
+
+
+def template_kernel(fused: FusedOp, target: TargetInfo) -> Kernel | None:
+    """The kernel of a template that computes the region; None where there is none."""
+    for op in fused.body.block.ops:
+        chooser = CHOOSERS.get(type(op))
+        if chooser is not None:
+            return chooser(fused, op, target)
+    return None
+
+
+def units_of(extent: Extent, rows: Dim) -> Dim:
+    """The parallel range of a template as an extent."""
+    return ceildiv(rows, extent.divisor) * extent.factor
+
+
+def packed_linear(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
+    """GEMM with packed weights."""
+    assert isinstance(op, PackedLinearOp)
+    k, rows = dims_of(op.x)[-1], rows_of(op.x)
+    assert isinstance(k, int)
+    static_rows = rows if isinstance(rows, int) else None
+    element = ELEMENTS[element_type(op.x)]
+    params = gemm.GemmParams(int_of(op.columns), k, static_rows, element=element)
+    shell = TemplateShell(fused, op)
+    shell.operand(op.x)
+    shell.operand(op.w)
+    shell.result()
+    shell.extent(rows)
+    units = units_of(gemm.parallel_extent(params, target), rows)
+    some = static_or(rows, 64)
+    count = gemm.parallel_extent(params, target).value(some)
+    return shell.finish("gemm", params, units, gemm.flops(params, some) / max(1, count))
+
+
+def _image(shell: TemplateShell, dims: tuple[Dim, ...]) -> tuple[int | None, ...]:
+    for dim in dims[:3]:
+        shell.extent(dim)
+    return tuple(d if isinstance(d, int) else None for d in dims[:3])
+
+
+def packed_conv(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
+    """Convolution in NHWC: indirect GEMM, depthwise or Winograd."""
+    assert isinstance(op, PackedConvOp)
+    dims, g = dims_of(op.x), op.geometry()
+    channels, filters = dims[3], int_of(op.filters)
+    vertical, horizontal = window_axis(g, 0), window_axis(g, 1)
+    assert isinstance(channels, int)
+    assert vertical is not None
+    assert horizontal is not None
+    shell = TemplateShell(fused, op)
+    shell.operand(op.x)
+    shell.operand(op.w)
+    shell.result()
+    image = _image(shell, dims)
+    assert len(image) == 3
+    algorithm = str_of(op.algorithm)
+    element = ELEMENTS[element_type(op.x)]
+    if algorithm == "depthwise":
+        return _depthwise(shell, op, depthwise.DepthwiseParams(
+            channels, vertical, horizontal, image, element=element), target)  # fmt: skip
+    if algorithm == "winograd":
+        wino = winograd.WinogradParams(channels, filters, vertical, horizontal, image)
+        return _winograd(shell, op, wino, target)
+    groups = 1 if op.groups is None else int_of(op.groups)
+    params = conv.ConvParams(
+        channels, filters, vertical, horizontal, groups, image, element=element
+    )
+    return _indirect(shell, op, params, target)
+
+
+def _some(dims: tuple[Dim, ...]) -> tuple[int, int, int]:
+    return static_or(dims[0], 1), static_or(dims[1], 64), static_or(dims[2], 64)
+
+
+def _indirect(
+    shell: TemplateShell, op: PackedConvOp, params: conv.ConvParams, target: TargetInfo
+) -> Kernel | None:
+    batch, down, across, _ = dims_of(op.y)
+    scratch = 0
+    if params.strip:
+        width = params.dims[2]
+        if width is None:
+            return None
+        scratch = conv.scratch_bytes(params, width)
+    shell.scratch(scratch)
+    rows = batch * down if params.strip else batch * down * across
+    extent = conv.parallel_extent(params, target)
+    some = _some(dims_of(op.x))
+    count = extent.value(static_or(rows, 64 * 64))
+    flops = conv.flops(params, *some) / max(1, count)
+    return shell.finish("conv", params, units_of(extent, rows), flops, scratch)
+
+
+def _depthwise(
+    shell: TemplateShell,
+    op: PackedConvOp,
+    params: depthwise.DepthwiseParams,
+    target: TargetInfo,
+) -> Kernel:
+    shell.scratch(0)
+    batch, down, _, _ = dims_of(op.y)
+    extent = depthwise.parallel_extent(params, target)
+    some = _some(dims_of(op.x))
+    flops = depthwise.flops(params, *some) / max(1, extent.value(some[0] * some[1]))
+    return shell.finish("depthwise", params, units_of(extent, batch * down), flops)
+
+
+def _winograd(
+    shell: TemplateShell, op: PackedConvOp, params: winograd.WinogradParams, target: TargetInfo
+) -> Kernel:
+    scratch = -(-winograd.scratch_bytes(params, target) // 64) * 64
+    shell.scratch(scratch)
+    batch, down, across, _ = dims_of(op.y)
+    tiles = batch * ceildiv(down, 2) * ceildiv(across, 2)
+    extent = winograd.parallel_extent(params, target)
+    some = _some(dims_of(op.x))
+    flops = winograd.flops(params, *some) / max(1, extent.value(params.tiles(*some)))
+    return shell.finish("winograd", params, units_of(extent, tiles), flops, scratch)
+
+
+def winograd_filters(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
+    """Filters under Winograd's transform, at compile time."""
+    assert isinstance(op, WinogradFiltersOp)
+    filters, channels = dims_of(op.w)[:2]
+    if not isinstance(filters, int) or not isinstance(channels, int):
+        return None
+    params = winograd.WinogradParams(channels, filters, Axis(3), Axis(3))
+    shell = TemplateShell(fused, op)
+    shell.operand(op.w)
+    shell.result()
+    panels = dims_of(op.y)[0]
+    return shell.finish("winograd_pack", params, panels, 1e9)
+
+
+def pooling(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
+    """Pooling in NHWC over two axes."""
+    assert isinstance(op, MaxPoolOp | AvgPoolOp)
+    if not op.channels_last() or rank_of(op.x) != 4 or op.x not in fused.body.block.args:
+        return None
+    element, channels = ELEMENTS.get(element_type(op.x)), dims_of(op.x)[3]
+    axes = [_pool_axis(op, n) for n in range(2)]
+    if element is None or not isinstance(channels, int) or axes[0] is None or axes[1] is None:
+        return None
+    average = isinstance(op, AvgPoolOp)
+    shell = TemplateShell(fused, op)
+    shell.operand(op.x)
+    shell.extent(0)
+    shell.result()
+    image = _image(shell, dims_of(op.x))
+    assert len(image) == 3
+    shell.scratch(0)
+    params = pool.PoolParams(
+        "avg" if average else "max",
+        channels,
+        axes[0],
+        axes[1],
+        isinstance(op, AvgPoolOp) and bool_of(op.include_pad),
+        int_of(op.divisor) if isinstance(op, AvgPoolOp) and op.divisor is not None else None,
+        image,
+        element=element,
+    )
+    batch, down, _, _ = dims_of(op.y)
+    extent = pool.parallel_extent(params, target)
+    some = _some(dims_of(op.x))
+    flops = pool.flops(params, *some) / max(1, extent.value(some[0] * some[1]))
+    return shell.finish("pool", params, units_of(extent, batch * down), flops)
+
+
+def _pool_axis(op: Pool, axis: int) -> Axis | None:
+    found = window_axis(op.geometry(), axis)
+    if found is None:
+        return None
+    return Axis(
+        found.kernel, found.stride, found.dilation, found.before, found.after,
+        bool_of(op.ceil_mode),
+    )  # fmt: skip
+
+
+def matmul(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
+    """The product of two activations: B is packed on the fly."""
+    assert isinstance(op, MatMulOp)
+    a, b, y = dims_of(op.a), dims_of(op.b), dims_of(op.y)
+    element = ELEMENTS.get(element_type(op.a))
+    plain = len(a) == len(b) == len(y) and len(y) >= 2 and a[:-2] == b[:-2]
+    arguments = fused.body.block.args
+    if element is None or not plain or op.a not in arguments or op.b not in arguments:
+        return None
+    m, k, n = a[-2], a[-1], b[-1]
+    if not isinstance(k, int):
+        return None
+    params = batched.BatchedGemmParams(n=n if isinstance(n, int) else None, k=k, element=element)
+    batch = product(y[:-2])
+    shell = TemplateShell(fused, op)
+    shell.operand(op.a)
+    shell.operand(op.b)
+    shell.result()
+    for dim in (m, n, k, 1, k, m * k, 0, n, k * n, 0, n, m * n, 0):
+        shell.extent(dim)
+    scratch = -(-batched.scratch_bytes(params, target, k) // 64) * 64
+    shell.scratch(scratch)
+    width = batched.registers_of(params, target).width * batched.GROUP_PANELS
+    units = batch * ceildiv(n, width)
+    some = static_or(m, 64), static_or(n, 64)
+    flops = 2.0 * some[0] * k * min(some[1], width)
+    return shell.finish("batched_gemm", params, units, flops, scratch)
+
+
+CHOOSERS: dict[type[Operation], Chooser] = {
+    PackedLinearOp: packed_linear,
+    PackedConvOp: packed_conv,
+    WinogradFiltersOp: winograd_filters,
+    MaxPoolOp: pooling,
+    AvgPoolOp: pooling,
+    MatMulOp: matmul,
+}
+"""Templates by the op that is their root."""
