@@ -101,12 +101,7 @@ def _indirect(
     shell: TemplateShell, op: PackedConvOp, params: conv.ConvParams, target: TargetInfo
 ) -> Kernel | None:
     batch, down, across, _ = dims_of(op.y)
-    scratch = 0
-    if params.strip:
-        width = params.dims[2]
-        if width is None:
-            return None
-        scratch = conv.scratch_bytes(params, width)
+    scratch = conv.scratch_bytes(params)
     shell.scratch(scratch)
     rows = batch * down if params.strip else batch * down * across
     extent = conv.parallel_extent(params, target)

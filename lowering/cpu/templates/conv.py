@@ -107,10 +107,9 @@ class ConvParams:
 
     @property
     def strip(self) -> bool:
-        """Whether rows of A are read from a padded copy (scratch needs a static width)."""
+        """Whether rows of A are read from a padded copy."""
         return (
             self.groups == 1
-            and self.dims[2] is not None
             and self.channels < STRIP_CHANNELS
             and self.horizontal.kernel > 1
             and self.horizontal.dilation == 1

@@ -97,7 +97,8 @@ class RecurrentParams:
         peepholes: LSTM: whether the cell state feeds the gates.
         input_forget: LSTM: whether the forget gate is one minus the input gate.
         linear_before_reset: GRU: whether the reset gate multiplies `h R^T + Rb` instead of `h`.
-        clip: If not 0, bound of the activations' inputs.
+        clip: If not 0, bound of what enters the gates' activations; the cell state of an LSTM
+            is not clipped (ONNX Runtime's reading of the attribute).
     """
 
     cell: Cell
@@ -165,8 +166,8 @@ def _layout(params: RecurrentParams, target: TargetInfo) -> _Layout:
     width = -(-params.hidden // 32) * 32
     gate_width = -(-params.gates * params.hidden // 32) * 32 + 32
     sizes = (rows * width, rows * width, rows * gate_width, rows * width)
-    offsets = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
-    return _Layout(*offsets, width, gate_width)
+    state, cell, gates, reset, size = (sum(sizes[:i]) for i in range(len(sizes) + 1))
+    return _Layout(state, cell, gates, reset, size, width, gate_width)
 
 
 def scratch_bytes(params: RecurrentParams, target: TargetInfo) -> int:
@@ -438,7 +439,7 @@ class _Recurrent:
         now = f * before + i * self.activate(unit, 1, c)
         if params.peepholes:
             o = o + peephole(1) * now
-        h = self.activate(unit, 0, o) * self.activate(unit, 2, now)
+        h = self.activate(unit, 0, o) * params.functions(unit.direction)[2].apply(now)
         self.keep(row, row.cell, column, now, before)
         self.output(row, column, mask, self.keep(row, row.state, column, h, state))
 
