@@ -151,7 +151,7 @@ def conv_rows(target: TargetInfo, rng: np.random.Generator) -> Iterator[Row]:
         compiled.kernel("pack")([weight, packed], 0, panels)
         x, y = jit.aligned((1, size, size, channels)), axis.output(size)
         x[:] = rng.standard_normal(x.shape)
-        result, bytes_ = jit.aligned((1, y, y, out)), conv.scratch_bytes(params, size)
+        result, bytes_ = jit.aligned((1, y, y, out)), conv.scratch_bytes(params)
         scratch = jit.aligned((bytes_ + 64,), np.uint8)
         extent = conv.parallel_extent(params, target).value(y if params.strip else y * y)
         words = [x, packed, result, 1, size, size, scratch, bytes_]

@@ -194,7 +194,7 @@ GUARDED = """
             x, y = f(1, 5, 7, channels), f(1, 5, 7, out)
             p = conv.ConvParams(channels, out, a, a)
             packed = f(*pack.packed_dims(pack.pack_conv(out, channels, (3, 3)), target))
-            size = conv.scratch_bytes(p, 7)
+            size = conv.scratch_bytes(p)
             units = conv.parallel_extent(p, target).value(5 if p.strip else 35)
             run(conv.emit, p, [x, packed, y, 1, 5, 7, f(size // 4 + 16), size], units)
             p = winograd.WinogradParams(channels, out, a, a)

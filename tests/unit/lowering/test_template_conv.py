@@ -74,12 +74,12 @@ class Built:
             rows *= params.horizontal.output(width)
         return conv.parallel_extent(params, self.target).value(rows)
 
-    def scratch(self, width):
+    def scratch(self):
         if isinstance(self.params, winograd.WinogradParams):
             return winograd.scratch_bytes(self.params, self.target)
         if isinstance(self.params, depthwise.DepthwiseParams):
             return 0
-        return conv.scratch_bytes(self.params, width)
+        return conv.scratch_bytes(self.params)
 
     def __call__(self, x, words=(), order=None):
         """Run on `x`; `order` runs unit by unit, each as another worker."""
@@ -88,7 +88,7 @@ class Built:
         channels = params.channels if depthwise_ else params.out_channels
         dims = (params.vertical.output(height), params.horizontal.output(width))
         y = np.full((batch, *dims, channels), np.nan, np.float32)
-        size = self.scratch(width)
+        size = self.scratch()
         scratch = jit.aligned((3 * size + 64,), np.uint8)
         scratch[:] = 255  # NaN: nothing may be read before it is written
         words = [x, self.packed, y, batch, height, width, scratch, size, *words]
@@ -149,6 +149,9 @@ def check(params, target, dims, weight_dims, groups=1):
         ((1, 10, 10, 8), 64, (5, 5), 1, 2, (4, 4, 4, 4), 2),
         ((2, 1, 1, 40), 50, (1, 1), 1, 1, (0, 0, 0, 0), 1),
         ((1, 2, 2, 16), 16, (5, 5), 1, 1, (2, 2, 2, 2), 1),  # window wider than the image
+        ((1, 4, 260, 3), 20, (3, 3), 1, 1, (1, 1, 1, 1), 1),  # strips of part of a row
+        ((1, 5, 250, 2), 5, (3, 3), 2, 1, (1, 0, 0, 1), 1),
+        ((1, 3, 2, 3), 8, (3, 9), 1, 1, (1, 8, 1, 8), 1),  # strips wholly in the padding
         ((1, 6, 40, 11), 33, (3, 21), 1, 1, (1, 10, 1, 10), 1),  # strip, several blocks
     ],
 )
