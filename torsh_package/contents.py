@@ -353,15 +353,6 @@ class PackageContents:
         for spec in parse_requirements(text):
             self.add_dependency(spec)
 
-    def add_module(self, name: str, module: object, *, include_source: bool = True) -> None:
-        """Adds a model's weights and, by static capture, the source code that defines it.
-
-        See `torsh_package.code.add_module`; no code is executed and nothing is pickled.
-        """
-        from torsh_package.code import add_module
-
-        add_module(self, name, module, include_source=include_source)
-
     def shallow_copy(self) -> Self:
         """Another package with the same resources, whose lists can change on their own."""
         made = copy.copy(self)

@@ -226,6 +226,15 @@ class Package(PackageContents):
         package._adopt(loaded)
         return package
 
+    def add_module(self, name: str, module: object, *, include_source: bool = True) -> None:
+        """Adds a model's weights and, by static capture, the source code that defines it.
+
+        See `torsh_package.code.add_module`; no code is executed and nothing is pickled.
+        """
+        from torsh_package.code import add_module
+
+        add_module(self, name, module, include_source=include_source)
+
     def drop_encryption(self) -> None:
         """Lets `save` write in plain text what came out of an encrypted file."""
         self._encryption = None

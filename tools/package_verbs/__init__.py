@@ -40,11 +40,13 @@ class Verb(Protocol):
         ...
 
 
-def verbs() -> dict[str, Verb]:
-    """All verbs by name."""
-    names = sorted(info.name for info in pkgutil.iter_modules(__path__))
-    modules = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
-    return {name.replace("_", "-"): cast(Verb, module) for name, module in modules.items()}
+def verbs(only: str | None = None) -> dict[str, Verb]:
+    """All verbs by name; or just `only`, if there is a verb of that name."""
+    modules = {info.name.replace("_", "-"): info.name for info in pkgutil.iter_modules(__path__)}
+    names = [only] if only in modules else sorted(modules)
+    return {
+        name: cast(Verb, importlib.import_module(f"{__name__}.{modules[name]}")) for name in names
+    }
 
 
 @dataclass(frozen=True)

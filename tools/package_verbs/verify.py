@@ -8,8 +8,11 @@ from dataclasses import replace
 
 from torsh_package.canonical_json import JsonObject
 from torsh_package.container.crc32 import crc32
-from torsh_package.errors import IntegrityError
-from torsh_package.reading import Loaded, read_archive
+from torsh_package.errors import IntegrityError, InvalidArgumentError
+from torsh_package.reading import Loaded, LoadOptions, read_archive
+from torsh_package.small_files import read_file
+from torsh_package.trust import TrustStore, WithDetached
+from torsh_package.trust.dsse import MAX_SIGNATURES_BYTES
 
 from . import OK, Output, add_load_arguments, load_options
 
@@ -17,12 +20,13 @@ from . import OK, Output, add_load_arguments, load_options
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("package")
+    parser.add_argument("--signature", metavar="FILE", help="detached signatures, for --trust")
     add_load_arguments(parser)
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
     """Checks the package."""
-    options = load_options(args)
+    options = _with_detached(load_options(args), args.signature)
     keyless = options.password is None and not options.identities
     loaded = read_archive(args.package, replace(options, keyless=keyless))
     decoded = _check_content(loaded, keyless)
@@ -49,6 +53,16 @@ def run(args: argparse.Namespace, out: Output) -> int:
         lines.append("origin: trusted")
     out.result(value, "\n".join(lines))
     return OK
+
+
+def _with_detached(options: LoadOptions, path: str | None) -> LoadOptions:
+    """The options with a trust store that sees detached signatures too."""
+    if path is None:
+        return options
+    if not isinstance(options.trust, TrustStore):
+        raise InvalidArgumentError("--signature is judged by a trust store; give --trust STORE")
+    signatures = read_file(path, MAX_SIGNATURES_BYTES)
+    return replace(options, trust=WithDetached(options.trust, signatures))
 
 
 def _check_content(loaded: Loaded, keyless: bool) -> bool:

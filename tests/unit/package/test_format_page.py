@@ -1,0 +1,50 @@
+"""FORMAT.md says what the code does: its program runs, its lists are the code's lists."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import torsh_package
+from torsh_package import Package
+from torsh_package.codecs import CompressionAlgorithm, CompressionSetting
+from torsh_package.manifest import LEAVES_PATH, MANIFEST_PATH, SCHEMA, UNBOUND_PATHS
+from torsh_package.tensors import DTYPE_BITS
+
+PAGE = (Path(torsh_package.__file__).parent / "FORMAT.md").read_text("utf-8")
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def test_program_of_the_page_reads_the_golden_file(tmp_path: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert code is not None
+    scope: dict[str, Any] = {}
+    exec(code.group(1), scope)
+    path = GOLDEN / "1.0-plain.torshpkg"
+    manifest, tensors = scope["read"](path)
+    package = Package.load(path)
+    assert manifest == package.manifest().to_json()
+    w = np.frombuffer(tensors["weights", "fc.weight"], "<f4").reshape(5, 12)
+    assert np.array_equal(w, package.get_resource("weights").tensor("fc.weight"))
+    assert len(tensors) == 6
+    broken = bytearray(path.read_bytes())
+    broken[300] ^= 1
+    (tmp_path / "x").write_bytes(broken)
+    try:
+        scope["read"](tmp_path / "x")
+    except Exception:
+        return
+    raise AssertionError("damage was not found")
+
+
+def test_lists_of_the_page() -> None:
+    listed = re.search(r"- dtypes: (.*?)\. Types under", PAGE, re.DOTALL)
+    assert listed is not None
+    assert sorted(re.split(r",\s+", listed.group(1))) == sorted(DTYPE_BITS)
+    for path in (LEAVES_PATH, MANIFEST_PATH, *UNBOUND_PATHS):
+        assert f"`{path}`" in PAGE
+    assert f"version {SCHEMA[0]}.{SCHEMA[1]}" in PAGE
+    for algorithm in CompressionAlgorithm:
+        codec = CompressionSetting(algorithm).codec(100, None)
+        assert codec is None or f"`{codec.suffix}`" in PAGE
