@@ -19,6 +19,7 @@ from torsh_package.package import Package
 from torsh_package.protocols import SignatureLike
 from torsh_package.reading import Loaded
 from torsh_package.unbound import read_keyless, replace_unbound, write_unbound
+from torsh_package.writing import Progress
 
 Keys: TypeAlias = Identity | str | bytes | Sequence[Identity]
 Recipients: TypeAlias = Recipient | str | bytes | Sequence[Recipient]
@@ -50,14 +51,19 @@ class EncryptedPackage:
             raise InvalidArgumentError("the package is not encrypted; use Package.load")
         return cls(loaded)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the encrypted package; the target is replaced whole or not at all."""
+    def save(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
+        """Write the encrypted package; the target is replaced whole or not at all.
+
+        Args:
+            path: Target file.
+            progress: Is told how far the encryption is.
+        """
         if isinstance(self._state, Loaded):
             state = self._state
             replace_unbound(state, path, signatures=state.signatures, encryption=state.encryption)
         else:
             package, sealer = self._state
-            package.save(path, sealer=sealer)
+            package.save(path, sealer=sealer, progress=progress)
 
     def to_bytes(self) -> bytes:
         """The encrypted package as it would be saved; from now on these are its bytes."""
@@ -161,15 +167,21 @@ class PackageEncryptor:
         found = encrypted
         if not isinstance(found, EncryptedPackage):
             found = EncryptedPackage.load(found, self._limits)
-        package = Package.from_loaded(
-            _opened(found.loaded(), identities, self._limits), self._limits
-        )
-        package.drop_encryption()
-        package.signatures = None
-        if INNER_SIGNATURES in package.list_documents():
-            package.signatures = bytes(package.get_document(INNER_SIGNATURES).data)
-            package.remove_document(INNER_SIGNATURES)
-        return package
+        opened = _opened(found.loaded(), identities, self._limits)
+        return decrypted(Package.from_loaded(opened, self._limits))
+
+
+def decrypted(package: Package) -> Package:
+    """A package that was loaded from an encrypted file, made ready to be saved in plain text.
+
+    The signatures that it had before it was encrypted are back.
+    """
+    package.drop_encryption()
+    package.signatures = None
+    if INNER_SIGNATURES in package.list_documents():
+        package.signatures = bytes(package.get_document(INNER_SIGNATURES).data)
+        package.remove_document(INNER_SIGNATURES)
+    return package
 
 
 def _opened(loaded: Loaded, identities: Keys, limits: Limits) -> Loaded:

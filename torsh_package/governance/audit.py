@@ -128,17 +128,20 @@ class AuditLog:
     Args:
         path: The file (mode 0600).
         actor: Who acts, in records that do not say.
+        read_only: Neither create nor repair the file, and refuse to append.
 
     Raises:
         StorageError: The file system refuses.
         IntegrityError: The end of the file is no audit log.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, actor: str = ""):
+    def __init__(self, path: str | os.PathLike[str], *, actor: str = "", read_only: bool = False):
         self._path = Path(path)
         self._actor = actor
-        with self._locked() as descriptor:
-            self._recovered(descriptor)
+        self._read_only = read_only
+        if not read_only:
+            with self._locked() as descriptor:
+                self._recovered(descriptor)
 
     @property
     def path(self) -> Path:
@@ -168,6 +171,8 @@ class AuditLog:
             IntegrityError: The end of the log was changed.
             StorageError: The file system refuses; nothing was recorded.
         """
+        if self._read_only:
+            raise InvalidArgumentError("the log was opened read_only", entry=str(self._path))
         if not _EVENT.fullmatch(event):
             raise InvalidArgumentError(f"event {event[:64]!r}: use lower-case letters, . and -")
         for key in details or {}:

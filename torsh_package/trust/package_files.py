@@ -28,6 +28,21 @@ class VerifiedFile:
     report: TrustReport | None
 
 
+@dataclass(frozen=True)
+class WithDetached:
+    """A trust store that also looks at signatures outside the package.
+
+    For `Package.load(path, trust=WithDetached(store, signature_file_bytes))`.
+    """
+
+    store: TrustStore
+    signatures: bytes
+
+    def verify_manifest(self, manifest: bytes, signatures: bytes | None) -> TrustReport:
+        """The decision of the store over embedded and detached signatures together."""
+        return self.store.verify_manifest(manifest, join_signatures(signatures, self.signatures))
+
+
 def detached_path(path: str | os.PathLike[str]) -> Path:
     """Where the detached signature of a package lies by default: beside it, with `.sig`."""
     return Path(f"{os.fspath(path)}{DETACHED_SUFFIX}")
