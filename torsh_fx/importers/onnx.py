@@ -1,0 +1,210 @@
+"""ONNX models to the torsh dialect: opset 7 to the newest, functions, subgraphs, external data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Attribute, Block, SSAValue
+
+from torsh_dialect.builder import BlockBuilder
+from torsh_dialect.context import Context
+from torsh_dialect.dims import Bounds, Dim, symbol
+from torsh_dialect.driver import erase_dead
+from torsh_dialect.errors import ImportModelError, InvalidArgumentError
+from torsh_dialect.symbols import set_symbols
+from torsh_dialect.types import tensor
+from torsh_fx.importers.model import ImportedModel, set_names
+from torsh_fx.importers.onnx_graph import (
+    convert_nodes,
+    converters,
+    normal_domain,
+    require_unique,
+)
+from torsh_fx.importers.onnx_load import read_model, tensor_reader
+from torsh_fx.importers.onnx_scope import Importing, Scope, hint_of, identifier
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, TypeProto, ValueInfoProto
+
+OLDEST = 6
+"""Oldest version of the ai.onnx operator set whose semantics the converters know."""
+
+SymbolBounds = Mapping[str, "int | tuple[int, int | None]"]
+
+
+def import_onnx(
+    model: str | Path | bytes | ModelProto,
+    ctx: Context,
+    dynamic_shapes: SymbolBounds | None = None,
+) -> ImportedModel:
+    """Turn an ONNX model into a module of the torsh dialect.
+
+    Args:
+        model: A path, the bytes of a file, or a message. External data is looked up beside the
+            path, never outside its folder.
+        ctx: Its weight store receives the initializers.
+        dynamic_shapes: For names of symbolic extents (`dim_param`), a number that fixes the
+            extent, or its least and greatest value (None: no limit).
+
+    Returns:
+        The module; inputs and outputs keep the model's names and order.
+
+    Raises:
+        ImportModelError: The file is no ONNX model, is damaged, or reads outside its folder.
+        UnsupportedError: Nodes the compiler does not know, all in one message.
+        InvalidArgumentError: `dynamic_shapes` names an extent that the model does not have.
+    """
+    proto, folder, name = read_model(model)
+    opsets = {normal_domain(o.domain): o.version for o in proto.opset_import}
+    if opsets.get("", OLDEST) < OLDEST:
+        raise ImportModelError(
+            f"{name} asks for operator set {opsets['']}, the oldest supported is {OLDEST}; "
+            "convert it with onnx.version_converter"
+        )
+    functions = {(normal_domain(f.domain), f.name, f.overload): f for f in proto.functions}
+    block = Block()
+    importing = Importing(
+        ctx, opsets, functions, tensor_reader(folder), block, converters=converters()
+    )
+    entry = _Entry(proto, importing, dict(dynamic_shapes or {}))
+    function = entry.convert(name)
+    module = ModuleOp([function])
+    erase_dead(module)
+    set_symbols(function, entry.used_bounds(function))
+    return ImportedModel(
+        module=module,
+        weights=ctx.weights,
+        inputs=tuple(entry.inputs),
+        outputs=tuple(entry.outputs),
+        symbols=entry.used_bounds(function),
+        report=importing.report,
+    )
+
+
+class _Entry:
+    """Builds `@main`."""
+
+    def __init__(
+        self,
+        proto: ModelProto,
+        importing: Importing,
+        given: dict[str, int | tuple[int, int | None]],
+    ):
+        self.graph, self.importing, self.given = proto.graph, importing, given
+        stored = {t.name for t in self.graph.initializer}
+        stored |= {t.values.name for t in self.graph.sparse_initializer}
+        self._inputs = [v for v in self.graph.input if v.name not in stored]
+        self.inputs = [v.name for v in self._inputs]
+        self.outputs = [v.name for v in self.graph.output]
+        self._parameters: dict[str, Dim] = {}
+
+    def convert(self, name: str) -> FuncOp:
+        """The function.
+
+        Raises:
+            UnsupportedError: A node was refused.
+        """
+        require_unique(self.inputs, "the input")
+        importing, block = self.importing, self.importing.block
+        if self.graph.sparse_initializer:
+            raise ImportModelError("sparse initializers are not supported; store them densely")
+        types = [self._type(v) for v in self._inputs]
+        if unknown := [n for n in self.given if n not in self._parameters]:
+            known = ", ".join(self._parameters) or "none"
+            raise InvalidArgumentError(
+                f"the model has no symbolic extents {unknown}; those it has: {known}"
+            )
+        scope = Scope(importing, BlockBuilder(block))
+        for value, type in zip(self._inputs, types, strict=True):
+            argument = block.insert_arg(type, len(block.args))
+            argument.name_hint = hint_of(value.name)
+            scope.values[value.name] = argument
+        needed = self._needed()
+        for tensor_proto in self.graph.initializer:
+            if tensor_proto.name in needed:
+                scope.set(tensor_proto.name, importing.initializer(tensor_proto))
+        convert_nodes(scope, self.graph.node, self.outputs)
+        importing.report.check(name)
+        results = [scope.get(output) for output in self.outputs]
+        return self._function(results)
+
+    def _needed(self) -> set[str]:
+        from torsh_fx.importers.onnx_graph import live_nodes, names_read
+
+        nodes = self.graph.node
+        live = live_nodes(nodes, self.outputs)
+        return {name for i in live for name in names_read(nodes[i])} | set(self.outputs)
+
+    def _function(self, results: list[SSAValue]) -> FuncOp:
+        block = self.importing.block
+        block.add_op(ReturnOp(*results))
+        types = ([a.type for a in block.args], [r.type for r in results])
+        function = FuncOp("main", types)
+        function.body.detach_block(0)
+        function.body.add_block(block)
+        set_names(function, self.inputs, self.outputs)
+        return function
+
+    # -- types of inputs
+
+    def _type(self, value: ValueInfoProto) -> Attribute:
+        return self._of(value.type, value.name)
+
+    def _of(self, proto: TypeProto, name: str) -> Attribute:
+        from torsh_dialect.types import OptionalType, SequenceType
+
+        match proto.WhichOneof("value"):
+            case "tensor_type":
+                return self._tensor(proto, name)
+            case "sequence_type":
+                return SequenceType(self._of(proto.sequence_type.elem_type, name))
+            case "optional_type":
+                return OptionalType(self._of(proto.optional_type.elem_type, name))
+            case other:
+                raise ImportModelError(f"the input {name!r} has the type {other}")
+
+    def _tensor(self, proto: TypeProto, name: str) -> Attribute:
+        type = proto.tensor_type
+        if not type.HasField("shape"):
+            raise ImportModelError(
+                f"the input {name!r} has no shape; declare its rank (extents may be symbolic)"
+            )
+        dims: list[Dim] = []
+        for axis, dim in enumerate(type.shape.dim):
+            if dim.HasField("dim_value"):
+                if dim.dim_value < 0:
+                    dims.append(self._parameter(f"{name}_{axis}"))
+                    continue
+                dims.append(dim.dim_value)
+            else:
+                dims.append(self._parameter(dim.dim_param or f"{name}_{axis}"))
+        return tensor(self.importing.element(type.elem_type), dims)
+
+    def _parameter(self, name: str) -> Dim:
+        if name in self._parameters:
+            return self._parameters[name]
+        given = self.given.get(name, (0, None))
+        dim: Dim
+        if isinstance(given, int):
+            dim = given
+        else:
+            dim = symbol(self._free(identifier(name)))
+            self.importing.bounds[str(dim)] = given
+        self._parameters[name] = dim
+        return dim
+
+    def _free(self, name: str) -> str:
+        reserved = ("floordiv", "min", "max", "bcast", "ceildiv", "mod")
+        free, number = name, 0
+        while free in self.importing.bounds or free in reserved:
+            number += 1
+            free = f"{name}_{number}"
+        return free
+
+    def used_bounds(self, function: FuncOp) -> dict[str, Bounds]:
+        """Bounds of the symbols that the function's arguments have, and of fresh ones."""
+        return dict(self.importing.bounds)

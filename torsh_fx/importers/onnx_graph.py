@@ -1,0 +1,315 @@
+"""Converting the nodes of a graph, function body or subgraph, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from xdsl.ir import SSAValue
+
+from torsh_dialect.builder import BlockBuilder
+from torsh_dialect.declare import OPS
+from torsh_dialect.errors import ImportModelError, TorshError
+from torsh_dialect.kinds import TensorOp
+from torsh_fx.importers.model import Fate, Finding
+from torsh_fx.importers.onnx_ops.node import CONVERTERS, Converter, Node, NotSupported
+from torsh_fx.importers.onnx_scope import Scope, Skipped, hint_of, named_location
+
+if TYPE_CHECKING:
+    from onnx import FunctionProto, GraphProto, NodeProto
+
+MALFORMED = (
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    ZeroDivisionError,
+    AttributeError,
+    AssertionError,
+)
+"""What a converter raises when a node breaks the operator's rules in a way it does not expect."""
+
+
+def normal_domain(domain: str) -> str:
+    """The empty string stands for `ai.onnx`."""
+    return "" if domain == "ai.onnx" else domain
+
+
+def converters() -> dict[tuple[str, str], Converter]:
+    """All converters: those of the families, and ops that are spelled one to one."""
+    import torsh_fx.importers.onnx_ops  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+    table = dict(CONVERTERS)
+    for cls in OPS:
+        if issubclass(cls, TensorOp):
+            for name in cls.SPELLED.onnx:
+                table.setdefault(("", name), _one_to_one(cls))
+    return table
+
+
+def _one_to_one(cls: type[TensorOp]) -> Converter:
+    def convert(n: Node) -> Sequence[SSAValue]:
+        return n.all(cls, *n.inputs)
+
+    return convert
+
+
+def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    """The graphs among a node's attributes."""
+    from onnx import AttributeProto
+
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == AttributeProto.GRAPHS:
+            yield from attribute.graphs
+
+
+def names_read(node: NodeProto) -> set[str]:
+    """The names that a node needs, those of its subgraphs included."""
+    names = {name for name in node.input if name}
+    for graph in subgraphs(node):
+        made = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+        for inner in graph.node:
+            names |= names_read(inner) - made
+            made |= set(inner.output)
+        names |= {v.name for v in graph.output} - made
+    return names
+
+
+def live_nodes(nodes: Sequence[NodeProto], wanted: Iterable[str]) -> set[int]:
+    """The positions of nodes whose values are needed."""
+    needed, live = set(wanted), set[int]()
+    for position in reversed(range(len(nodes))):
+        if needed & {name for name in nodes[position].output if name}:
+            live.add(position)
+            needed |= names_read(nodes[position])
+    return live
+
+
+def label(scope: Scope, node: NodeProto, position: int) -> str:
+    """A node's name in reports: unique within the import."""
+    base = scope.prefix + (node.name or f"{node.op_type}_{position}")
+    fates, name, number = scope.importing.report.fates, base, 1
+    while name in fates:
+        number += 1
+        name = f"{base}#{number}"
+    return name
+
+
+def convert_nodes(scope: Scope, nodes: Sequence[NodeProto], wanted: Iterable[str]) -> None:
+    """Convert the nodes that `wanted` names need; record the fate of each."""
+    live = live_nodes(nodes, wanted)
+    for position, node in enumerate(nodes):
+        name = label(scope, node, position)
+        if position in live:
+            convert_node(scope, node, name)
+        else:
+            scope.importing.report.fates[name] = Fate.DEAD
+
+
+def convert_node(scope: Scope, node: NodeProto, name: str) -> None:
+    """Convert one node; what it refuses becomes a finding."""
+    report, importing = scope.importing.report, scope.importing
+    domain = normal_domain(node.domain)
+    report.fates[name] = Fate.MAPPED
+    outputs: Sequence[SSAValue | None]
+    last = scope.builder.block.last_op
+    try:
+        location = named_location(name, node.op_type)
+        scope.builder = replace(scope.builder, location=location)
+        outputs = _converted(scope, node, domain, name)
+        if scope.builder.block.last_op is last:
+            report.fates[name] = Fate.FOLDED
+    except Skipped:
+        outputs = [None] * len(node.output)
+    except (TorshError, *MALFORMED) as error:
+        outputs = [None] * len(node.output)
+        version = importing.opsets.get(domain, 0)
+        reason = error.message if isinstance(error, TorshError) else f"malformed node: {error}"
+        remedy = getattr(error, "remedy", "") or "repair the node, or report it if it is valid"
+        op = f"{node.domain or 'ai.onnx'}::{node.op_type}-{version}"
+        report.refuse(Finding(op, name, reason, remedy=remedy))
+    for position, output in enumerate(node.output):
+        if output:
+            scope.set(output, outputs[position] if position < len(outputs) else None)
+
+
+def _converted(scope: Scope, node: NodeProto, domain: str, name: str) -> Sequence[SSAValue | None]:
+    importing = scope.importing
+    function = importing.functions.get((domain, node.op_type, node.overload))
+    if function is not None:
+        return inline(scope, node, function, name)
+    version = importing.opsets.get(domain, 0)
+    convert = importing.converters.get((domain, node.op_type))
+    if convert is None:
+        return _by_definition(scope, node, domain, version, name)
+    values = convert(Node(node, scope, version))
+    found = [values] if isinstance(values, SSAValue) else list(values)
+    missing = [
+        output
+        for position, output in enumerate(node.output)
+        if output and (position >= len(found) or found[position] is None)
+    ]
+    if missing:
+        raise NotSupported(f"the outputs {', '.join(missing)} are not supported")
+    return found
+
+
+def _by_definition(
+    scope: Scope, node: NodeProto, domain: str, version: int, name: str
+) -> Sequence[SSAValue | None]:
+    """Inline the function by which the operator set defines an operator."""
+    from onnx import defs
+
+    remedy = "remove the node, or register a converter for it"
+    try:
+        schema = defs.get_schema(node.op_type, version, domain)
+    except defs.SchemaError:
+        raise NotSupported(
+            f"operator {node.op_type} of domain {domain or 'ai.onnx'} is unknown", remedy
+        ) from None
+    function = schema_function(scope, node, schema, version)
+    if function is None:
+        raise NotSupported(f"there is no converter for {node.op_type}", remedy)
+    return inline(scope, node, function, name)
+
+
+def schema_function(
+    scope: Scope, node: NodeProto, schema: object, version: int
+) -> FunctionProto | None:
+    """The body of an operator that is defined as a function, for the node's input types."""
+    from onnx import FunctionProto, defs
+
+    assert isinstance(schema, defs.OpSchema)
+    body = None
+    if schema.has_function:
+        body = schema.get_function_with_opset_version(
+            max(v for v in schema.function_opset_versions if v <= version)
+        )
+    elif schema.has_context_dependent_function:
+        versions = [v for v in schema.context_dependent_function_opset_versions if v <= version]
+        types = [scope.importing.type_proto(scope.get(i)) if i else b"" for i in node.input]
+        body = schema.get_context_dependent_function_with_opset_version(
+            max(versions), node.SerializeToString(), types
+        )
+    if not body:
+        return None
+    function = FunctionProto()
+    function.ParseFromString(body)
+    return function
+
+
+def inline(
+    scope: Scope, node: NodeProto, function: FunctionProto, name: str
+) -> Sequence[SSAValue | None]:
+    """Convert a function's body in place of the node that calls it.
+
+    Raises:
+        NotSupported: Functions call each other in a circle.
+    """
+    importing = scope.importing
+    key = (function.domain, function.name)
+    if key in importing.calling:
+        raise NotSupported(f"the function {function.name} calls itself", "repair the model")
+    inner = Scope(importing, scope.builder, None, f"{name}/")
+    for position, formal in enumerate(function.input):
+        actual = node.input[position] if position < len(node.input) else ""
+        if actual:
+            inner.values[formal] = scope.get(actual)
+    bound = {a.name: a for a in node.attribute}
+    for default in function.attribute_proto:
+        bound.setdefault(default.name, default)
+    nodes = [_with_attributes(n, bound, set(inner.values), function) for n in function.node]
+    pairs = zip_longest(function.output, node.output, fillvalue="")
+    wanted = [formal for formal, actual in pairs if formal and actual]
+    outer = importing.opsets
+    importing.opsets = {
+        **outer,
+        **{normal_domain(o.domain): o.version for o in function.opset_import},
+    }
+    importing.calling.add(key)
+    try:
+        convert_nodes(inner, nodes, wanted)
+    finally:
+        importing.opsets = outer
+        importing.calling.discard(key)
+    return [inner.get(name) if name in wanted else None for name in function.output]
+
+
+def _with_attributes(
+    node: NodeProto, bound: dict[str, object], present: set[str], function: FunctionProto
+) -> NodeProto:
+    """A copy of a body's node with references to the function's attributes resolved."""
+    from onnx import NodeProto
+
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    _resolve(copy, bound)
+    formal = set(function.input)
+    for position, name in enumerate(copy.input):
+        if name in formal and name not in present:
+            copy.input[position] = ""
+    return copy
+
+
+def _resolve(node: NodeProto, bound: dict[str, object]) -> None:
+    from onnx import AttributeProto
+
+    kept: list[AttributeProto] = []
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            actual = bound.get(attribute.ref_attr_name)
+            if actual is None:
+                continue
+            named = AttributeProto()
+            named.CopyFrom(actual)  # pyright: ignore[reportArgumentType]
+            named.name = attribute.name
+            attribute = named
+        for graph in (attribute.g,) if attribute.type == AttributeProto.GRAPH else ():
+            for inner in graph.node:
+                _resolve(inner, bound)
+        kept.append(attribute)
+    del node.attribute[:]
+    node.attribute.extend(kept)
+
+
+def convert_graph(
+    scope: Scope, graph: GraphProto, arguments: Sequence[SSAValue], builder: BlockBuilder, name: str
+) -> list[SSAValue]:
+    """Convert a subgraph in a scope of its own; returns its results.
+
+    Raises:
+        NotSupported: The number of arguments differs from the graph's inputs.
+        Skipped: A result comes from a node that was refused.
+    """
+    if len(arguments) != len(graph.input):
+        raise NotSupported(
+            f"the subgraph {graph.name!r} has {len(graph.input)} inputs, expected {len(arguments)}"
+        )
+    inner = scope.inner(builder, f"{scope.prefix}{name}/")
+    for formal, actual in zip(graph.input, arguments, strict=True):
+        inner.values[formal.name] = actual
+        if actual.name_hint is None:
+            actual.name_hint = hint_of(formal.name)
+    for proto in graph.initializer:
+        inner.values[proto.name] = inner.importing.initializer(proto)
+    outputs = [v.name for v in graph.output]
+    convert_nodes(inner, graph.node, outputs)
+    return [inner.get(output) for output in outputs]
+
+
+def require_unique(names: Sequence[str], what: str) -> None:
+    """Refuse names that are given twice.
+
+    Raises:
+        ImportModelError: One is.
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ImportModelError(f"{what} {name!r} is defined twice; repair the model")
+        seen.add(name)

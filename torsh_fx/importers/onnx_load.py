@@ -1,0 +1,160 @@
+"""Reading ONNX files: the message, and tensors with their data inside or beside it.
+
+External data (onnx `external_data_helper`): `location` is a path relative to the model's folder.
+It must lie in that folder after links are followed, and the file must hold all bytes asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from torsh_dialect.attributes import Array
+from torsh_dialect.dtypes import dtype_of_numpy
+from torsh_dialect.errors import ImportModelError, InvalidArgumentError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, TensorProto
+
+
+def read_model(source: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | None, str]:
+    """The model message, the folder of its external data and a name for messages.
+
+    Raises:
+        ImportModelError: The file cannot be read, or is no whole ONNX model.
+    """
+    from google.protobuf.message import DecodeError
+    from onnx import ModelProto
+
+    if isinstance(source, ModelProto):
+        _require_graph(source, "the model")
+        return source, None, source.graph.name or "the model"
+    folder, name, data = None, "the model's bytes", source
+    if isinstance(data, str | Path):
+        path = Path(data)
+        folder, name = path.resolve().parent, str(path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ImportModelError(f"cannot read {name}: {error.strerror or error}") from error
+    model = ModelProto()
+    try:
+        model.ParseFromString(data)
+    except (DecodeError, ValueError) as error:
+        raise ImportModelError(
+            f"{name} ({len(data)} bytes) is no ONNX model, or is damaged or cut off"
+        ) from error
+    _require_graph(model, name)
+    return model, folder, name
+
+
+def _require_graph(model: ModelProto, name: str) -> None:
+    if not model.HasField("graph") or not model.opset_import:
+        raise ImportModelError(
+            f"{name} is no whole ONNX model: it has no graph or names no operator set"
+        )
+
+
+def tensor_reader(folder: Path | None) -> Callable[[TensorProto], Array]:
+    """A function that gives the array of a tensor; external data is looked up in `folder`."""
+
+    def read(proto: TensorProto) -> Array:
+        from onnx import TensorProto, numpy_helper
+
+        try:
+            if proto.data_location == TensorProto.EXTERNAL:
+                return _external(proto, folder)
+            return np.asarray(numpy_helper.to_array(proto))
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise ImportModelError(
+                f"the tensor {proto.name!r} with dims {list(proto.dims)} is damaged: {error}"
+            ) from error
+
+    return read
+
+
+def _external(proto: TensorProto, folder: Path | None) -> Array:
+    from onnx import helper
+
+    entries = {entry.key: entry.value for entry in proto.external_data}
+    path = _confined(proto.name, entries.get("location", ""), folder)
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(proto.data_type))
+    dims = tuple(proto.dims)
+    count = int(np.prod(dims, dtype=object)) if dims else 1
+    if min(dims, default=0) < 0:
+        raise ImportModelError(f"the tensor {proto.name!r} has negative extents {list(dims)}")
+    if dtype_of_numpy(dtype).bits < 8 and dtype.kind != "b":
+        raise ImportModelError(
+            f"the tensor {proto.name!r}: packed {dtype} in external data is not supported; "
+            "store it in the model"
+        )
+    offset = _number(proto.name, entries, "offset", 0)
+    length = _number(proto.name, entries, "length", count * dtype.itemsize)
+    if length != count * dtype.itemsize:
+        raise ImportModelError(
+            f"the tensor {proto.name!r} needs {count * dtype.itemsize} bytes, but its external "
+            f"data says {length}"
+        )
+    size = path.stat().st_size
+    if offset + length > size:
+        raise ImportModelError(
+            f"the tensor {proto.name!r} lies at {offset}..{offset + length} of {path.name}, "
+            f"which has {size} bytes: the file is cut off"
+        )
+    if count == 0:
+        return np.empty(dims, dtype)
+    return np.memmap(path, dtype, "r", offset, dims)
+
+
+def _number(tensor: str, entries: dict[str, str], key: str, default: int) -> int:
+    text = entries.get(key, "")
+    if not text:
+        return default
+    if not text.isdecimal():
+        raise ImportModelError(f"the tensor {tensor!r}: {key} of its external data is {text!r}")
+    return int(text)
+
+
+def _confined(tensor: str, location: str, folder: Path | None) -> Path:
+    """The file of external data.
+
+    Raises:
+        ImportModelError: It lies outside the model's folder, is missing, or there is no folder.
+    """
+    if folder is None:
+        raise ImportModelError(
+            f"the tensor {tensor!r} has external data at {location!r}, but the model was not "
+            "read from a file; give its path"
+        )
+    posix, windows = PurePosixPath(location), PureWindowsPath(location)
+    if not location or posix.is_absolute() or windows.drive or windows.root or ".." in posix.parts:
+        raise ImportModelError(
+            f"the tensor {tensor!r}: external data at {location!r} is outside the model's folder"
+        )
+    path = folder / location
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ImportModelError(
+            f"the tensor {tensor!r}: external data {location!r} cannot be read: {error}"
+        ) from error
+    if not real.is_relative_to(folder.resolve()) or not real.is_file():
+        raise ImportModelError(
+            f"the tensor {tensor!r}: external data {location!r} leads outside the model's folder"
+        )
+    return real
+
+
+def require_dtype(array: Array, name: str) -> None:
+    """Refuse an array whose dtype the compiler does not know.
+
+    Raises:
+        ImportModelError: It does not.
+    """
+    try:
+        dtype_of_numpy(array.dtype)
+    except InvalidArgumentError as error:
+        raise ImportModelError(f"the tensor {name!r}: {error.message}") from error

@@ -1,0 +1,255 @@
+"""If, Loop and Scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from xdsl.ir import Attribute, Block, Region, SSAValue
+
+from torsh_dialect import dtypes
+from torsh_dialect.attributes import dims_attribute
+from torsh_dialect.builder import BlockBuilder
+from torsh_dialect.dims import Dim, provably_equal, symbol
+from torsh_dialect.ops.control import CondOp, LoopOp, YieldOp, unknown_extents
+from torsh_dialect.types import dims_of, element_type, rank_of, tensor
+from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
+
+Body = Callable[[BlockBuilder, Sequence[SSAValue]], Sequence[SSAValue]]
+
+
+@converter("If")
+def if_(n: Node) -> Sequence[SSAValue]:
+    """A condition that is known picks its branch now."""
+    from torsh_fx.importers.onnx_graph import convert_graph
+
+    condition = n.c.reshape(n.input(0), ())
+    known, name = n.array(condition), n.proto.name or "If"
+    if known is not None:
+        branch = "then_branch" if known.any() else "else_branch"
+        return convert_graph(n.scope, n.graph(branch), [], n.scope.builder, f"{name}.{branch}")
+    regions: list[Region] = []
+    results: list[list[SSAValue]] = []
+    for branch in ("then_branch", "else_branch"):
+        block = Block()
+        builder = BlockBuilder(block, location=n.scope.builder.location)
+        values = convert_graph(n.scope, n.graph(branch), [], builder, f"{name}.{branch}")
+        builder.put(YieldOp.create(operands=values, location=builder.location))
+        regions.append(Region(block))
+        results.append(values)
+    if len(results[0]) != len(results[1]):
+        raise NotSupported("the branches have different numbers of results", "repair the model")
+    names = [n.fresh("u") for _ in range(unknown_extents(*results))]
+    return n.all(CondOp, condition, regions=regions, symbols=names or None)
+
+
+@converter("Loop")
+def loop(n: Node) -> Sequence[SSAValue]:
+    """The trip count, the condition or both may be missing."""
+    from torsh_fx.importers.onnx_graph import convert_graph
+
+    limit, condition = n.optional(0), n.optional(1)
+    graph, name = n.graph("body"), n.proto.name or "Loop"
+    trips = n.constant(np.int64(-1)) if limit is None else n.scalar(limit)
+    first = n.constant(True, dtypes.i1) if condition is None else n.scalar(condition)
+    carried = [n.input(i) for i in range(2, len(n.proto.input))]
+    scans = len(graph.output) - 1 - len(carried)
+    if scans < 0:
+        raise NotSupported("the body has fewer results than carried values", "repair the model")
+
+    def body(builder: BlockBuilder, args: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        going = builder.constant(True, dtypes.i1)
+        shaped = [_as_declared(builder, args[0], graph.input[0]), going, *args[1:]]
+        return convert_graph(n.scope, graph, shaped, builder, name)
+
+    return build_loop(n, trips, first, carried, scans, body)
+
+
+def _as_declared(builder: BlockBuilder, value: SSAValue, declared: object) -> SSAValue:
+    """The iteration number as a scalar or, as some models declare it, one element."""
+    from onnx import ValueInfoProto
+
+    assert isinstance(declared, ValueInfoProto)
+    if len(declared.type.tensor_type.shape.dim) == 1:
+        from torsh_dialect.ops.compose import Compose
+
+        return Compose(builder).reshape(value, (1,))
+    return value
+
+
+def build_loop(
+    n: Node, trips: SSAValue, condition: SSAValue, carried: Sequence[SSAValue], scans: int,
+    body: Body, extent: Dim | None = None,
+) -> Sequence[SSAValue]:  # fmt: skip
+    """A `torsh.loop`: the body is built again until the extents that it changes are known."""
+    changing: dict[tuple[int, int], Dim] = {}
+    while True:
+        report, bounds = n.scope.importing.report, n.scope.importing.bounds
+        saved = dict(report.fates), list(report.findings)
+        types = [_widened(v, number, changing) for number, v in enumerate(carried)]
+        block = Block(arg_types=[tensor(dtypes.i64, ()), *types])
+        builder = BlockBuilder(block, location=n.scope.builder.location)
+        values = [builder_scalar(builder, v, i) for i, v in enumerate(body(builder, block.args))]
+        new = _changes(carried, types, values[1:], changing)
+        if not new:
+            break
+        report.fates, report.findings = saved
+        for key in new:
+            changing[key] = symbol(n.fresh("t"))
+    del bounds
+    builder.put(YieldOp.create(operands=values, location=builder.location))
+    always = n.array(values[0])
+    count = _iterations(n, trips, condition, always is not None and bool(always.all()), extent)
+    names = [n.fresh("u") for _ in range(len(changing) + _unknown(scans, count, values, changing))]
+    flat = [number for key in changing for number in key]
+    return n.all(
+        LoopOp, trips, condition, list(carried), regions=[Region(block)], scans=scans,
+        extent=None if count is None else dims_attribute([count]),
+        changing=flat or None, symbols=names or None,
+    )  # fmt: skip
+
+
+def builder_scalar(builder: BlockBuilder, value: SSAValue, index: int) -> SSAValue:
+    """The condition as a scalar; other results as they are."""
+    from torsh_dialect.ops.compose import Compose
+
+    return Compose(builder).reshape(value, ()) if index == 0 else value
+
+
+def _widened(value: SSAValue, number: int, changing: dict[tuple[int, int], Dim]) -> Attribute:
+    if not hasattr(value.type, "element_type"):
+        return value.type
+    dims = [changing.get((number, axis), d) for axis, d in enumerate(dims_of(value))]
+    return tensor(element_type(value), dims)
+
+
+def _changes(
+    carried: Sequence[SSAValue], types: Sequence[Attribute], values: Sequence[SSAValue],
+    changing: dict[tuple[int, int], Dim],
+) -> list[tuple[int, int]]:  # fmt: skip
+    found: list[tuple[int, int]] = []
+    for number, (type, value) in enumerate(zip(types, values, strict=False)):
+        if not hasattr(type, "element_type") or not hasattr(value.type, "element_type"):
+            continue
+        if rank_of(type) != rank_of(value) or element_type(type) != element_type(value):
+            raise NotSupported(
+                f"carried value {number} is {type} before and {value.type} after an iteration"
+            )
+        for axis, (a, b) in enumerate(zip(dims_of(type), dims_of(value), strict=True)):
+            if (number, axis) not in changing and not provably_equal(a, b):
+                found.append((number, axis))
+    return found
+
+
+def _iterations(
+    n: Node, trips: SSAValue, condition: SSAValue, always: bool, extent: Dim | None
+) -> Dim | None:
+    if extent is not None:
+        return extent
+    first = n.array(condition)
+    if not always or first is None or not first.all():
+        return None
+    known = n.contents(trips)
+    if known is None or (isinstance(known[0], int) and known[0] < 0):
+        return None
+    return known[0]
+
+
+def _unknown(
+    scans: int, count: Dim | None, values: Sequence[SSAValue], changing: dict[tuple[int, int], Dim]
+) -> int:
+    """An upper bound of the names that the stacks need."""
+    del changing
+    if not scans:
+        return 0
+    symbolic = sum(not isinstance(d, int) for v in values[-scans:] for d in dims_of(v))
+    return (count is None) + symbolic
+
+
+@converter("Scan")
+def scan(n: Node) -> Sequence[SSAValue]:
+    """A loop over the elements of the scanned inputs; opset 8 also has a batch axis."""
+    from torsh_fx.importers.onnx_graph import convert_graph
+
+    if n.version < 9:
+        return _batched_scan(n)
+    graph, count, name = n.graph("body"), n.int("num_scan_inputs"), n.proto.name or "Scan"
+    states = [n.input(i) for i in range(len(n.proto.input) - count)]
+    scanned = [n.input(i) for i in range(len(states), len(n.proto.input))]
+    axes = [
+        a % rank_of(v) for a, v in zip(n.ints("scan_input_axes", [0] * count), scanned, strict=True)
+    ]
+    backward = n.ints("scan_input_directions", [0] * count)
+    length = dims_of(scanned[0])[axes[0]]
+
+    def body(builder: BlockBuilder, args: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        from torsh_dialect.ops.compose import Compose
+
+        c = Compose(builder)
+        last = c.sub(c.dim(length), 1)
+        parts = [
+            c.take(v, c.sub(last, args[0]) if back else args[0], axis)
+            for v, axis, back in zip(scanned, axes, backward, strict=True)
+        ]
+        results = convert_graph(n.scope, graph, [*args[1:], *parts], builder, name)
+        return [builder.constant(True, dtypes.i1), *results]
+
+    outputs = len(graph.output) - len(states)
+    trips, going = n.c.dim(length), n.constant(True, dtypes.i1)
+    results = list(build_loop(n, trips, going, states, outputs, body, length))
+    turned = n.ints("scan_output_directions", [0] * outputs)
+    places = n.ints("scan_output_axes", [0] * outputs)
+    for i in range(outputs):
+        y = results[len(states) + i]
+        y = n.c.flip(y, 0) if turned[i] else y
+        place = places[i] % rank_of(y)
+        if place:
+            perm = [*range(1, place + 1), 0, *range(place + 1, rank_of(y))]
+            y = n.c.transpose(y, perm)
+        results[len(states) + i] = y
+    return results
+
+
+def _batched_scan(n: Node) -> Sequence[SSAValue]:
+    """Scan of opset 8: axis 0 is the batch, axis 1 the time; each batch entry runs alone."""
+    from torsh_fx.importers.onnx_graph import convert_graph
+
+    if n.optional(0) is not None:
+        raise NotSupported("sequence lengths of Scan in opset 8", "convert the model to opset 9")
+    graph, count, name = n.graph("body"), n.int("num_scan_inputs"), n.proto.name or "Scan"
+    values = [n.input(i) for i in range(1, len(n.proto.input))]
+    states, scanned = values[: len(values) - count], values[len(values) - count :]
+    backward = n.ints("directions", [0] * count)
+    batch, length = dims_of(scanned[0])[:2]
+    if not isinstance(batch, int):
+        raise NotSupported(f"Scan of opset 8 over {batch} batch entries", "convert to opset 9")
+    runs: list[Sequence[SSAValue]] = []
+    for entry in range(batch):
+        own = [_entry(n, v, entry) for v in scanned]
+
+        def body(
+            builder: BlockBuilder, args: Sequence[SSAValue], own: list[SSAValue] = own
+        ) -> Sequence[SSAValue]:
+            from torsh_dialect.ops.compose import Compose
+
+            c = Compose(builder)
+            last = c.sub(c.dim(length), 1)
+            parts = [
+                c.take(v, c.sub(last, args[0]) if back else args[0], 0)
+                for v, back in zip(own, backward, strict=True)
+            ]
+            results = convert_graph(n.scope, graph, [*args[1:], *parts], builder, name)
+            return [builder.constant(True, dtypes.i1), *results]
+
+        first = [_entry(n, v, entry) for v in states]
+        outputs = len(graph.output) - len(states)
+        trips, going = n.c.dim(length), n.constant(True, dtypes.i1)
+        runs.append(build_loop(n, trips, going, first, outputs, body, length))
+    return [
+        n.c.concat([n.c.reshape(v, (1, *dims_of(v))) for v in pieces], 0)
+        for pieces in zip(*runs, strict=True)
+    ]
+
+
+def _entry(n: Node, value: SSAValue, entry: int) -> SSAValue:
+    return n.c.reshape(n.c.slice(value, 0, entry, 1), dims_of(value)[1:])

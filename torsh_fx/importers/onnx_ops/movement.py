@@ -1,0 +1,510 @@
+"""Shapes and movement: reshape, transpose, slice, pad, concat, gather, scatter and their kin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from xdsl.ir import SSAValue
+
+from torsh_dialect import dtypes
+from torsh_dialect.attributes import dims_attribute
+from torsh_dialect.dims import (
+    Dim,
+    Expr,
+    broadcast_shapes,
+    ceildiv,
+    divide_exact,
+    floordiv,
+    maximum,
+    minimum,
+    product,
+)
+from torsh_dialect.ops.datadependent import NonzeroOp, UniqueOp
+from torsh_dialect.ops.gather import GatherElementsOp, GatherNdOp, GatherOp, OneHotOp
+from torsh_dialect.ops.join import PadOp, SplitOp
+from torsh_dialect.ops.movement import SliceOp, SqueezeOp, TileOp, UnsqueezeOp
+from torsh_dialect.ops.reduce import ProdOp
+from torsh_dialect.ops.scatter import ScatterElementsOp, ScatterNdOp
+from torsh_dialect.ops.shape import (
+    FullOp,
+    RangeOp,
+    ShapeOfOp,
+    SizeOp,
+)
+from torsh_dialect.types import dims_of, element_type, rank_of
+from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
+
+
+def normal(axes: Sequence[int], rank: int) -> list[int]:
+    """Axes as numbers in 0..rank-1.
+
+    Raises:
+        NotSupported: One is out of range.
+    """
+    if any(not -rank <= a < rank for a in axes):
+        raise NotSupported(f"axes {list(axes)} are out of range for rank {rank}")
+    return [a % rank for a in axes]
+
+
+# -- shapes
+
+
+@converter("Shape")
+def shape(n: Node) -> SSAValue:
+    rank = n.rank()
+    start, end = n.int("start", 0), n.int("end", rank)
+    first, last = (min(max(v + rank if v < 0 else v, 0), rank) for v in (start, end))
+    whole = n(ShapeOfOp, n.input(0))
+    return whole if (first, last) == (0, rank) else n.c.slice(whole, 0, first, max(last - first, 0))
+
+
+@converter("Size")
+def size(n: Node) -> SSAValue:
+    return n(SizeOp, n.input(0))
+
+
+@converter("Constant")
+def constant(n: Node) -> SSAValue:
+    for name, dtype in (
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+    ):
+        if n.has(name):
+            return n.constant(np.asarray(n.attribute(name), dtype))
+    if n.has("value_string"):
+        return n.constant(np.asarray(n.str("value_string"), object))
+    if n.has("value_strings"):
+        return n.constant(np.asarray(n.strs("value_strings"), object))
+    if n.has("sparse_value"):
+        raise NotSupported("sparse constants", "store the tensor densely")
+    return n.scope.importing.initializer(n._value("value", None))
+
+
+@converter("ConstantOfShape")
+def constant_of_shape(n: Node) -> SSAValue:
+    value = n.tensor("value").reshape(()) if n.has("value") else np.float32(0)
+    dims = n.extents(n.input(0))
+    return n(FullOp, n.constant(value), target=dims_attribute(dims))
+
+
+@converter("Reshape")
+def reshape(n: Node) -> SSAValue:
+    x, target = n.input(0), n.input(1)
+    known = n.contents(target)
+    if known is None:
+        known = _bound_target(n, x, target)
+    return n.c.reshape(x, resolved(n, dims_of(x), known, zero_is_zero=bool(n.int("allowzero", 0))))
+
+
+def resolved(
+    n: Node, dims: Sequence[Dim], target: Sequence[Dim], *, zero_is_zero: bool
+) -> list[Dim]:
+    """The extents that a reshape asks for: 0 copies an extent, -1 takes what is left."""
+    found: list[Dim] = []
+    for axis, extent in enumerate(target):
+        if extent == 0 and not zero_is_zero:
+            if axis >= len(dims):
+                raise NotSupported(f"extent {axis} is 0, but there is no such axis to copy")
+            extent = dims[axis]
+        found.append(extent)
+    if found.count(-1) > 1:
+        raise NotSupported("two extents are -1", "repair the model")
+    if -1 in found:
+        rest, whole = product(d for d in found if d != -1), product(dims)
+        left = 0 if rest == 0 else divide_exact(whole, rest)
+        found[found.index(-1)] = floordiv(whole, rest) if left is None else left
+    if any(isinstance(d, int) and d < 0 for d in found):
+        raise NotSupported(f"a tensor cannot have the extents {found}", "repair the model")
+    return found
+
+
+def _bound_target(n: Node, x: SSAValue, target: SSAValue) -> list[Dim]:
+    """Symbols for the extents that a target of unknown contents asks for, -1 and 0 resolved."""
+    c, rank = n.c, rank_of(x)
+    (count,) = dims_of(target)
+    if not isinstance(count, int):
+        raise NotSupported(f"the rank of the result is {count}, not a number")
+    if not n.int("allowzero", 0):
+        own = n(ShapeOfOp, x)
+        own = c.slice(own, 0, 0, count) if rank >= count else c.pad(own, 0, 0, count - rank)
+        target = c.where(c.eq(target, 0), own, target)
+    whole = n.c.b(SizeOp, x)
+    rest = n(ProdOp, c.where(c.eq(target, -1), c.like(1, target), target), axes=[0])
+    left = c.floordiv(whole, c.maximum(rest, 1))
+    return n.extents(c.where(c.eq(target, -1), left, target))
+
+
+@converter("Flatten")
+def flatten(n: Node) -> SSAValue:
+    rank, axis = n.rank(), n.int("axis", 1)
+    if not -rank <= axis <= rank:
+        raise NotSupported(f"axis {axis} is out of range for rank {rank}")
+    axis = axis + rank if axis < 0 else axis
+    dims = n.dims()
+    return n.c.reshape(n.input(0), [product(dims[:axis]), product(dims[axis:])])
+
+
+def _axes(n: Node, index: int = 1) -> list[int] | None:
+    """Axes, given as an input since opset 13 and as an attribute before."""
+    if n.version < 13:
+        return n.ints("axes") if n.has("axes") else None
+    if n.optional(index) is None:
+        return None
+    return n.required_ints(index, "axes")
+
+
+@converter("Squeeze")
+def squeeze(n: Node) -> SSAValue:
+    axes = _axes(n)
+    if axes is None:
+        if symbolic := [d for d in n.dims() if not isinstance(d, int)]:
+            raise NotSupported(f"squeezing all axes of extent 1 when {symbolic} may be 1")
+        axes = [axis for axis, d in enumerate(n.dims()) if d == 1]
+    return n(SqueezeOp, n.input(0), axes=normal(axes, n.rank()))
+
+
+@converter("Unsqueeze")
+def unsqueeze(n: Node) -> SSAValue:
+    axes = _axes(n)
+    if axes is None:
+        raise NotSupported("axes are missing", "repair the model")
+    return n(UnsqueezeOp, n.input(0), axes=sorted(normal(axes, n.rank() + len(axes))))
+
+
+@converter("Transpose")
+def transpose(n: Node) -> SSAValue:
+    perm = n.ints("perm", list(range(n.rank()))[::-1])
+    return n.c.transpose(n.input(0), perm)
+
+
+@converter("Expand")
+def expand(n: Node) -> SSAValue:
+    """Broadcasts both ways: a 1 in the target keeps the operand's extent."""
+    x, target = n.input(0), n.extents(n.input(1))
+    return n.c.broadcast(x, broadcast_shapes(dims_of(x), target))
+
+
+@converter("Tile")
+def tile(n: Node) -> SSAValue:
+    return n(TileOp, n.input(0), repeats=dims_attribute(n.extents(n.input(1))))
+
+
+@converter("Concat")
+def concat(n: Node) -> SSAValue:
+    return n.c.concat(n.inputs, n.axis(None if n.version >= 4 else 1))
+
+
+@converter("Split")
+def split(n: Node) -> Sequence[SSAValue]:
+    """Sizes are an input since opset 13; without sizes the pieces are equal, the last smaller."""
+    axis, count = n.axis(0), len(n.proto.output)
+    extent = n.dims()[axis]
+    given = n.extents(n.optional(1)) if n.version >= 13 else None
+    if n.version < 13 and n.has("split"):
+        given = list(n.ints("split"))
+    if given is None:
+        count = n.int("num_outputs", count)
+        each = ceildiv(extent, count)
+        given = [each] * (count - 1)
+        given.append(extent - each * (count - 1))
+    return n.all(SplitOp, n.input(0), axis=axis, sizes=dims_attribute(given))
+
+
+# -- slices
+
+
+@converter("Slice")
+def slice_(n: Node) -> SSAValue:
+    """Starts, ends, axes and steps are inputs since opset 10, attributes before."""
+    rank = n.rank()
+    if n.version < 10:
+        starts, ends = list[Dim](n.ints("starts")), list[Dim](n.ints("ends"))
+        axes, steps = n.ints("axes", list(range(len(starts)))), [1] * len(starts)
+        return _sliced(n, normal(axes, rank), starts, ends, steps)
+    count = _static_extent(n, n.input(1))
+    axes = list(range(count)) if n.optional(3) is None else n.required_ints(3, "axes")
+    steps = [1] * count if n.optional(4) is None else n.known_ints(4)
+    axes = normal(axes, rank)
+    starts, ends = n.contents(n.input(1)), n.contents(n.input(2))
+    if starts is not None and ends is not None and steps is not None:
+        return _sliced(n, axes, list(starts), list(ends), steps)
+    return _sliced_by_data(n, axes)
+
+
+def _static_extent(n: Node, value: SSAValue) -> int:
+    extent = dims_of(value)[0] if rank_of(value) else 1
+    if not isinstance(extent, int):
+        raise NotSupported(f"the number of slices is {extent}, not a number")
+    return extent
+
+
+def _sliced(
+    n: Node, axes: Sequence[int], starts: Sequence[Dim], ends: Sequence[Dim], steps: Sequence[int]
+) -> SSAValue:
+    dims = n.dims()
+    first, sizes, strides = [0 for _ in dims], list(dims), [1] * len(dims)
+    found: list[Dim] = list(first)
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        extent = dims[axis]
+        if step == 0:
+            raise NotSupported("a step of 0", "repair the model")
+        low, high = (0, extent) if step > 0 else (-1, extent - 1)
+        begin = _clamped(start, extent, 0 if step > 0 else -1, extent if step > 0 else extent - 1)
+        stop = _clamped(end, extent, low, high)
+        span = stop - begin if step > 0 else begin - stop
+        found[axis], strides[axis] = begin, step
+        sizes[axis] = maximum(ceildiv(span, abs(step)), 0)
+    attribute = dims_attribute
+    return n(SliceOp, n.input(0), starts=attribute(found), sizes=attribute(sizes), steps=strides)
+
+
+def _clamped(value: Dim, extent: Dim, low: Dim, high: Dim) -> Dim:
+    """A bound of a slice in low..high; negative ones count from the end."""
+    if isinstance(value, int):
+        if value >= 2**31 - 1:
+            return high
+        if value <= -(2**31) + 1:
+            return low
+        value = value + extent if value < 0 else value
+    elif _negative(value):
+        value = value + extent
+    return maximum(minimum(value, high), low)
+
+
+def _negative(value: Expr) -> bool:
+    """Whether an expression counts from the end: -(a symbol), which is never positive."""
+    return all(coefficient < 0 for _, coefficient in value.terms)
+
+
+def _sliced_by_data(n: Node, axes: Sequence[int]) -> SSAValue:
+    """A slice whose bounds are data: the results' extents are symbols bound to them."""
+    c, x, count = n.c, n.input(0), len(axes)
+    whole = c.take(n(ShapeOfOp, x), n.constant(np.asarray(axes, np.int64)), 0)
+    starts, ends = (c.cast(c.reshape(n.input(i), (count,)), dtypes.i64) for i in (1, 2))
+    given = n.optional(4)
+    steps = n.constant(np.ones(count, np.int64)) if given is None else c.cast(given, dtypes.i64)
+    known = n.known_ints(4) if given is not None else [1] * count
+    if known is None:
+        raise NotSupported("steps depend on data", "make them a constant of the model")
+    forward = n.constant(np.asarray(known) > 0)
+    zero, one = n.constant(np.int64(0)), n.constant(np.int64(1))
+    low = c.where(forward, zero, c.neg(one))
+    high = c.where(forward, whole, c.sub(whole, 1))
+
+    def clamped(value: SSAValue) -> SSAValue:
+        value = c.where(c.lt(value, 0), c.add(value, whole), value)
+        return c.maximum(c.minimum(value, high), low)
+
+    begin, stop = clamped(starts), clamped(ends)
+    span = c.where(forward, c.sub(stop, begin), c.sub(begin, stop))
+    size = c.maximum(c.neg(c.floordiv(c.neg(span), c.abs(steps))), 0)
+    # A start of -1 (nothing left) would be no extent: an empty slice may start anywhere.
+    first, sizes = n.extents(c.maximum(begin, 0)), n.extents(size)
+    found: list[Dim] = [0] * rank_of(x)
+    extents, strides = list(dims_of(x)), [1] * rank_of(x)
+    for axis, start, extent, step in zip(axes, first, sizes, known, strict=True):
+        found[axis], extents[axis], strides[axis] = start, extent, step
+    attribute = dims_attribute
+    return n(SliceOp, x, starts=attribute(found), sizes=attribute(extents), steps=strides)
+
+
+@converter("Pad")
+def pad(n: Node) -> SSAValue:
+    """Pads are an input since opset 11, an attribute before; `axes` since 18."""
+    x, rank = n.input(0), n.rank()
+    mode = n.str("mode", "constant")
+    filler: SSAValue | None = None
+    if n.version >= 11:
+        axes = list(range(rank))
+        if n.optional(3) is not None:
+            axes = normal(n.required_ints(3, "axes"), rank)
+        low, high = _pad_extents(n, n.input(1), len(axes))
+        filler = n.optional(2) if mode == "constant" else None
+    else:
+        axes, pads = list(range(rank)), n.ints("pads")
+        low, high = list[Dim](pads[:rank]), list[Dim](pads[rank:])
+        filler = n.c.like(n.float("value", 0.0), x) if mode == "constant" else None
+    starts: list[Dim] = [0] * rank
+    ends: list[Dim] = [0] * rank
+    for axis, a, b in zip(axes, low, high, strict=True):
+        starts[axis], ends[axis] = a, b
+    filler = None if filler is None else n.scalar(filler)
+    return n(PadOp, x, filler, low=dims_attribute(starts), high=dims_attribute(ends), mode=mode)
+
+
+def _pad_extents(n: Node, pads: SSAValue, count: int) -> tuple[list[Dim], list[Dim]]:
+    found = n.contents(pads)
+    if found is None:
+        # Pads may be negative but symbols may not: bind how much is added and how much cropped.
+        zero = n.c.like(0, pads)
+        grown = n.extents(n.c.maximum(pads, zero))
+        cut = n.extents(n.c.maximum(n.c.neg(pads), zero))
+        found = tuple(a - b for a, b in zip(grown, cut, strict=True))
+    return list(found[:count]), list(found[count:])
+
+
+@converter("CenterCropPad")
+def center_crop_pad(n: Node) -> SSAValue:
+    x, target = n.input(0), n.extents(n.input(1))
+    axes = normal(n.ints("axes", list(range(n.rank()))), n.rank())
+    for axis, wanted in zip(axes, target, strict=True):
+        dims = dims_of(x)
+        extra, less = maximum(wanted - dims[axis], 0), maximum(dims[axis] - wanted, 0)
+        x = n.c.slice(x, axis, floordiv(less, 2), dims[axis] - less)
+        x = n.c.pad(x, axis, floordiv(extra, 2), extra - floordiv(extra, 2))
+    return x
+
+
+# -- gather and scatter
+
+
+@converter("Gather")
+def gather(n: Node) -> SSAValue:
+    return n(GatherOp, n.input(0), n.input(1), axis=n.axis(0))
+
+
+@converter("GatherElements")
+def gather_elements(n: Node) -> SSAValue:
+    return n(GatherElementsOp, n.input(0), n.input(1), axis=n.axis(0))
+
+
+@converter("GatherND")
+def gather_nd(n: Node) -> SSAValue:
+    return n(GatherNdOp, n.input(0), n.input(1), batch_dims=n.int("batch_dims", 0))
+
+
+REDUCTIONS = {"none": "none", "add": "add", "mul": "mul", "max": "max", "min": "min"}
+
+
+def _reduction(n: Node) -> str:
+    name = n.str("reduction", "none")
+    if name not in REDUCTIONS:
+        raise NotSupported(f"reduction {name!r}", "use none, add, mul, max or min")
+    return REDUCTIONS[name]
+
+
+@converter("ScatterElements", "Scatter")
+def scatter_elements(n: Node) -> SSAValue:
+    values = (n.input(0), n.input(1), n.input(2))
+    return n(ScatterElementsOp, *values, axis=n.axis(0), reduction=_reduction(n))
+
+
+@converter("ScatterND")
+def scatter_nd(n: Node) -> SSAValue:
+    return n(ScatterNdOp, n.input(0), n.input(1), n.input(2), reduction=_reduction(n))
+
+
+@converter("OneHot")
+def one_hot(n: Node) -> SSAValue:
+    """`values` are off and on; negative indices count from the depth."""
+    indices, values = n.input(0), n.input(2)
+    (depth,) = n.extents(n.c.cast(n.scalar(n.input(1)), dtypes.i64))
+    rank, axis = rank_of(indices), n.int("axis", -1)
+    if not -rank - 1 <= axis <= rank:
+        raise NotSupported(f"axis {axis} is out of range for rank {rank + 1}")
+    off, on = (n.scalar(n.c.slice(values, 0, i, 1)) for i in (0, 1))
+    index = n.c.cast(indices, dtypes.i64)
+    index = n.c.where(n.c.lt(index, 0), n.c.add(index, n.c.dim(depth)), index)
+    axis = axis % (rank + 1)
+    return n(OneHotOp, index, off, on, axis=axis, depth=dims_attribute([depth]))
+
+
+@converter("Compress")
+def compress(n: Node) -> SSAValue:
+    """The slices along an axis (or of the flattened input) where a bool vector holds."""
+    x, condition = n.input(0), n.input(1)
+    axis = n.axis() if n.has("axis") else 0
+    if not n.has("axis"):
+        x = n.c.reshape(x, (product(dims_of(x)),))
+    places = n(NonzeroOp, condition, count=n.fresh("u"))
+    places = n.c.reshape(places, (dims_of(places)[0],))
+    return n(GatherOp, x, places, axis=axis)
+
+
+@converter("NonZero")
+def nonzero(n: Node) -> SSAValue:
+    return n.c.transpose(n(NonzeroOp, n.input(0), count=n.fresh("u")), [1, 0])
+
+
+@converter("Unique")
+def unique(n: Node) -> Sequence[SSAValue | None]:
+    values = n.all(
+        UniqueOp,
+        n.input(0),
+        count=n.fresh("u"),
+        axis=n.axis() if n.has("axis") else None,
+        sorted=bool(n.int("sorted", 1)),
+    )
+    return values
+
+
+@converter("ReverseSequence")
+def reverse_sequence(n: Node) -> SSAValue:
+    """The first `lengths[b]` elements along the time axis turned round, for each batch entry."""
+    x, batch, time = n.input(0), n.int("batch_axis", 1), n.int("time_axis", 0)
+    dims, c = dims_of(x), n.c
+    lengths = c.per_channel(c.cast(n.input(1), dtypes.i64), len(dims), batch)
+    place = c.per_channel(c.iota(dims[time]), len(dims), time)
+    turned = c.where(c.lt(place, lengths), c.sub(c.sub(lengths, 1), place), place)
+    return c.take_along(x, c.broadcast(turned, dims), time)
+
+
+# -- made tensors
+
+
+@converter("Range")
+def range_(n: Node) -> SSAValue:
+    values = [n.scalar(n.input(i)) for i in range(3)]
+    arrays = [n.array(v) for v in values]
+    if all(a is not None for a in arrays):
+        start, limit, step = (np.asarray(a) for a in arrays)
+        return n.constant(np.arange(start, limit, step).astype(start.dtype))
+    contents = [n.contents(v) for v in values]
+    known = all(c is not None for c in contents) and isinstance(contents[2][0], int)  # pyright: ignore
+    return n(RangeOp, *values, length=None if known else n.fresh("u"))
+
+
+@converter("EyeLike")
+def eye_like(n: Node) -> SSAValue:
+    element = n.element(n.int("dtype")) if n.has("dtype") else element_type(n.input(0))
+    rows, columns = n.dims()
+    first = n.c.reshape(n.c.iota(rows), (rows, 1))
+    band = n.c.eq(n.c.sub(n.c.iota(columns), first), n.int("k", 0))
+    return n.c.cast(band, element)
+
+
+@converter("Trilu")
+def trilu(n: Node) -> SSAValue:
+    """The upper (or lower) triangle of the last two axes; the rest becomes 0."""
+    x, c = n.input(0), n.c
+    rows, columns = dims_of(x)[-2:]
+    place = c.sub(c.iota(columns), c.reshape(c.iota(rows), (rows, 1)))
+    k = n.constant(np.int64(0)) if n.optional(1) is None else n.scalar(n.input(1))
+    kept = c.ge(place, k) if n.int("upper", 1) else c.le(place, k)
+    return c.where(kept, x, c.like(0, x))
+
+
+@converter("DepthToSpace")
+def depth_to_space(n: Node) -> SSAValue:
+    block, (batch, channels, height, width) = n.int("blocksize"), n.dims()
+    each = floordiv(channels, block * block)
+    c, x = n.c, n.input(0)
+    if n.str("mode", "DCR") == "DCR":
+        parts = c.reshape(x, (batch, block, block, each, height, width))
+        moved = c.transpose(parts, [0, 3, 4, 1, 5, 2])
+    else:
+        parts = c.reshape(x, (batch, each, block, block, height, width))
+        moved = c.transpose(parts, [0, 1, 4, 2, 5, 3])
+    return c.reshape(moved, (batch, each, height * block, width * block))
+
+
+@converter("SpaceToDepth")
+def space_to_depth(n: Node) -> SSAValue:
+    block, (batch, channels, height, width) = n.int("blocksize"), n.dims()
+    rows, columns = floordiv(height, block), floordiv(width, block)
+    parts = n.c.reshape(n.input(0), (batch, channels, rows, block, columns, block))
+    moved = n.c.transpose(parts, [0, 3, 5, 1, 2, 4])
+    return n.c.reshape(moved, (batch, channels * (block * block), rows, columns))

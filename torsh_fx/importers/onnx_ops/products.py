@@ -1,0 +1,262 @@
+"""Matrix products, convolutions and pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from xdsl.ir import SSAValue
+
+from torsh_dialect.attributes import PropertyValue
+from torsh_dialect.dims import Dim, product
+from torsh_dialect.dtypes import is_integer
+from torsh_dialect.kinds import TensorOp
+from torsh_dialect.ops.contract import EinsumOp, LinearOp, MatMulOp
+from torsh_dialect.ops.conv import ConvOp, ConvTransposeOp
+from torsh_dialect.ops.pool import (
+    AvgPoolOp,
+    LpPoolOp,
+    MaxPoolIndicesOp,
+    MaxPoolOp,
+    MaxUnpoolOp,
+)
+from torsh_dialect.ops.reduce import MaxOp, MeanOp, SumOp
+from torsh_dialect.ops.sampling import DeformConvOp
+from torsh_dialect.types import dims_of, element_type, rank_of
+from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
+
+AUTO = {"SAME_UPPER": "same_upper", "SAME_LOWER": "same_lower"}
+
+
+def window(n: Node, rank: int) -> dict[str, PropertyValue]:
+    """Strides, dilations and padding of a node with a window of `rank` axes."""
+    found: dict[str, PropertyValue] = {}
+    for name in ("strides", "dilations"):
+        if n.has(name) and any(v != 1 for v in n.ints(name)):
+            found[name] = n.ints(name)
+    auto = n.str("auto_pad", "NOTSET")
+    if auto in AUTO:
+        found["auto_pad"] = AUTO[auto]
+    elif auto not in ("NOTSET", "VALID"):
+        raise NotSupported(f"auto_pad is {auto!r}", "use NOTSET, VALID, SAME_UPPER or SAME_LOWER")
+    elif auto == "NOTSET" and any(pads := n.ints("pads", [0] * 2 * rank)):
+        found["pads"] = pads
+    return found
+
+
+# -- products
+
+
+@converter("Gemm")
+def gemm(n: Node) -> SSAValue:
+    """Alpha * A' B' + beta * C; the plain case is `torsh.linear`."""
+    a, b, bias, c = n.input(0), n.input(1), n.optional(2), n.c
+    alpha, beta = n.float("alpha", 1.0), n.float("beta", 1.0)
+    a = c.transpose(a, [1, 0]) if n.int("transA", 0) else a
+    vector = bias is None or (rank_of(bias) == 1 and dims_of(bias)[0] != 1)
+    if n.int("transB", 0) and vector and not is_integer(element_type(a)):
+        if alpha == 1 and (beta == 1 or bias is None):
+            return n(LinearOp, a, b, bias)
+        y = n(LinearOp, a, b, None)
+    else:
+        y = n(MatMulOp, a, c.transpose(b, [1, 0]) if n.int("transB", 0) else b)
+    y = y if alpha == 1 else _scaled(n, y, alpha)
+    if bias is None or beta == 0:
+        return y
+    return c.add(y, bias if beta == 1 else _scaled(n, bias, beta))
+
+
+def _scaled(n: Node, x: SSAValue, factor: float) -> SSAValue:
+    if is_integer(element_type(x)):
+        from torsh_dialect.dtypes import f64
+
+        return n.c.cast_like(n.c.mul(n.c.cast(x, f64), factor), x)
+    return n.c.mul(x, factor)
+
+
+@converter("FusedMatMul", "TransposeMatMul", domain=MS)
+def fused_matmul(n: Node) -> SSAValue:
+    a, b = n.input(0), n.input(1)
+    if n.int("transBatchA", 0) or n.int("transBatchB", 0):
+        raise NotSupported("transposed batches", "transpose explicitly")
+    a, b = (
+        n.c.transpose(t, [*range(rank_of(t) - 2), rank_of(t) - 1, rank_of(t) - 2])
+        if n.int(name, 0) and rank_of(t) > 1
+        else t
+        for t, name in ((a, "transA"), (b, "transB"))
+    )
+    y = n(MatMulOp, a, b)
+    alpha = n.float("alpha", 1.0)
+    return y if alpha == 1 else n.c.mul(y, alpha)
+
+
+@converter("Einsum")
+def einsum(n: Node) -> SSAValue:
+    """An implicit result has the letters that occur once, in order, after the ellipsis."""
+    equation = n.str("equation").replace(" ", "")
+    if "->" not in equation:
+        letters = equation.replace("...", "").replace(",", "")
+        once = sorted(x for x in set(letters) if letters.count(x) == 1)
+        equation += "->" + ("..." if "..." in equation else "") + "".join(once)
+    return n(EinsumOp, n.inputs, equation=equation)
+
+
+# -- convolutions
+
+
+@converter("Conv")
+def conv(n: Node) -> SSAValue:
+    groups = n.int("group", 1)
+    more = window(n, n.rank() - 2)
+    operands = (n.input(0), n.input(1), n.optional(2))
+    return n(ConvOp, *operands, groups=groups if groups != 1 else None, **more)
+
+
+@converter("ConvTranspose")
+def conv_transpose(n: Node) -> SSAValue:
+    rank, groups = n.rank() - 2, n.int("group", 1)
+    more = window(n, rank)
+    if n.has("output_padding") and any(n.ints("output_padding")):
+        more["output_padding"] = n.ints("output_padding")
+    if n.has("output_shape"):
+        more["output_extents"] = n.ints("output_shape")[-rank:]
+        more.pop("pads", None)
+    operands = (n.input(0), n.input(1), n.optional(2))
+    return n(ConvTransposeOp, *operands, groups=groups if groups != 1 else None, **more)
+
+
+@converter("DeformConv")
+def deform_conv(n: Node) -> SSAValue:
+    operands = (n.input(0), n.input(1), n.input(2), n.optional(3), n.optional(4))
+    counts = {"groups": n.int("group", 1), "offset_groups": n.int("offset_group", 1)}
+    return n(DeformConvOp, *operands, **counts, **window(n, 2))
+
+
+@converter("Col2Im")
+def col2im(n: Node) -> SSAValue:
+    """Blocks summed where they overlap: a transposed convolution by one-hot filters."""
+    x, rank = n.input(0), len(n.ints("strides", [])) or _static(n, 1)
+    image, block = n.extents(n.input(1)), n.required_ints(2, "block_shape")
+    strides, dilations = n.ints("strides", [1] * rank), n.ints("dilations", [1] * rank)
+    pads = n.ints("pads", [0] * 2 * rank)
+    batch, rows, _ = dims_of(x)
+    taps = int(np.prod(block))
+    channels = rows // taps if isinstance(rows, int) else None
+    if channels is None:
+        raise NotSupported(f"the number of channels {rows} is not known")
+    counts: list[Dim] = []
+    for i in range(rank):
+        room = image[i] + pads[i] + pads[rank + i] - (dilations[i] * (block[i] - 1) + 1)
+        counts.append(
+            room // strides[i] + 1 if isinstance(room, int) else room.floordiv(strides[i]) + 1
+        )
+    x = n.c.reshape(x, (batch, channels * taps, *counts))
+    filters = np.eye(taps).reshape(taps, 1, *block)
+    w = n.constant(np.tile(filters, (channels, *[1] * (rank + 1))), element_type(x))
+    back = [
+        image[i]
+        + pads[i]
+        + pads[rank + i]
+        - ((counts[i] - 1) * strides[i] + dilations[i] * (block[i] - 1) + 1)
+        for i in range(rank)
+    ]
+    if any(not isinstance(b, int) for b in back):
+        raise NotSupported("an image whose uncovered border depends on its extents")
+    extra = [b for b in back if isinstance(b, int)]
+    return n(
+        ConvTransposeOp, x, w, None, groups=channels, strides=strides, dilations=dilations,
+        pads=pads, output_padding=extra,
+    )  # fmt: skip
+
+
+def _static(n: Node, index: int) -> int:
+    (count,) = n.dims(index)
+    if not isinstance(count, int):
+        raise NotSupported(f"the number of axes is {count}, not a number")
+    return count
+
+
+# -- pooling
+
+
+def _pool(n: Node, cls: type[TensorOp], **more: PropertyValue) -> Sequence[SSAValue]:
+    kernel = n.ints("kernel_shape")
+    ceil = bool(n.int("ceil_mode", 0)) or None
+    return n.all(cls, n.input(0), kernel=kernel, ceil_mode=ceil, **window(n, len(kernel)), **more)
+
+
+@converter("MaxPool")
+def max_pool(n: Node) -> Sequence[SSAValue | None]:
+    if not n.wants(1):
+        return _pool(n, MaxPoolOp)
+    values, places = _pool(n, MaxPoolIndicesOp)
+    return [values, _whole_tensor(n, places)]
+
+
+def _whole_tensor(n: Node, places: SSAValue) -> SSAValue:
+    """Positions in a channel's spatial axes as positions in the whole tensor."""
+    c, dims = n.c, n.dims()
+    spatial = dims[2:]
+    if n.int("storage_order", 0) and len(spatial) > 1:
+        index: list[SSAValue] = []
+        rest = places
+        for extent in reversed(spatial):
+            index.append(c.remainder(rest, c.dim(extent)))
+            rest = c.floordiv(rest, c.dim(extent))
+        places = index[0]
+        for position, extent in zip(index[1:], spatial[-2::-1], strict=True):
+            places = c.add(c.mul(places, c.dim(extent)), position)
+    image = c.reshape(c.iota(dims[0] * dims[1]), (*dims[:2], *[1] * len(spatial)))
+    return c.add(places, c.mul(image, c.dim(product(spatial))))
+
+
+@converter("AveragePool")
+def average_pool(n: Node) -> SSAValue:
+    inside = bool(n.int("count_include_pad", 0)) or None
+    return _pool(n, AvgPoolOp, include_pad=inside)[0]
+
+
+@converter("LpPool")
+def lp_pool(n: Node) -> SSAValue:
+    return _pool(n, LpPoolOp, p=n.int("p", 2))[0]
+
+
+@converter("MaxUnpool")
+def max_unpool(n: Node) -> SSAValue:
+    """Indices count over the whole pooled-from tensor; `output_shape` may be larger than that."""
+    dims, c = n.dims(), n.c
+    kernel = n.ints("kernel_shape")
+    rank = len(kernel)
+    strides, pads = n.ints("strides", [1] * rank), n.ints("pads", [0] * 2 * rank)
+    plain: list[int] = []
+    for i, extent in enumerate(dims[2:]):
+        if not isinstance(extent, int):
+            raise NotSupported(f"unpooling an axis of {extent}")
+        plain.append((extent - 1) * strides[i] + kernel[i] - pads[i] - pads[rank + i])
+    target = plain
+    if n.optional(2) is not None:
+        target = n.required_ints(2, "output_shape")[2:]
+    images = c.reshape(c.iota(dims[0] * dims[1]), (*dims[:2], *[1] * rank))
+    places = c.sub(n.input(1), c.mul(images, int(np.prod(target))))
+    return n(MaxUnpoolOp, n.input(0), places, output=list(target))
+
+
+def _spatial(n: Node) -> list[int]:
+    return list(range(2, n.rank()))
+
+
+@converter("GlobalAveragePool")
+def global_average_pool(n: Node) -> SSAValue:
+    return n(MeanOp, n.input(0), axes=_spatial(n), keepdims=True)
+
+
+@converter("GlobalMaxPool")
+def global_max_pool(n: Node) -> SSAValue:
+    return n(MaxOp, n.input(0), axes=_spatial(n), keepdims=True)
+
+
+@converter("GlobalLpPool")
+def global_lp_pool(n: Node) -> SSAValue:
+    p, c = n.int("p", 2), n.c
+    total = n(SumOp, c.pow(c.abs(n.input(0)), float(p)), axes=_spatial(n), keepdims=True)
+    return c.pow(total, 1.0 / p)
