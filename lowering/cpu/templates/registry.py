@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from lowering.cpu.templates import batched, conv, depthwise, gemm, pool, winograd
+from lowering.cpu.templates import batched, conv, depthwise, gemm, int8, pool, winograd
 from lowering.cpu.templates.epilogue import Epilogue
 from lowering.cpu.text import Module
 from torsh_dialect.target import TargetInfo
@@ -25,6 +25,7 @@ def _with_epilogue(emit: Emit) -> EmitWithEpilogue:
 EMITTERS: dict[str, EmitWithEpilogue] = {
     "gemm": _with_epilogue(gemm.emit),
     "batched_gemm": _with_epilogue(batched.emit),
+    "int8_gemm": _with_epilogue(int8.emit),
     "conv": _with_epilogue(conv.emit),
     "winograd": _with_epilogue(winograd.emit),
     "depthwise": _with_epilogue(depthwise.emit),

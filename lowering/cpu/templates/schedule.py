@@ -83,6 +83,8 @@ def split_rows(rows: int, height: int) -> list[tuple[int, int]]:
 
     49 rows at height 6 are 4 tiles of 6 and 5 of 5, not 8 of 6 and one of 1.
     """
+    if not rows:
+        return []
     tiles = -(-rows // height)
     low = rows // tiles
     high = rows - low * tiles

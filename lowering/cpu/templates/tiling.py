@@ -141,7 +141,7 @@ class Walker:
         self.tiling = tiling
         self.rows = rows
         self.tiles, self.segments = _segments(text, tiling, rows)
-        self.blocks = text.ceildiv(rows, tiling.block_rows)
+        self.blocks = text.maximum(text.ceildiv(rows, tiling.block_rows), 1)
         width = tiling.registers.width
         columns = str(tiling.columns) if columns is None else columns
         self.full_panels, self.tail = text.udiv(columns, width), text.urem(columns, width)

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lowering.cpu import jit
 from lowering.cpu.templates import conv, depthwise, gemm, pack, winograd
@@ -245,3 +247,35 @@ def test_pointwise_conv_has_the_bits_of_the_matrix_product(target):
     kernel = jit.compile_module(module, target, ["gemm"]).kernel("gemm")
     kernel([x, built.packed, c, 70], 0, gemm.parallel_extent(params, target).value(70))
     np.testing.assert_array_equal(built(x).view(np.int32).reshape(70, 40), c.view(np.int32))
+
+
+@st.composite
+def convolutions(draw):
+    """A random geometry that has at least one output pixel."""
+    kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    windows = []
+    dims = [draw(st.integers(1, 3))]
+    for axis in range(2):
+        reach = (kernel[axis] - 1) * dilation[axis] + 1
+        before, after = draw(st.integers(0, reach)), draw(st.integers(0, reach))
+        least = max(1, reach - before - after)
+        dims.append(draw(st.integers(least, least + 12)))
+        windows.append(Axis(kernel[axis], stride[axis], dilation[axis], before, after))
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    channels, out = draw(st.integers(1, 20)) * groups, draw(st.integers(1, 40)) * groups
+    return dims, channels, out, groups, windows
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@given(convolutions(), st.booleans())
+def test_random_geometry(geometry, one_filter_per_channel):
+    dims, channels, out, groups, windows = geometry
+    if one_filter_per_channel:
+        params = depthwise.DepthwiseParams(channels, *windows)
+        out = groups = channels
+    else:
+        params = conv.ConvParams(channels, out, *windows, groups)
+    kernel = (windows[0].kernel, windows[1].kernel)
+    check(params, RUNNABLE[-1], (*dims, channels), (out, channels // groups, *kernel), groups)

@@ -1,5 +1,7 @@
 """Matrix products: values against float64, order of sums bit by bit, independence of M, splits."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -206,3 +208,36 @@ def test_batched_has_the_bits_of_the_packed_product(target):
     matmul = jit.compile_module(module, target, ["matmul"]).kernel("matmul")
     got = run_batched(matmul, both, target, a[None, None], weight[None, None])
     np.testing.assert_array_equal(got[0, 0].view(np.int32), expected.view(np.int32))
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(0, 5, 7), (3, 20, 0), (0, 20, 0)])
+@pytest.mark.parametrize("static", [False, True])
+def test_empty_products(target, m, n, k, static):
+    params = gemm.GemmParams(n, k, m=m if static else None)
+    weight = np.zeros((n, k), np.float32)
+    kernel, packed = build(params, target, weight)
+    got = multiply(kernel, params, target, np.zeros((m, k), np.float32), packed)
+    np.testing.assert_array_equal(got, np.zeros((m, n), np.float32))
+
+
+def test_workers_side_by_side_have_the_bits_of_one(target):
+    """Two threads at once, each its own part of the range and its own scratch."""
+    rng = np.random.default_rng(9)
+    params = batched.BatchedGemmParams()
+    module = Module()
+    batched.emit(module, "matmul", params, target)
+    kernel = jit.compile_module(module, target, ["matmul"]).kernel("matmul")
+    a, b = (rng.standard_normal((6, 70, 70)).astype(np.float32) for _ in range(2))
+    size = batched.scratch_bytes(params, target, 70)
+    results = []
+    for workers in (1, 2):
+        c, scratch = np.full((6, 70, 70), np.nan, np.float32), jit.aligned((2 * size,), np.uint8)
+        matrix = (70, 0, 4900)
+        words = [a, b, c, 70, 70, 70, 6, *matrix, *matrix, *matrix, scratch, size]
+        units = batched.parallel_extent(params, target, 6, 70)
+        borders = [units * i // workers for i in range(workers + 1)]
+        with ThreadPoolExecutor(workers) as pool:
+            parts = [(words, borders[w], borders[w + 1], w) for w in range(workers)]
+            list(pool.map(lambda part: kernel(*part), parts))
+        results.append(c.view(np.int32))
+    np.testing.assert_array_equal(*results)
