@@ -14,7 +14,7 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QQq")
 _SHT_SYMTAB, SHT_RELA, SHT_NOBITS = 2, 4, 8
-SHN_UNDEF, SHN_LORESERVE = 0, 0xFF00
+SHN_UNDEF = 0
 _ET_REL = 1
 _STB_LOCAL = 0
 
@@ -90,7 +90,7 @@ def read_object(data: bytes, name: str = "object") -> ElfObject:
     """
     try:
         return _read(data)
-    except (struct.error, ValueError, IndexError) as error:
+    except (struct.error, ValueError, IndexError, OverflowError) as error:
         raise CodegenError(f"{name!r} is not an ELF64 little-endian object: {error}") from None
 
 
@@ -120,7 +120,8 @@ def _read(data: bytes) -> ElfObject:
     rows: list[tuple[int, ...]] = [
         _SECTION.unpack_from(data, table + i * entry_size) for i in range(count)
     ]
-    names = rows[fields[13]][4]
+    strings_section: int = fields[13]
+    names = rows[strings_section][4]
     sections = tuple(_section(data, row, names) for row in rows)
     symbols: tuple[Symbol, ...] = ()
     relocations: dict[int, tuple[Relocation, ...]] = {}

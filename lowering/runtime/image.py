@@ -15,7 +15,14 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lowering.runtime.elf import SHN_LORESERVE, SHT_NOBITS, ElfObject, Relocation, Section
+from lowering.runtime.elf import (
+    SHN_UNDEF,
+    SHT_NOBITS,
+    ElfObject,
+    Relocation,
+    Section,
+    Symbol,
+)
 from torsh_dialect.errors import CodegenError, ExecutionError
 
 EM_X86_64 = 62
@@ -108,14 +115,18 @@ class Image:
                     continue
                 if symbol.name in found:
                     raise CodegenError(f"the symbol {symbol.name!r} is defined twice")
-                found[symbol.name] = self._address(unit, symbol.section) + symbol.value
+                found[symbol.name] = self._address(unit, symbol)
         return found
 
-    def _address(self, unit: int, number: int) -> int:
-        start = self._place_of.get((unit, number))
-        if start is None or number >= SHN_LORESERVE:
-            raise CodegenError(f"a symbol of object {unit} lies in section {number}, not in memory")
-        return self._base + start
+    def _address(self, unit: int, symbol: Symbol) -> int:
+        start = self._place_of.get((unit, symbol.section))
+        sections = self._objects[unit].sections
+        if start is None or symbol.value > sections[symbol.section].size:
+            raise CodegenError(
+                f"symbol {symbol.name!r} of object {unit} lies at {symbol.value} in section "
+                f"{symbol.section}, which is not in memory"
+            )
+        return self._base + start + symbol.value
 
     def _resolve(self, name: str) -> int:
         address = self.symbols.get(name) or self._imports.get(name)
@@ -152,11 +163,8 @@ class Image:
         elif kind == _R_PLT32 and symbol.name in self._slots and not symbol.section:
             target = self._callee(symbol.name)
         elif kind in (_R_64, _R_PC32, _R_PLT32, _R_PC64):
-            target = (
-                self._address(unit, symbol.section) + symbol.value
-                if symbol.section
-                else self._resolve(symbol.name)
-            )
+            local = symbol.section != SHN_UNDEF
+            target = self._address(unit, symbol) if local else self._resolve(symbol.name)
         else:
             raise CodegenError(f"relocation kind {kind} in {section.name!r} is not supported")
         value = target + relocation.addend

@@ -1,1 +1,2 @@
 __version__: str
+__file__: str
