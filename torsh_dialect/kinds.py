@@ -483,3 +483,16 @@ class Extern(TensorOp):
 
 class Random(TensorOp):
     """Draws random numbers with a framework's distribution and stream."""
+
+
+def rebuilt(op: TensorOp, operands: Sequence[SSAValue], **changed: Attribute) -> TensorOp:
+    """A copy of `op` on other operands, with some properties changed and its types inferred.
+
+    Raises:
+        ShapeError: The operands do not fit the op.
+    """
+    copy = type(op).create(
+        operands=operands, properties={**op.properties, **changed}, location=op.location
+    )
+    copy.results = SSAValues(OpResult(t, copy, n) for n, t in enumerate(copy.infer()))
+    return copy

@@ -15,6 +15,8 @@ from torsh_dialect.context import Context
 PASSES: dict[str, str] = {
     "canonicalize": "torsh_dialect.passes.canonicalize:CanonicalizePass",
     "expand-composites": "torsh_dialect.passes.expand_composites:ExpandCompositesPass",
+    "fold-batch-norm": "torsh_dialect.passes.fold_batch_norm:FoldBatchNormPass",
+    "choose-layout": "lowering.passes.choose_layout:ChooseLayoutPass",
     "schedule": "lowering.passes.schedule:SchedulePass",
     "prepare": "lowering.passes.prepare:PreparePass",
     "fuse": "lowering.passes.fuse:FusePass",
@@ -38,14 +40,19 @@ class Stage:
 
 def stages(ctx: Context) -> Iterator[ModulePass]:
     """The passes of a compilation, in order, with their options."""
+    from lowering.passes.choose_layout import ChooseLayoutPass
     from lowering.passes.fuse import FusePass
     from lowering.passes.prepare import PreparePass
     from lowering.passes.schedule import SchedulePass
     from torsh_dialect.passes.canonicalize import CanonicalizePass
     from torsh_dialect.passes.expand_composites import ExpandCompositesPass
+    from torsh_dialect.passes.fold_batch_norm import FoldBatchNormPass
 
     yield CanonicalizePass()
+    yield FoldBatchNormPass()
     yield ExpandCompositesPass()
+    yield CanonicalizePass()
+    yield ChooseLayoutPass()
     yield CanonicalizePass()
     yield SchedulePass()
     yield CanonicalizePass()

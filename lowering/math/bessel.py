@@ -125,3 +125,51 @@ def i1(x: Num[V]) -> Num[V]:
     a = x.abs()
     far = _unscale(a, _far(a, tables.I1_FAR)).copysign(x)
     return where(x.is_nan(), x, where(a < LIMIT, x * _near(a, tables.I1_NEAR), far))
+
+
+def _k_scaled(x: Num[V], middle: Sequence[float], far: Sequence[float]) -> Num[V]:
+    """`exp(x) K(x)` for `x >= 1`."""
+    safe = where(x < 1.0, 1.0, x)
+    w = 1.0 / safe
+    value = where(safe < 3.0, horner(w - 2 / 3, middle), horner(w - 1 / 6, far))
+    return value / safe.sqrt()
+
+
+def _k_edges(x: Num[V], result: Num[V]) -> Num[V]:
+    result = where(x.equals(0.0), float("inf"), where(x < 0.0, float("nan"), result))
+    result = where(x.equals(float("inf")), 0.0, result)
+    return where(x.is_nan(), x, result)
+
+
+def _k0_near(x: Num[V]) -> Num[V]:
+    z = x * x
+    return horner(z, tables.K0_NEAR) - log(x) * horner(z, tables.I0_NEAR)
+
+
+def _k1_near(x: Num[V]) -> Num[V]:
+    z = x * x
+    return 1.0 / x + x * (horner(z, tables.K1_NEAR) + log(x) * horner(z, tables.I1_NEAR))
+
+
+def k0(x: Num[V]) -> Num[V]:
+    """Modified Bessel function of the second kind, order 0; NaN below 0."""
+    far = _k_scaled(x, tables.K0_MIDDLE, tables.K0_FAR) * exp(-x)
+    return _k_edges(x, where(x < 1.0, _k0_near(x), far))
+
+
+def k1(x: Num[V]) -> Num[V]:
+    """Modified Bessel function of the second kind, order 1; NaN below 0."""
+    far = _k_scaled(x, tables.K1_MIDDLE, tables.K1_FAR) * exp(-x)
+    return _k_edges(x, where(x < 1.0, _k1_near(x), far))
+
+
+def k0e(x: Num[V]) -> Num[V]:
+    """`exp(x) K0(x)`."""
+    far = _k_scaled(x, tables.K0_MIDDLE, tables.K0_FAR)
+    return _k_edges(x, where(x < 1.0, _k0_near(x) * exp(x), far))
+
+
+def k1e(x: Num[V]) -> Num[V]:
+    """`exp(x) K1(x)`."""
+    far = _k_scaled(x, tables.K1_MIDDLE, tables.K1_FAR)
+    return _k_edges(x, where(x < 1.0, _k1_near(x) * exp(x), far))

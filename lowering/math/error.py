@@ -10,6 +10,7 @@ from lowering.math.prim import V
 SQRT1_2 = 0.7071067811865476
 SQRT1_2_RELATIVE_LO = -6.835808656661923e-17
 """What SQRT1_2 lacks, relative to it."""
+INV_SQRT_PI = 0.5641895835477563
 SQRT2 = 1.4142135623730951
 
 
@@ -45,6 +46,20 @@ def erfc(x: Num[V]) -> Num[V]:
     small = 1.0 - erf_small(x)
     result = where(x < 0.0, 2.0 - positive, positive)
     return where(x.is_nan(), x, where(magnitude < 0.25, small, result))
+
+
+def erfcx(x: Num[V]) -> Num[V]:
+    """`exp(x^2) erfc(x)`, of f64."""
+    magnitude = x.abs()
+    limited = where(magnitude > 1e7, 1e7, magnitude)
+    t = (limited - 4.0) / (limited + 4.0)
+    positive = horner(t, tables.ERFCX) / (limited * 2.0 + 1.0)
+    positive = where(magnitude > 1e7, INV_SQRT_PI / magnitude, positive)
+    below = where(magnitude > 30.0, 30.0, magnitude)
+    square = two_product(below, below)
+    gauss = exp(square.hi)
+    negative = (gauss + gauss * square.lo) * 2.0 - positive
+    return where(x.is_nan(), x, where(x < 0.0, negative, positive))
 
 
 def erf_small(x: Num[V]) -> Num[V]:

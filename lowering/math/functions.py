@@ -9,6 +9,7 @@ from lowering.math import (
     error,
     exponential,
     gamma,
+    incomplete_gamma,
     logarithm,
     power,
     rounding,
@@ -74,6 +75,7 @@ FUNCTIONS: dict[str, MathFunction] = {
     "gelu_tanh": MathFunction(exponential.gelu_tanh, native=True, f32=4.0, f64=4.0, absolute=True),
     "erf": MathFunction(error.erf, native=True, f32=1.2, f64=1.0),
     "erfc": MathFunction(error.erfc, f64=4.0),
+    "erfcx": MathFunction(error.erfcx, f64=4.0),
     "erfinv": MathFunction(error.erfinv, f64=4.0),
     "ndtr": MathFunction(error.ndtr, f64=4.0),
     "ndtri": MathFunction(error.ndtri, f64=4.0),
@@ -95,6 +97,12 @@ FUNCTIONS: dict[str, MathFunction] = {
     "i1": MathFunction(bessel.i1, f64=4.0),
     "i0e": MathFunction(bessel.i0e, f64=4.0),
     "i1e": MathFunction(bessel.i1e, f64=4.0),
+    "k0": MathFunction(bessel.k0, f64=5.0),
+    "k1": MathFunction(bessel.k1, f64=5.0),
+    "k0e": MathFunction(bessel.k0e, f64=5.0),
+    "k1e": MathFunction(bessel.k1e, f64=5.0),
+    "igamma": MathFunction(incomplete_gamma.igamma, 2, f64=32.0, absolute=True),
+    "igammac": MathFunction(incomplete_gamma.igammac, 2, f64=32.0, absolute=True),
     "floor": _exact(rounding.floor, 1),
     "ceil": _exact(rounding.ceil, 1),
     "trunc": _exact(rounding.trunc, 1),
@@ -110,6 +118,21 @@ FUNCTIONS: dict[str, MathFunction] = {
     "maximum": _exact(rounding.maximum, 2),
 }
 """Every function; `FUNCTIONS[name].f32` and `.f64` are bounds that tests measure."""
+
+
+ACCURACY: dict[str, tuple[float, float]] = {
+    name: (function.f32, function.f64) for name, function in FUNCTIONS.items()
+}
+"""Largest error of f32 and f64 results in units in the last place, by function."""
+
+
+def accuracy_table() -> str:
+    """The bounds as a Markdown table, for the documentation."""
+    rows = ["| function | f32, ulp | f64, ulp | measured against |", "|---|---|---|---|"]
+    for name, function in FUNCTIONS.items():
+        scale = "max(1, result)" if function.absolute else "result"
+        rows.append(f"| {name} | {function.f32:g} | {function.f64:g} | {scale} |")
+    return "\n".join(rows) + "\n"
 
 
 def call(name: str, *operands: Num[V]) -> Num[V]:

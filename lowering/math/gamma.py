@@ -87,12 +87,12 @@ def _gamma_positive(x: Num[V]) -> Num[V]:
     e = where(low, reduced - 1.0, reduced - 2.0)
     small = product / horner(e, tables.RGAMMA_2)
     small = where(low, small / reduced, small)
-    return where(x < SERIES_START, small, exp_pair(_log_gamma_pair(x)))
+    return where(x < SERIES_START, small, exp_pair(log_gamma_pair(x.lower(190.0))))
 
 
-def _log_gamma_pair(x: Num[V]) -> Pair[V]:
-    """`(x - 1/2) log x - x + log sqrt(2 pi) + series`, limited to where gamma is a number."""
-    limited = where(x > 190.0, 190.0, where(x < SERIES_START, SERIES_START, x))
+def log_gamma_pair(x: Num[V]) -> Pair[V]:
+    """`(x - 1/2) log x - x + log sqrt(2 pi) + series`, from `SERIES_START` on."""
+    limited = where(x < SERIES_START, SERIES_START, x)
     inverse = 1.0 / limited
     series = horner(inverse * inverse, tables.STIRLING) * inverse
     power = log_pair(limited).times(exact(limited - 0.5))
@@ -109,7 +109,7 @@ def gamma(x: Num[V]) -> Num[V]:
     positive = where(near, positive / magnitude, positive)
     # gamma(-a) = -pi / (a sin(pi a) gamma(a)), where gamma(a) overflows before the result vanishes.
     factor = PI / (magnitude * -sin_pi(magnitude))
-    half = exp_pair(_log_gamma_pair(magnitude).scaled(-0.5))
+    half = exp_pair(log_gamma_pair(magnitude.lower(190.0)).scaled(-0.5))
     reflected = where(magnitude < SERIES_START, factor / positive, factor * half * half)
     result = where(x < 0.0, reflected, positive)
     result = where(magnitude < 1e-9, 1.0 / x - 0.5772156649015329, result)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from xdsl.context import Context as XdslContext
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import Attribute, OpResult, SSAValue
+from xdsl.ir import Attribute, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
@@ -34,8 +34,7 @@ from torsh_dialect.attributes import dims_attribute, int_of
 from torsh_dialect.context import Context
 from torsh_dialect.dims import Dim
 from torsh_dialect.driver import rewrite
-from torsh_dialect.kinds import Builder, Geometry, TensorOp
-from torsh_dialect.ops.constant import ConstantOp, WeightOp
+from torsh_dialect.kinds import Builder, Geometry
 from torsh_dialect.ops.contract import LinearOp, MatMulOp
 from torsh_dialect.ops.conv import ConvOp
 from torsh_dialect.ops.elementwise import AddOp
@@ -43,29 +42,12 @@ from torsh_dialect.ops.join import PadOp
 from torsh_dialect.ops.movement import ReshapeOp, TransposeOp
 from torsh_dialect.ops.packed import PackedConvOp, PackedLinearOp, WinogradFiltersOp
 from torsh_dialect.passes.expand_composites import RewriterBuilder
+from torsh_dialect.passes.roles import is_weight_only
 from torsh_dialect.target import TargetInfo
 from torsh_dialect.types import dims_of, element_type, is_static, rank_of
 
 ELEMENTS: dict[Attribute, str] = {dtypes.f32: "float", dtypes.f64: "double"}
 """Element types that the templates compute in."""
-
-
-def is_weight_only(value: SSAValue) -> bool:
-    """Whether a value depends on weights and constants alone."""
-    work, seen = [value], set[SSAValue]()
-    while work:
-        current = work.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        if not isinstance(current, OpResult) or not isinstance(current.op, TensorOp):
-            return False
-        if isinstance(current.op, WeightOp | ConstantOp):
-            continue
-        if not current.op.operands or current.op.regions:
-            return False
-        work.extend(current.op.operands)
-    return True
 
 
 def reshape(b: Builder, x: SSAValue, *dims: Dim) -> SSAValue:

@@ -21,12 +21,13 @@ from lowering.program.checks import Checks
 from lowering.program.memory import Arena, Lifetime, aligned, plan
 from lowering.runtime.abi import Word
 from torsh_dialect import dtypes
-from torsh_dialect.attributes import integer, strs_of
+from torsh_dialect.attributes import extents_of, integer, strs_of
 from torsh_dialect.dims import Dim, Expr, product, symbol
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import UnsupportedError
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.ops.movement import SliceOp
 from torsh_dialect.symbols import symbols_in
 from torsh_dialect.types import dims_of, element_type
 
@@ -67,9 +68,13 @@ class Entry:
 
     # -- what lives where
 
+    def place(self, value: SSAValue) -> tuple[SSAValue, Dim]:
+        """The value whose memory `value` is part of (views share it), and the offset in bytes."""
+        return self.roots.get(value, (value, 0))
+
     def root(self, value: SSAValue) -> SSAValue:
-        """The value whose memory `value` is (views share it)."""
-        return self.roots.get(value, value)
+        """The value whose memory `value` is part of."""
+        return self.place(value)[0]
 
     def _outputs_in_place(self) -> dict[SSAValue, int]:
         """Values that are computed straight into the caller's outputs."""
@@ -77,7 +82,8 @@ class Entry:
         for position, value in enumerate(self.results):
             root = self.root(value)
             owner = root.op if isinstance(root, OpResult) else None
-            if isinstance(owner, FusedOp) and owner.parent is self.block:
+            whole = bytes_of(root) == bytes_of(value)
+            if isinstance(owner, FusedOp) and owner.parent is self.block and whole:
                 owned.setdefault(root, position)
         return owned
 
@@ -98,7 +104,7 @@ class Entry:
         return found
 
     def _aliases(self, root: SSAValue) -> list[SSAValue]:
-        return [root, *(v for v, r in self.roots.items() if r is root)]
+        return [root, *(v for v, (r, _) in self.roots.items() if r is root)]
 
     # -- symbols
 
@@ -176,13 +182,25 @@ class Entry:
         return b.finish(self._status(b, record))
 
 
-def _roots(block: Block) -> dict[SSAValue, SSAValue]:
-    roots: dict[SSAValue, SSAValue] = {}
+def _roots(block: Block) -> dict[SSAValue, tuple[SSAValue, Dim]]:
+    roots: dict[SSAValue, tuple[SSAValue, Dim]] = {}
     for op in block.walk():
         if is_view(op):
             source = op.operands[0]
-            roots[op.results[0]] = roots.get(source, source)
+            root, offset = roots.get(source, (source, 0))
+            roots[op.results[0]] = root, offset + view_offset(op)
     return roots
+
+
+def view_offset(op: Operation) -> Dim:
+    """Bytes from the start of a view's operand to the view."""
+    if not isinstance(op, SliceOp):
+        return 0
+    dims, offset = dims_of(op.x), 0
+    total: Dim = offset
+    for axis, start in enumerate(extents_of(op.starts)):
+        total = total + start * product(dims[axis + 1 :])
+    return total * dtype_of(element_type(op.x)).bytes
 
 
 def _define(b: KernBuilder, dim: Expr, value: SSAValue) -> None:
@@ -216,7 +234,16 @@ class _Run:
 
     def buffer(self, value: SSAValue) -> SSAValue:
         """The memory of a value."""
-        b, root, element = self.b, self.entry.root(value), element_type(value)
+        root, offset = self.entry.place(value)
+        whole = self._whole(root, element_type(value))
+        if offset == 0:
+            return whole
+        b = self.b
+        return b.pure(kern.OffsetOp, [whole, b.index(b.dim(offset))], whole.type)
+
+    def _whole(self, root: SSAValue, element: Attribute) -> SSAValue:
+        """The memory of a value that is no view."""
+        b = self.b
         if root in self.entry.owned:
             outputs = pointer(b, self.call, Word.OUTPUTS, INDEX)
             return pointer(b, outputs, self.entry.owned[root], element)

@@ -405,25 +405,24 @@ class ArgExtremum(Reduce):
         return (x, index)
 
     def combine(self, s: Scalar[V], a: tuple[V, ...], b: tuple[V, ...]) -> tuple[V, ...]:
-        take = self._takes_later(s, a[0], b[0])
         none = s.lt(a[1], s.const(0, dtypes.i64))
         some = s.ge(b[1], s.const(0, dtypes.i64))
-        take = s.and_(some, s.or_(none, take))
+        take = s.and_(some, s.or_(none, self._takes_second(s, a, b)))
         return (s.select(take, b[0], a[0]), s.select(take, b[1], a[1]))
 
-    def _takes_later(self, s: Scalar[V], a: V, b: V) -> V:
-        """Whether the later value replaces the earlier one; NaN counts as the extremum."""
-        last = bool_of(self.select_last)
-        if self.LARGEST:
-            beyond = s.ge(b, a) if last else s.gt(b, a)
-        else:
-            beyond = s.le(b, a) if last else s.lt(b, a)
-        if not is_float(s.dtype(a)):
-            return beyond
-        ordered, missing = s.eq(a, a), s.ne(b, b)
-        if last:
-            return s.or_(missing, s.and_(ordered, beyond))
-        return s.and_(ordered, s.or_(missing, beyond))
+    def _takes_second(self, s: Scalar[V], a: tuple[V, ...], b: tuple[V, ...]) -> V:
+        """Whether `b` wins: beyond `a`, or as far and of the wanted index; NaN is the extremum.
+
+        Indices are compared, so that accumulators may be combined in any order.
+        """
+        beyond = s.gt(b[0], a[0]) if self.LARGEST else s.lt(b[0], a[0])
+        nearer = s.gt(b[1], a[1]) if bool_of(self.select_last) else s.lt(b[1], a[1])
+        tie = s.eq(a[0], b[0])
+        if is_float(s.dtype(a[0])):
+            a_missing, b_missing = s.ne(a[0], a[0]), s.ne(b[0], b[0])
+            beyond = s.or_(beyond, s.and_(b_missing, s.not_(a_missing)))
+            tie = s.or_(tie, s.and_(a_missing, b_missing))
+        return s.or_(beyond, s.and_(tie, nearer))
 
     def finish(self, s: Scalar[V], a: tuple[V, ...], count: V) -> V:
         return a[1]
