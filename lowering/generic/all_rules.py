@@ -1,5 +1,5 @@
-"""Importing this module registers every rule."""
+"""Importing this module registers every rule and whole kernel."""
 
-from lowering.generic import contract, rules, window
+from lowering.generic import contract, indexed, ordering, rules, scan, scatter, window
 
-__all__ = ["contract", "rules", "window"]
+__all__ = ["contract", "indexed", "ordering", "rules", "scan", "scatter", "window"]

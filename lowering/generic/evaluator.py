@@ -108,6 +108,10 @@ class Evaluator:
             raise UnsupportedError(f"{value.op.name} has no lowering by element")
         return rule(self, value.op, value.index, index, where)
 
+    def both(self, a: SSAValue | None, b: SSAValue | None) -> SSAValue | None:
+        """The condition that both hold; None stands for true."""
+        return b if a is None else a if b is None else self.builder.and_(a, b)
+
     def computed(
         self, value: SSAValue, index: Sequence[Index], where: SSAValue | None = None
     ) -> SSAValue:

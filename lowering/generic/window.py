@@ -130,7 +130,7 @@ def _element(
 ) -> SSAValue:
     """An element of the input, 0 outside of it."""
     b = e.builder
-    mask = inside if where is None else where if inside is None else b.and_(where, inside)
+    mask = e.both(where, inside)
     value = e.computed(op.x, index, mask)
     if inside is None or op.x in e.buffers:
         return value
@@ -150,7 +150,7 @@ def max_pool(
     def tap(
         at: Sequence[Index], inside: SSAValue | None, best: Sequence[SSAValue]
     ) -> Sequence[SSAValue]:
-        mask = inside if where is None else where if inside is None else b.and_(where, inside)
+        mask = e.both(where, inside)
         x = e.computed(op.x, joined(op, batch, channel, at[: len(place)]), mask)
         return [b.max(best[0], x if inside is None else b.select(inside, x, low))]
 
@@ -183,7 +183,7 @@ def max_pool_indices(
     def tap(
         at: Sequence[Index], inside: SSAValue | None, best: Sequence[SSAValue]
     ) -> Sequence[SSAValue]:
-        mask = inside if where is None else where if inside is None else b.and_(where, inside)
+        mask = e.both(where, inside)
         position = at[: len(place)]
         x = e.computed(op.x, joined(op, batch, channel, position), mask)
         flat = b.cast(b.index(e.flat(spatial, position)), dtypes.i64)
@@ -214,7 +214,7 @@ def avg_pool(
     def tap(
         at: Sequence[Index], inside: SSAValue | None, acc: Sequence[SSAValue]
     ) -> Sequence[SSAValue]:
-        mask = inside if where is None else where if inside is None else b.and_(where, inside)
+        mask = e.both(where, inside)
         position = at[: len(place)]
         x = e.computed(op.x, joined(op, batch, channel, position), mask)
         x = x if inside is None else b.select(inside, x, zero)

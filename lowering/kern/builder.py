@@ -439,6 +439,20 @@ class KernBuilder:
         op = kern.ConstOp.create(result_types=(dtype,), properties={"value": attribute})
         return self._pure(key, (), op)
 
+    index_type = INDEX
+
+    def is_loop_index(self, value: SSAValue) -> bool:
+        """Whether an index is a loop's or affine in one, and so inside by construction."""
+        work = [value]
+        while work:
+            current = work.pop()
+            if not isinstance(current, OpResult) or isinstance(current.op, kern.ConstOp):
+                continue
+            if not isinstance(current.op, kern.BinaryOp):
+                return False
+            work.extend(current.op.operands)
+        return True
+
     def is_float(self, a: SSAValue) -> bool:
         """Whether a value is a real floating-point number."""
         return not isinstance(a.type, IndexType) and dtype_of(a.type).kind == "float"

@@ -58,7 +58,7 @@ def erfcx(x: Num[V]) -> Num[V]:
     below = where(magnitude > 30.0, 30.0, magnitude)
     square = two_product(below, below)
     gauss = exp(square.hi)
-    negative = (gauss + gauss * square.lo) * 2.0 - positive
+    negative = gauss * (square.lo + 1.0) * 2.0 - positive
     return where(x.is_nan(), x, where(x < 0.0, negative, positive))
 
 

@@ -87,7 +87,7 @@ def _gamma_positive(x: Num[V]) -> Num[V]:
     e = where(low, reduced - 1.0, reduced - 2.0)
     small = product / horner(e, tables.RGAMMA_2)
     small = where(low, small / reduced, small)
-    return where(x < SERIES_START, small, exp_pair(log_gamma_pair(x.lower(190.0))))
+    return where(x < SERIES_START, small, exp_pair(log_gamma_pair(_limited(x))))
 
 
 def log_gamma_pair(x: Num[V]) -> Pair[V]:
@@ -101,6 +101,11 @@ def log_gamma_pair(x: Num[V]) -> Pair[V]:
     return power.plus(Pair(rest.hi, rest.lo + constant.lo))
 
 
+def _limited(x: Num[V]) -> Num[V]:
+    """`x` up to where gamma and its reciprocal have long left the range of f64."""
+    return where(x > 190.0, 190.0, x)
+
+
 def gamma(x: Num[V]) -> Num[V]:
     """The gamma function (C's tgamma): NaN at negative integers, infinite at 0."""
     magnitude = x.abs()
@@ -109,7 +114,7 @@ def gamma(x: Num[V]) -> Num[V]:
     positive = where(near, positive / magnitude, positive)
     # gamma(-a) = -pi / (a sin(pi a) gamma(a)), where gamma(a) overflows before the result vanishes.
     factor = PI / (magnitude * -sin_pi(magnitude))
-    half = exp_pair(log_gamma_pair(magnitude.lower(190.0)).scaled(-0.5))
+    half = exp_pair(log_gamma_pair(_limited(magnitude)).scaled(-0.5))
     reflected = where(magnitude < SERIES_START, factor / positive, factor * half * half)
     result = where(x < 0.0, reflected, positive)
     result = where(magnitude < 1e-9, 1.0 / x - 0.5772156649015329, result)

@@ -25,6 +25,7 @@ from xdsl.ir import Block, Operation, OpResult, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
+import lowering.generic.all_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from lowering.generic.kernels import is_whole_kernel
 from torsh_dialect.kinds import Contract, Control, Elementwise, Movement, Reduce, TensorOp, Window
 from torsh_dialect.ops.constant import ConstantOp, WeightOp

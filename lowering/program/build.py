@@ -14,7 +14,7 @@ from lowering.codegen import CodegenUnit
 from lowering.cpu.emit import emit_function
 from lowering.cpu.text import Module
 from lowering.generic.kernel import RegionKernel
-from lowering.generic.kernels import WHOLE
+from lowering.generic.kernels import whole_kernel_for
 from lowering.kern.dialect import FuncOp as KernFuncOp
 from lowering.kernel import Kernel
 from lowering.program.entry import Entry
@@ -169,8 +169,9 @@ def build_kernel(op: FusedOp, target: TargetInfo) -> Kernel:
     last = block.last_op
     assert isinstance(last, YieldOp)
     root = last.operands[0].owner
-    if isinstance(root, Operation) and type(root) in WHOLE:
-        return WHOLE[type(root)](root)
+    whole = whole_kernel_for(root) if isinstance(root, Operation) else None
+    if whole is not None and isinstance(root, Operation):
+        return whole(root)
     if (kernel := template_kernel(op, target)) is not None:
         return kernel
     return RegionKernel(block.args, last.operands).build()

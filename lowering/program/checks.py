@@ -13,13 +13,19 @@ from torsh_dialect.dims import Dim
 class Checks:
     """A table of checks; code n + 1 is entry n.
 
-    The error record holds the value that failed, the limit, and the code in word `CODE`.
+    The error record holds the value that failed, the limit, and the code in word `CODE`. Codes
+    that kernels use are the same in all programs.
     """
 
     CODE: ClassVar[int] = 3
+    INDEX: ClassVar[int] = 1
 
     specs: list[CheckSpec] = field(default_factory=list[CheckSpec])
     _codes: dict[CheckSpec, int] = field(default_factory=dict[CheckSpec, int])
+
+    def __post_init__(self) -> None:
+        message = "an index is {0}, outside of an axis of extent {1}"
+        assert self.add("execution", message) == self.INDEX
 
     def add(self, kind: str, message: str, location: str = "") -> int:
         """The code of a check; equal checks have one code."""

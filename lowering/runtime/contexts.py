@@ -30,9 +30,30 @@ _MAX_BYTES = 1 << 47
 _logger = logging.getLogger("torsh")
 
 
-def address_of(array: Array) -> int:
-    """Where the elements of `array` begin (three times as fast as `array.ctypes.data`)."""
+_DATA_OFFSET = object.__basicsize__
+
+
+def _address_by_interface(array: Array) -> int:
     return array.__array_interface__["data"][0]
+
+
+def _address_by_layout(array: Array) -> int:
+    return ctypes.c_size_t.from_address(id(array) + _DATA_OFFSET).value
+
+
+def _fastest_address() -> Callable[[Array], int]:
+    """Read the `data` field of `PyArrayObject` where a check says that it is where we think.
+
+    It is the first field after the object's header since numpy 1.0, and a part of its C ABI; the
+    public ways to it (`ctypes`, `__array_interface__`) take 0.8 us for each array of each call.
+    """
+    whole = np.zeros(8, np.uint8)
+    fits = all(_address_by_layout(a) == _address_by_interface(a) for a in (whole, whole[3:]))
+    return _address_by_layout if fits else _address_by_interface
+
+
+address_of = _fastest_address()
+"""Where the elements of an array begin."""
 
 
 def aligned_bytes(count: int) -> Array:

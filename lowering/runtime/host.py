@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 import threading
 from typing import NoReturn
 
@@ -42,7 +43,7 @@ class NativeHost:
         )
         self._after_fork = ctypes.CFUNCTYPE(None)(self._code.address("torsh_after_fork"))
         self._workers = ctypes.CFUNCTYPE(ctypes.c_int32)(self._code.address("torsh_pool_workers"))
-        self.gomp_settled = False
+        self.gomp_settled = _is_forked()
         self.uses_gomp = False
         os.register_at_fork(after_in_child=self._in_child)
 
@@ -79,12 +80,27 @@ _made: list[NativeHost] = []
 _making = threading.Lock()
 
 
-def _renew_lock() -> None:
+_forks: list[int] = []
+
+
+def _in_child() -> None:
     global _making
-    _making = threading.Lock()  # a forked child may have got it locked
+    _making = threading.Lock()  # the child may have got it locked
+    _forks.append(os.getpid())
 
 
-os.register_at_fork(after_in_child=_renew_lock)
+os.register_at_fork(after_in_child=_in_child)
+
+
+def _is_forked() -> bool:
+    """Whether this process may have got a libgomp without its threads from a parent.
+
+    Certain for forks since this module was imported. For a child of multiprocessing that imports
+    it only now, a start method other than fork shows by `__mp_main__`.
+    """
+    module = sys.modules.get("multiprocessing.process")
+    parent = module.parent_process() if module else None
+    return bool(_forks) or (parent is not None and "__mp_main__" not in sys.modules)
 
 
 def native_host(data: bytes = b"") -> NativeHost:

@@ -2,8 +2,8 @@
 
     Y = A^T [ sum_c (G g G^T) * (B^T d B) ] A      (Lavin and Gray, arXiv:1509.09308, section 4.1)
 
-A unit is a block of T output tiles of 2x2 pixels: input transform into scratch, then for each
-panel of output channels 16 small matrix products and the output transform while their results
+A unit is a block of T output tiles of 2x2 pixels times a group of panels of output channels:
+input transform into scratch, then for each panel 16 small matrix products and the output transform while their results
 are in the level 1 cache. It executes 4/9 of the direct multiplications. Weights are transformed
 once, by `emit_pack`, in double precision.
 """
@@ -40,6 +40,10 @@ OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))
 
 POINTS = 16
 """Products per tile: 4 x 4."""
+
+GROUP_COLUMNS = 128
+"""Output channels of a unit: small images have too few tiles to share among threads. The input
+transform, repeated by threads that share a block of tiles, is 2 % of so many columns' products."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,17 @@ def registers_of(params: WinogradParams, target: TargetInfo) -> Registers:
 
 def parallel_extent(params: WinogradParams, target: TargetInfo) -> Extent:
     """Units as a function of `params.tiles`."""
-    return Extent(winograd_tiles(params.in_channels, target), 1)
+    return Extent(winograd_tiles(params.in_channels, target), _groups(params, target))
+
+
+def _group_panels(params: WinogradParams, target: TargetInfo) -> int:
+    """Panels of a unit."""
+    return -(-GROUP_COLUMNS // registers_of(params, target).width)
+
+
+def _groups(params: WinogradParams, target: TargetInfo) -> int:
+    """Groups of panels."""
+    return -(-packed_dims(params, target)[0] // _group_panels(params, target))
 
 
 def _pitch(params: WinogradParams, target: TargetInfo) -> int:
@@ -163,6 +177,8 @@ class _Emitter:
         self.text, self.params = text, params
         self.registers = registers_of(params, target)
         self.type = self.registers.type
+        self.groups = _groups(params, target)
+        self.group_panels = _group_panels(params, target)
         self.limit, self.pitch = winograd_tiles(params.in_channels, target), _pitch(params, target)
         self.input, self.weights, self.output = (
             text.argument(i, role=role) for i, role in enumerate(("input", "weights", "output"))
@@ -180,15 +196,27 @@ class _Emitter:
         self.body = params.epilogue.begin(text)
 
     def unit(self, index: Value) -> None:
-        """Write unit `index`, a block of tiles."""
+        """Write unit `index`: (block of tiles, group of panels).
+
+        The groups of a block follow each other, so its inputs are transformed only for the
+        first of them in this worker's range.
+        """
         text, registers = self.text, self.registers
-        first = text.udiv(text.mul(self.tiles, index), self.blocks)
-        end = text.udiv(text.mul(self.tiles, text.add(index, 1)), self.blocks)
+        block, group = text.udiv(index, self.groups), text.urem(index, self.groups)
+        first = text.udiv(text.mul(self.tiles, block), self.blocks)
+        end = text.udiv(text.mul(self.tiles, text.add(block, 1)), self.blocks)
         count = text.sub(end, first)
-        text.loop(0, count, 1, lambda tile, _: self._input(tile, text.add(first, tile)))
+
+        def inputs() -> None:
+            text.loop(0, count, 1, lambda tile, _: self._input(tile, text.add(first, tile)))
+
+        if self.groups == 1:
+            inputs()
+        else:
+            begins = text.compare("eq", index, "%lo")
+            text.when(text.binary("or", "i1", begins, text.compare("eq", group, 0)), inputs)
         cut = Tiling(registers, None, self.params.out_channels, 1 << 40, 1)
         walker = Walker(text, cut, count)
-        panels = cut.panels
 
         def panel(number: Value, _: list[Value]) -> None:
             text.loop(0, POINTS, 1, lambda point, _: self._multiply(walker, point, number))
@@ -207,7 +235,9 @@ class _Emitter:
             text.when(text.compare("slt", number, full), lambda: outputs(registers.width))
             text.when(text.compare("eq", number, full), lambda: outputs(rest))
 
-        text.loop(0, panels, 1, panel)
+        low = text.mul(group, self.group_panels)
+        high = text.minimum(text.add(low, self.group_panels), cut.panels)
+        text.loop(low, high, 1, panel)
 
     def _coordinates(self, tile: Value) -> tuple[Value, Value, Value]:
         """Image, tile row and tile column of flat tile number `tile`."""

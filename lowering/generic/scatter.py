@@ -1,0 +1,51 @@
+"""Scatters: copy the operand, then fold in the updates one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdsl.ir import Operation
+
+from lowering.generic.evaluator import compute_type
+from lowering.generic.kernels import whole_kernel_of_kind
+from lowering.generic.whole import WholeKernelBuilder, size_of
+from lowering.kern.builder import Index
+from lowering.kernel import Kernel
+from lowering.program.checks import Checks
+from torsh_dialect.kinds import Scatter
+from torsh_dialect.types import dims_of, element_type
+
+
+@whole_kernel_of_kind(Scatter)
+def scatter(op: Operation) -> Kernel:
+    """One unit, so that updates to one place are folded in their order."""
+    assert isinstance(op, Scatter)
+    k = WholeKernelBuilder(op)
+    b, target, source = k.b, k.targets[0], k.sources[0]
+    updates, element = op.operands[-1], element_type(op.results[0])
+    dims, compute = dims_of(op.results[0]), compute_type(element_type(op.results[0]))
+
+    def read(operand: int, at: Sequence[Index]) -> Index:
+        return b.cast(k.e.element(op.operands[operand], at), b.index_type)
+
+    def update(index: list[Index]) -> None:
+        pick = op.place(k.e.indices, index, read)
+        mask = pick.where
+        for dim, at in zip(dims, pick.index, strict=True):
+            extent = b.dim(dim)
+            inside = b.and_(b.compare_index("ge", at, 0), b.compare_index("lt", at, extent))
+            asked = inside if mask is None else b.or_(inside, b.not_(mask))
+            b.check(k.record, asked, at, extent, Checks.INDEX)
+            mask = inside if mask is None else b.and_(mask, inside)
+        place = k.e.flat(dims, pick.index)
+        old = b.cast(b.load_now(target, place, mask), compute)
+        new = op.fold(b, old, k.e.computed(updates, index))
+        b.store(b.cast(new, element), target, place, mask)
+
+    def all_updates(_: object) -> None:
+        size = b.dim(size_of(op.results[0]))
+        b.lanes(0, size, lambda i: b.store(b.load(source, i), target, i))
+        k.nest(dims_of(updates), update)
+
+    b.each(k.lo, k.hi, all_updates)
+    return k.finish(1, 1)

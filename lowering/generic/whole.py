@@ -1,0 +1,89 @@
+"""What kernels that write whole buffers share: arguments, lines along an axis, launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from xdsl.ir import Operation, SSAValue
+
+from lowering.generic.evaluator import Evaluator
+from lowering.kern.builder import Index, KernBuilder, buffer_of
+from lowering.kern.dialect import INDEX
+from lowering.kernel import WORK_PER_THREAD, Argument, Buffer, DimArgument, Kernel, Record
+from torsh_dialect import dtypes
+from torsh_dialect.dims import Dim, product
+from torsh_dialect.types import dims_of, element_type
+
+
+class WholeKernelBuilder:
+    """A kernel for one op, with a buffer for each operand and result.
+
+    Attributes:
+        b: The builder.
+        sources: Buffers of the operands.
+        targets: Buffers of the results.
+        e: Reads elements of the operands.
+    """
+
+    def __init__(self, op: Operation):
+        self.op = op
+        self.b = KernBuilder("kernel")
+        self.lo, self.hi, self.worker = (self.b.argument(INDEX, n) for n in ("lo", "hi", "worker"))
+        self.inputs = list(dict.fromkeys(op.operands))
+        buffers = {v: self.b.argument(buffer_of(element_type(v)), "in") for v in self.inputs}
+        self.sources = [buffers[v] for v in op.operands]
+        self.targets = [self.b.argument(buffer_of(element_type(v)), "out") for v in op.results]
+        self.record = self.b.argument(buffer_of(dtypes.i64), "error")
+        self.e = Evaluator(self.b, buffers, self.record)
+
+    def finish(self, units: Dim, work: int) -> Kernel:
+        """The kernel; `work` is roughly the element operations of one unit."""
+        count = len(self.inputs) + len(self.targets)
+        arguments: list[Argument] = [Buffer(n) for n in range(count)]
+        arguments.append(Record())
+        arguments.extend(DimArgument(dim) for dim in self.b.dim_arguments)
+        grain = max(1, WORK_PER_THREAD // max(1, work))
+        return Kernel(self.b.finish(), units, grain, tuple(arguments))
+
+    def nest(self, dims: Sequence[Dim], body: Callable[[list[Index]], None]) -> None:
+        """Loop over all indices of extents `dims`, row-major."""
+
+        def level(index: list[Index]) -> None:
+            if len(index) == len(dims):
+                body(index)
+            else:
+                self.b.each(0, self.b.dim(dims[len(index)]), lambda i: level([*index, i]))
+
+        level([])
+
+    def lines(self, dims: Sequence[Dim], axis: int, body: Callable[[list[Index]], None]) -> None:
+        """One unit for each line along `axis`: `body` gets its index, with 0 for the axis."""
+        b = self.b
+        others = [n for n in range(len(dims)) if n != axis]
+
+        def line(unit: SSAValue) -> None:
+            index: list[Index] = [0] * len(dims)
+            rest: Index = unit
+            for n in reversed(others[1:]):
+                extent = b.dim(dims[n])
+                index[n] = b.mod(rest, extent)
+                rest = b.floordiv(rest, extent)
+            if others:
+                index[others[0]] = rest
+            body(index)
+
+        b.each(self.lo, self.hi, line)
+
+    def line_count(self, dims: Sequence[Dim], axis: int) -> Dim:
+        """How many lines along `axis` there are."""
+        return product(d for n, d in enumerate(dims) if n != axis)
+
+
+def at_axis(index: Sequence[Index], axis: int, place: Index) -> list[Index]:
+    """`index` with another place along `axis`."""
+    return [place if n == axis else i for n, i in enumerate(index)]
+
+
+def size_of(value: SSAValue) -> Dim:
+    """The number of elements of a value."""
+    return product(dims_of(value))
