@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
@@ -23,7 +24,13 @@ from xdsl.irdl import (
     result_def,
     traits_def,
 )
-from xdsl.traits import Pure
+from xdsl.traits import (
+    EffectInstance,
+    MemoryEffect,
+    MemoryEffectKind,
+    Pure,
+    RecursiveMemoryEffect,
+)
 from xdsl.utils.exceptions import VerifyException
 
 from torsh_dialect import dtypes
@@ -469,12 +476,31 @@ class Sort(TensorOp):
     """Orders elements along an axis."""
 
 
+class DefinesSymbols(MemoryEffect):
+    """Names symbols in one of its properties: must stay, even where no result is used.
+
+    Other ops use the symbols through their types, which no use list shows.
+    """
+
+    PROPERTIES = ("symbols", "names", "count", "length")
+
+    @classmethod
+    def get_effects(cls, op: Operation) -> AbstractSet[EffectInstance]:
+        """Counts as a write, unless the op names no symbol."""
+        named = any(name in op.properties for name in cls.PROPERTIES)
+        return frozenset({EffectInstance(MemoryEffectKind.WRITE)}) if named else frozenset()
+
+
 class Control(TensorOp):
     """Holds regions with typed yields."""
+
+    traits = traits_def(RecursiveMemoryEffect(), DefinesSymbols())
 
 
 class DataDependent(TensorOp):
     """Has result extents that depend on the data: fresh symbols."""
+
+    traits = traits_def(DefinesSymbols())
 
 
 class Extern(TensorOp):

@@ -17,7 +17,7 @@ from xdsl.irdl import (
     var_operand_def,
     var_result_def,
 )
-from xdsl.traits import IsTerminator, Pure, RecursiveMemoryEffect
+from xdsl.traits import IsTerminator, Pure
 
 from torsh_dialect.attributes import Array, ints_of, str_of
 from torsh_dialect.declare import op
@@ -128,7 +128,6 @@ class CondOp(Control):
     then = region_def("single_block")
     otherwise = region_def("single_block")
     y = var_result_def()
-    traits = traits_def(RecursiveMemoryEffect())
 
     def infer(self) -> Sequence[Attribute]:
         if element_type(self.condition) != i1:
@@ -177,7 +176,6 @@ class LoopOp(Control):
     symbols = opt_prop_def(ArrayAttr[StringAttr])
     body = region_def("single_block")
     y = var_result_def()
-    traits = traits_def(RecursiveMemoryEffect())
 
     def infer(self) -> Sequence[Attribute]:
         if element_type(self.trips) != i64 or element_type(self.condition) != i1:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from xdsl.dialects.builtin import I64, ArrayAttr, IntegerAttr, StringAttr
 from xdsl.ir import Attribute
-from xdsl.irdl import operand_def, opt_prop_def, prop_def, result_def, traits_def
+from xdsl.irdl import operand_def, opt_prop_def, prop_def, result_def
 
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import Array, bool_of, extents_of, int_of, str_of, strs_of
@@ -145,7 +145,6 @@ class BindOp(DataDependent):
     low = opt_prop_def(IntegerAttr[I64])
     high = opt_prop_def(IntegerAttr[I64])
     y = result_def()
-    traits = traits_def()  # its symbols may be used where its result is not
 
     def infer(self) -> Sequence[AnyTensor]:
         names = strs_of(self.names)

@@ -1,0 +1,50 @@
+"""LSTM, GRU and RNN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdsl.ir import SSAValue
+
+from torsh_dialect.attributes import PropertyValue
+from torsh_dialect.kinds import TensorOp
+from torsh_dialect.ops.recurrent import GruOp, LstmOp, RnnOp
+from torsh_dialect.types import dims_of
+from torsh_fx.importers.onnx_ops.node import Node, converter
+
+LAYERS: dict[str, type[TensorOp]] = {"LSTM": LstmOp, "GRU": GruOp, "RNN": RnnOp}
+
+
+@converter(*LAYERS)
+def recurrent(n: Node) -> Sequence[SSAValue | None]:
+    """`layout = 1` puts the batch first."""
+    x, w, r = (n.input(i) for i in range(3))
+    states = [n.optional(5)] + ([n.optional(6)] if n.op_type == "LSTM" else [])
+    batch_first = bool(n.int("layout", 0))
+    if batch_first:
+        x = n.c.transpose(x, [1, 0, 2])
+        states = [None if s is None else n.c.transpose(s, [1, 0, 2]) for s in states]
+    more = [n.optional(7)] if n.op_type == "LSTM" else []
+    hidden = n.int("hidden_size") if n.has("hidden_size") else dims_of(r)[2]
+    operands = (x, w, r, n.optional(3), n.optional(4), *states, *more)
+    results = n.all(LAYERS[n.op_type], *operands, hidden=hidden, **_options(n))
+    if not batch_first:
+        return results
+    first = n.c.transpose(results[0], [2, 0, 1, 3])
+    return [first, *(n.c.transpose(s, [1, 0, 2]) for s in results[1:])]
+
+
+def _options(n: Node) -> dict[str, PropertyValue]:
+    found: dict[str, PropertyValue] = {"direction": n.str("direction", "forward")}
+    if n.has("activations"):
+        found["activations"] = n.strs("activations")
+    for name, key in (("activation_alpha", "alphas"), ("activation_beta", "betas")):
+        if n.has(name):
+            found[key] = n.floats(name)
+    if n.has("clip"):
+        found["clip"] = n.float("clip")
+    if n.op_type == "LSTM" and n.int("input_forget", 0):
+        found["input_forget"] = True
+    if n.op_type == "GRU" and n.int("linear_before_reset", 0):
+        found["linear_before_reset"] = True
+    return found

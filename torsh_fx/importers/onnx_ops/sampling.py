@@ -1,0 +1,188 @@
+"""Resize, grids, regions of interest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from xdsl.ir import SSAValue
+
+from torsh_dialect.attributes import PropertyValue, dims_attribute
+from torsh_dialect.dims import Dim, Expr, floordiv, product
+from torsh_dialect.dtypes import f64, i64
+from torsh_dialect.ops.resize import ResizeOp
+from torsh_dialect.ops.sampling import GridSampleOp, RoiAlignOp
+from torsh_dialect.types import dims_of, element_type
+from torsh_fx.importers.onnx_ops.movement import normal
+from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
+
+GRID_MODES = {"bilinear": "linear", "bicubic": "cubic"}
+
+
+@converter("Resize")
+def resize(n: Node) -> SSAValue:
+    """Sizes or scales, for all axes or `axes`; opset 10 is asymmetric and rounds down."""
+    rank = n.rank()
+    axes = normal(n.ints("axes", list(range(rank))), rank)
+    mode = {"cubic": "cubic", "linear": "linear"}.get(n.str("mode", "nearest"), "nearest")
+    if n.version < 11:
+        output, scales = _scaled(n, 1, axes)
+        return _resize(n, output, scales, mode, "asymmetric", nearest="floor")
+    coordinates = n.str("coordinate_transformation_mode", "half_pixel")
+    more: dict[str, PropertyValue] = {
+        "nearest": n.str("nearest_mode", "round_prefer_floor"),
+        "cubic_a": n.float("cubic_coeff_a", -0.75),
+        "exclude_outside": bool(n.int("exclude_outside", 0)) or None,
+        "antialias": bool(n.int("antialias", 0)) or None,
+    }
+    if coordinates == "tf_crop_and_resize":
+        more["extrapolation"] = n.float("extrapolation_value", 0.0)
+        more["roi"] = _roi(n, axes)
+    if n.optional(2) is not None and dims_of(n.input(2)) != (0,):
+        output, scales = _scaled(n, 2, axes)
+    else:
+        output, scales = _sized(n, axes)
+    if coordinates == "half_pixel_symmetric" and scales is None:
+        coordinates = "half_pixel"
+    return _resize(n, output, scales, mode, coordinates, **more)
+
+
+def _resize(
+    n: Node, output: Sequence[Dim], scales: Sequence[float] | None, mode: str, coordinates: str,
+    **more: PropertyValue,
+) -> SSAValue:  # fmt: skip
+    return n(
+        ResizeOp, n.input(0), output=dims_attribute(output), mode=mode, coordinates=coordinates,
+        scales=None if scales is None else list(scales), **more,
+    )  # fmt: skip
+
+
+def _scaled(
+    n: Node, index: int, axes: Sequence[int]
+) -> tuple[list[Dim], list[float] | None]:
+    """Extents floor(extent * scale), and the scales."""
+    given, dims = n.array(index), n.dims()
+    if given is None:
+        return _scaled_by_data(n, index, axes), None
+    factors = np.ones(len(dims), np.float64)
+    factors[list(axes)] = np.asarray(given, np.float64)
+    return [_times(n, d, float(f)) for d, f in zip(dims, factors, strict=True)], factors.tolist()
+
+
+def _times(n: Node, dim: Dim, factor: float) -> Dim:
+    """floor(dim * factor), exact where the factor is a short fraction."""
+    if isinstance(dim, int):
+        return int(np.floor(np.float64(dim) * factor))
+    top, bottom = factor.as_integer_ratio()
+    if bottom <= 2**16:
+        return floordiv(dim * top, bottom)
+    product = n.c.mul(n.c.cast(n.c.dim(dim), f64), factor)
+    return n.extents(n.c.cast(n.c.floor(product), i64))[0]
+
+
+def _scaled_by_data(n: Node, index: int, axes: Sequence[int]) -> list[Dim]:
+    c, dims = n.c, list(n.dims())
+    for place, axis in enumerate(axes):
+        factor = n.scalar(c.slice(c.cast(n.input(index), f64), 0, place, 1))
+        extent = c.cast(c.dim(dims[axis]), f64)
+        dims[axis] = n.extents(c.cast(c.floor(c.mul(extent, factor)), i64))[0]
+    return dims
+
+
+def _sized(n: Node, axes: Sequence[int]) -> tuple[list[Dim], list[float] | None]:
+    """Extents given as sizes; a policy may keep the aspect ratio."""
+    output, sizes = list(n.dims()), n.extents(n.input(3))
+    policy = n.str("keep_aspect_ratio_policy", "stretch")
+    if policy == "stretch":
+        for axis, size in zip(axes, sizes, strict=True):
+            output[axis] = size
+        return output, None
+    pairs = [(s, output[a]) for s, a in zip(sizes, axes, strict=True)]
+    if any(isinstance(v, Expr) for pair in pairs for v in pair):
+        raise NotSupported(f"the policy {policy} for extents that are not numbers")
+    ratios = [float(str(s)) / float(str(d)) for s, d in pairs]
+    scale = min(ratios) if policy == "not_larger" else max(ratios)
+    scales = [1.0] * len(output)
+    for axis in axes:
+        scales[axis] = scale
+        output[axis] = int(np.floor(float(str(output[axis])) * scale + 0.5))
+    return output, scales
+
+
+def _roi(n: Node, axes: Sequence[int]) -> list[float]:
+    given, rank = n.array(1), n.rank()
+    if given is None:
+        raise NotSupported("a region of interest that depends on data")
+    roi = [0.0] * rank + [1.0] * rank
+    for place, axis in enumerate(axes):
+        roi[axis] = float(given[place])
+        roi[rank + axis] = float(given[len(axes) + place])
+    return roi
+
+
+@converter("Upsample")
+def upsample(n: Node) -> SSAValue:
+    """Scales are an attribute before opset 9, an input in it."""
+    mode = "linear" if n.str("mode", "nearest") in ("linear", "bilinear") else "nearest"
+    axes = list(range(n.rank()))
+    if n.version >= 9:
+        output, scales = _scaled(n, 1, axes)
+    else:
+        scales = n.floats("scales")
+        output = [_times(n, d, f) for d, f in zip(n.dims(), scales, strict=True)]
+    return _resize(n, output, scales, mode, "asymmetric", nearest="floor")
+
+
+@converter("GridSample")
+def grid_sample(n: Node) -> SSAValue:
+    mode = n.str("mode", "linear" if n.version >= 20 else "bilinear")
+    return n(
+        GridSampleOp, n.input(0), n.c.cast_like(n.input(1), n.input(0)),
+        mode=GRID_MODES.get(mode, mode), padding=n.str("padding_mode", "zeros"),
+        align_corners=bool(n.int("align_corners", 0)) or None, clamp=_clamps(n) or None,
+    )  # fmt: skip
+
+
+def _clamps(n: Node) -> bool:
+    """ONNX moves positions to the border before it reads, torch each element that it reads."""
+    return n.str("padding_mode", "zeros") == "border"
+
+
+@converter("RoiAlign")
+def roi_align(n: Node) -> SSAValue:
+    """`half_pixel` is the default since opset 16."""
+    coordinates = n.str(
+        "coordinate_transformation_mode",
+        "half_pixel" if n.version >= 16 else "output_half_pixel",
+    )
+    return n(
+        RoiAlignOp, n.input(0), n.input(1), n.c.cast(n.input(2), i64),
+        height=n.int("output_height", 1), width=n.int("output_width", 1),
+        mode=n.str("mode", "avg"), sampling=n.int("sampling_ratio", 0),
+        spatial_scale=n.float("spatial_scale", 1.0), half_pixel=coordinates == "half_pixel",
+    )  # fmt: skip
+
+
+@converter("AffineGrid")
+def affine_grid(n: Node) -> SSAValue:
+    """theta [N, d, d + 1] applied to the points of a regular grid of the given extents."""
+    theta, c = n.input(0), n.c
+    size = n.extents(n.input(1))
+    spatial, element = size[2:], element_type(theta)
+    corners, rank = bool(n.int("align_corners", 0)), len(size) - 2
+    points: list[SSAValue] = []
+    for axis in reversed(range(rank)):
+        extent = c.cast(c.dim(spatial[axis]), element)
+        place = c.cast(c.iota(spatial[axis]), element)
+        if corners:
+            step = c.div(c.like(2.0, extent), c.maximum(c.sub(extent, 1.0), 1.0))
+            line = c.sub(c.mul(place, step), 1.0)
+        else:
+            line = c.sub(c.div(c.add(c.mul(place, 2.0), 1.0), extent), 1.0)
+        line = c.reshape(line, [spatial[axis] if a == axis else 1 for a in range(rank)])
+        points.append(c.reshape(c.broadcast(line, spatial), (*spatial, 1)))
+    points.append(c.broadcast(c.like(1.0, points[0]), (*spatial, 1)))
+    whole = c.concat(points, rank)
+    flat = c.reshape(whole, (product(spatial), rank + 1))
+    y = c.matmul(flat, c.transpose(theta, [0, 2, 1]))
+    return c.reshape(y, (dims_of(theta)[0], *spatial, rank))
