@@ -96,11 +96,11 @@ def _is_forked() -> bool:
     """Whether this process may have got a libgomp without its threads from a parent.
 
     Certain for forks since this module was imported. For a child of multiprocessing that imports
-    it only now, a start method other than fork shows by `__mp_main__`.
+    it only now, the start method `spawn` shows in the command line.
     """
     module = sys.modules.get("multiprocessing.process")
     parent = module.parent_process() if module else None
-    return bool(_forks) or (parent is not None and "__mp_main__" not in sys.modules)
+    return bool(_forks) or (parent is not None and "--multiprocessing-fork" not in sys.orig_argv)
 
 
 def native_host(data: bytes = b"") -> NativeHost:

@@ -219,6 +219,83 @@ print("done")
     assert succeed(script) == "done\n"
 
 
+@needs_torch
+def test_a_child_of_multiprocessing_that_imports_us_late_does_not_hang() -> None:
+    script = """
+import multiprocessing, signal, sys
+import torch
+torch.set_num_threads(2)
+torch.ones(1 << 20).relu()
+assert not [name for name in sys.modules if name.startswith("lowering")]
+def child():
+    signal.alarm(20)
+    import numpy as np
+    from runtime_programs import add_executable, generator
+    executable = add_executable(2)
+    generator().close()
+    a = np.ones(50_000, "f4")
+    assert (executable.run([a, a])[0] == 2).all()
+    assert not executable.host.uses_gomp and executable.host.workers() == 1
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join()
+print(process.exitcode)
+"""
+    assert succeed(script) == "0\n"
+
+
+@needs_torch
+def test_the_threads_of_torch_run_every_unit_once_in_the_right_mode() -> None:
+    script = """
+import random
+import numpy as np
+import torch
+torch.set_num_threads(2)
+torch.ones(1 << 20).relu()
+from runtime_programs import add_executable
+from test_thread_pool import DENORMAL, count_units, counting_kernel
+from lowering.runtime.host import native_host
+native_host().find_gomp()
+assert native_host().uses_gomp
+code = counting_kernel()
+rng = random.Random(0)
+for _ in range(300):
+    n, grain, threads = rng.randrange(300), rng.randrange(-1, 100), rng.randrange(1, 4)
+    units, _ = count_units(code, n, grain, threads)
+    assert units[:n].tolist() == [1] * n and units[n] == 0
+inputs = [np.full(4096, DENORMAL), np.zeros(4096, "f4")]
+for flush in (False, True, False):
+    y = add_executable(2, flush=flush).run(inputs)[0]
+    assert (y == (0 if flush else DENORMAL)).all()
+torch.set_flush_denormal(True)  # in torch's threads, not in ours
+assert (add_executable(2).run(inputs)[0].view("i4") == DENORMAL.view("i4")).all()
+assert native_host().workers() == 0
+print("done")
+"""
+    assert succeed(script) == "done\n"
+
+
+def test_a_warm_cache_needs_no_llvm(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+import numpy as np
+from runtime_programs import ADD_SPEC, TARGET, add_module
+from lowering.codegen import CodeGenerator, CodegenSettings, CodegenUnit, host_unit
+from lowering.cache import ObjectCache
+from lowering.runtime import Executable, Program
+cache = ObjectCache(Path(sys.argv[1]))
+tool = CodeGenerator(CodegenSettings(timeout_s=float(sys.argv[2])), cache)
+code, host = tool.compile([CodegenUnit("add", add_module(), TARGET), host_unit(TARGET)])
+tool.close()
+run = Executable(Program(ADD_SPEC, [code], host=host)).run
+assert (run([np.ones(9, "f4")] * 2)[0] == 2).all()
+print(cache.stats.hits, "llvmlite.binding" in sys.modules)
+"""
+    assert succeed(script, tmp_path / "cache", 60) == "0 False\n"
+    assert succeed(script, tmp_path / "cache", 0) == "2 False\n"
+
+
 def test_an_idle_model_uses_no_processor() -> None:
     script = """
 import resource, time

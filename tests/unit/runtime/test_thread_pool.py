@@ -33,8 +33,12 @@ def parallel(kernel: object, args: int, n: int, grain: int, threads: int, flush:
     PARALLEL(address)(ctypes.addressof(host), kernel, args, n, grain)
 
 
-@pytest.fixture(scope="module")
-def counting() -> LinkedCode:
+@pytest.fixture(scope="module", name="counting")
+def counting_fixture() -> LinkedCode:
+    return counting_kernel()
+
+
+def counting_kernel() -> LinkedCode:
     """Kernel: words[0][i] += 1 for its units, words[1][worker] += 1, atomically."""
     module = Module()
     kernel = Text(module, "count")
