@@ -28,7 +28,8 @@ class ModuleGlob:
     def __post_init__(self) -> None:
         for pattern in (*self.include, *self.exclude):
             parts = pattern.split(".")
-            if len(pattern) > _MAX_PATTERN or not all(map(_COMPONENT.fullmatch, parts)):
+            mixed = any("**" in part and part != "**" for part in parts)
+            if mixed or len(pattern) > _MAX_PATTERN or not all(map(_COMPONENT.fullmatch, parts)):
                 raise CodePolicyError(
                     f"module pattern {pattern[:80]!r} is malformed; write one such as "
                     "package.module, package.* or package.**"

@@ -61,11 +61,11 @@ def _decode(value: Any, blobs: list[bytes], arrays: bool) -> Any:
         return value
     fields = cast("dict[str, Any]", value)
     if "$bytes" in fields:
-        return blobs[fields["$bytes"]]
+        return blobs[int(fields["$bytes"])]
     if "$tuple" in fields:
         return tuple(_decode(item, blobs, arrays) for item in fields["$tuple"])
     if "$array" in fields:
-        return _decode_array(fields, blobs[fields["$array"]], arrays)
+        return _decode_array(fields, blobs[int(fields["$array"])], arrays)
     return {key: _decode(item, blobs, arrays) for key, item in fields.items()}
 
 
@@ -74,8 +74,9 @@ def _decode_array(fields: dict[str, Any], raw: bytes, arrays: bool) -> Any:
     if arrays:
         import numpy
 
-        return numpy.frombuffer(bytearray(raw), fields["dtype"]).reshape(shape)
-    flat = memoryview(bytearray(raw))
+        array = numpy.frombuffer(bytearray(raw), numpy.dtype(str(fields["dtype"])))
+        return numpy.reshape(array, shape)
+    flat = cast("Any", memoryview(bytearray(raw)))  # its element type depends on the data
     return flat.cast(fields["code"], shape) if raw else flat.cast(fields["code"])
 
 
