@@ -127,7 +127,7 @@ def panels_per_group(panels: int) -> int:
 def winograd_tiles(channels: int, target: TargetInfo) -> int:
     """Tiles of a Winograd unit: 16 transformed values per channel take 3/4 of the level 2 cache.
 
-    At least 16, because each unit reads all transformed weights once (2/T bytes per operation);
-    at most 96, because more would leave threads without work.
+    At least 16, because each unit reads all its transformed weights once (2/T bytes per
+    operation); at most 48, because more gains nothing and leaves threads without work.
     """
-    return min(96, max(16, target.l2_bytes * 3 // 4 // (16 * 4 * channels)))
+    return min(48, max(16, target.l2_bytes * 3 // 4 // (16 * 4 * channels)))

@@ -3,9 +3,9 @@
     Y = A^T [ sum_c (G g G^T) * (B^T d B) ] A      (Lavin and Gray, arXiv:1509.09308, section 4.1)
 
 A unit is a block of T output tiles of 2x2 pixels times a group of panels of output channels:
-input transform into scratch, then for each panel 16 small matrix products and the output transform while their results
-are in the level 1 cache. It executes 4/9 of the direct multiplications. Weights are transformed
-once, by `emit_pack`, in double precision.
+input transform into scratch, then for each panel 16 small matrix products and the output
+transform while their results are in the level 1 cache. It executes 4/9 of the direct
+multiplications. Weights are transformed once, by `emit_pack`, in double precision.
 """
 
 from collections.abc import Callable, Sequence
