@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from torsh_package.buffers import aligned_buffer
 from torsh_package.codecs import decompress
 from torsh_package.digest import DigestSpec, LeafVerifier
 from torsh_package.errors import CodecError, IntegrityError, StorageError
@@ -201,7 +202,7 @@ class StoredContent:
             return self.form.data[start:stop]
         with self._lock:
             if self._plain is None:
-                plain = memoryview(b"".join(self.pieces()))
+                plain = _collect(self.pieces(), self.size)
                 self._check_plain(plain)
                 self._plain = plain
         return self._plain[start:stop]
@@ -226,10 +227,23 @@ def seal_context(entry: ResourceEntry) -> SealContext:
     )
 
 
+def _collect(pieces: Iterator[Buffer], size: int) -> memoryview:
+    """Pieces of `size` bytes in all, in aligned memory."""
+    target = aligned_buffer(size)
+    at = 0
+    for piece in pieces:
+        view = memoryview(piece).cast("B")
+        target[at : at + len(view)] = view
+        at += len(view)
+    return target.toreadonly()
+
+
 def _exactly(pieces: Iterator[Buffer], entry: ResourceEntry) -> Iterator[Buffer]:
     total = 0
     for piece in pieces:
         total += len(piece)
+        if total > entry.plain_size:
+            break
         yield piece
     if total != entry.plain_size:
         raise CodecError(

@@ -19,6 +19,7 @@ from torsh_package.entrypoints import CompiledObject, EntryPoint
 from torsh_package.errors import (
     DependencyError,
     InvalidArgumentError,
+    LimitError,
     ResourceNotFoundError,
 )
 from torsh_package.limits import DEFAULT_LIMITS, Limits
@@ -73,6 +74,8 @@ class PackageContents:
         self._schema = SCHEMA
         self._resources: dict[str, Resource] = {}
         self._documents: dict[str, Resource] = {}
+        # Names and the paths made from them (which may have an extension) must both be unique.
+        self._names = (NameSet(limits), NameSet(limits))
         self._paths = NameSet(limits)
         self._entrypoints: dict[str, EntryPoint] = {}
         self._dependencies: dict[tuple[str, str], DependencySpec] = {}
@@ -250,7 +253,7 @@ class PackageContents:
     def remove_resource(self, name: str) -> None:
         """Removes a resource; `ResourceNotFoundError` if there is none."""
         resource = self.get_resource(name)
-        self._paths.remove(f"{RESOURCES}{name}{resource.extension}")
+        self._forget(RESOURCES, resource)
         del self._resources[name]
 
     def resources(self) -> Iterator[Resource]:
@@ -263,10 +266,9 @@ class PackageContents:
         self, name: str, data: str | bytes, media_type: str = "application/json"
     ) -> Resource:
         """Adds or replaces a file below `dependencies/`: lock file, lineage, bill of materials."""
-        if name in self._documents:
-            self._paths.remove(f"{DOCUMENTS}{name}")
-            del self._documents[name]
         content, _ = _content(data)
+        if name in self._documents:
+            self.remove_document(name)
         return self._add(self._documents, name, content, ResourceType.Metadata, media_type, None)
 
     def get_document(self, name: str) -> Resource:
@@ -278,8 +280,7 @@ class PackageContents:
 
     def remove_document(self, name: str) -> None:
         """Removes a document; `ResourceNotFoundError` if there is none."""
-        self.get_document(name)
-        self._paths.remove(f"{DOCUMENTS}{name}")
+        self._forget(DOCUMENTS, self.get_document(name))
         del self._documents[name]
 
     def list_documents(self) -> list[str]:
@@ -356,7 +357,7 @@ class PackageContents:
     def shallow_copy(self) -> Self:
         """Another package with the same resources, whose lists can change on their own."""
         made = copy.copy(self)
-        made._paths = copy.deepcopy(self._paths)
+        made._names, made._paths = copy.deepcopy((self._names, self._paths))
         made._resources, made._documents = dict(self._resources), dict(self._documents)
         made._entrypoints, made._dependencies = dict(self._entrypoints), dict(self._dependencies)
         made.authors, made.metadata = list(self.authors), dict(self.metadata)
@@ -379,8 +380,12 @@ class PackageContents:
         media_type, extension = classify(name, type, content, table is not None, media_type)
         if len(group) >= self._limits.resources:
             raise InvalidArgumentError(f"over {self._limits.resources} resources")
+        if content.size > self._limits.plain_bytes:
+            raise LimitError(
+                f"{content.size} bytes, limit {self._limits.plain_bytes}", entry=name[:80]
+            )
         check_path(name, self._limits)
-        self._paths.add(f"{RESOURCES if is_resource else DOCUMENTS}{name}{extension}")
+        self._take(RESOURCES if is_resource else DOCUMENTS, name, extension)
         resource = Resource(
             name,
             type,
@@ -393,14 +398,25 @@ class PackageContents:
         group[name] = resource
         return resource
 
+    def _take(self, folder: str, name: str, extension: str) -> None:
+        names = self._names[folder == DOCUMENTS]
+        names.add(name)
+        try:
+            self._paths.add(f"{folder}{name}{extension}")
+        except InvalidArgumentError:
+            names.remove(name)
+            raise
+
+    def _forget(self, folder: str, resource: Resource) -> None:
+        self._names[folder == DOCUMENTS].remove(resource.name)
+        self._paths.remove(f"{folder}{resource.name}{resource.extension}")
+
     def _adopt(self, loaded: Loaded) -> None:
         for content in loaded.contents:
             entry = content.form.entry
             is_document = entry.path.startswith(DOCUMENTS)
             group = self._documents if is_document else self._resources
-            self._paths.add(
-                f"{DOCUMENTS if is_document else RESOURCES}{entry.name}{entry.extension}"
-            )
+            self._take(DOCUMENTS if is_document else RESOURCES, entry.name, entry.extension)
             group[entry.name] = Resource(
                 entry.name,
                 entry.type,

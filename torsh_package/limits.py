@@ -22,6 +22,7 @@ class Limits:
     entry_bytes: int = 1 << 46
     plain_bytes: int = 1 << 46
     expansion_ratio: int = 1_100
+    relaxed_ratio: int = 64
     zstd_window_bytes: int = 128 * MIB
     lzma_memory_bytes: int = 256 * MIB
     signatures: int = 64

@@ -28,6 +28,7 @@ from torsh_package.requirement_syntax import DependencySpec
 from torsh_package.schema import Fields
 from torsh_package.tensors import TensorEntry, check_table, read_table
 from torsh_package.tensors import rows as tensor_rows
+from torsh_package.times import format_time, parse_time
 
 T = TypeVar("T")
 
@@ -268,7 +269,7 @@ class Manifest:
             critical=_critical(fields),
             name=fields.checked("name", check_package_name),
             version=fields.checked("version", check_version),
-            created=fields.optional_string("created"),
+            created=_created(fields),
             description=fields.string("description"),
             authors=fields.strings("authors"),
             license=fields.optional_string("license"),
@@ -321,6 +322,14 @@ def _critical(fields: Fields) -> tuple[str, ...]:
     if list(critical) != sorted(set(critical)):
         raise fields.error("critical", "is not sorted, or repeats a name")
     return critical
+
+
+def _created(fields: Fields) -> str | None:
+    text = fields.optional_string("created")
+    try:
+        return None if text is None else format_time(parse_time(text))
+    except InvalidArgumentError as error:
+        raise fields.error("created", error.message) from None
 
 
 def _digest(fields: Fields) -> DigestSpec:

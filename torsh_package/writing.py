@@ -141,6 +141,7 @@ def write_archive(
         raw = manifest.to_bytes()
         if len(raw) > limits.manifest_bytes:
             raise LimitError(f"manifest of {len(raw)} bytes, limit {limits.manifest_bytes}")
+        Manifest.from_bytes(raw, limits)  # Nothing is written that could not be read again.
         archive.add(MANIFEST_PATH, [raw])
         if sealer is not None:
             archive.add(ENCRYPTION_PATH, [sealer.header(raw)])

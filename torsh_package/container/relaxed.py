@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _PIECE = 1 << 20
+_FREE_BYTES = 256 << 20
 
 
 class _Window(io.RawIOBase):
@@ -84,7 +85,7 @@ class RelaxedReader:
         try:
             with zipfile.ZipFile(cast(io.BytesIO, io.BufferedReader(_Window(data)))) as archive:
                 infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
-                _check(infos, limits)
+                _check(infos, len(data), limits)
                 contents = {info.filename: _read(archive, info, limits) for info in infos}
         except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
             raise ContainerError(f"not a ZIP archive that can be read: {error}"[:200]) from None
@@ -122,7 +123,7 @@ class RelaxedReader:
         return self.read(name)
 
 
-def _check(infos: list[zipfile.ZipInfo], limits: Limits) -> None:
+def _check(infos: list[zipfile.ZipInfo], archive_size: int, limits: Limits) -> None:
     if len(infos) > limits.resources + 16:
         raise LimitError(f"archive of {len(infos)} entries, limit {limits.resources + 16}")
     for info in infos:
@@ -142,6 +143,12 @@ def _check(infos: list[zipfile.ZipInfo], limits: Limits) -> None:
             raise LimitError(f"{info.file_size} bytes", entry=info.filename)
         if info.file_size > max(64 << 20, info.compress_size * limits.expansion_ratio):
             raise LimitError("expands over the ratio limit", entry=info.filename)
+    total = sum(info.file_size for info in infos)
+    if total > max(_FREE_BYTES, archive_size * limits.relaxed_ratio):
+        raise LimitError(
+            f"{archive_size} bytes would expand to {total}, over the ratio limit of "
+            f"{limits.relaxed_ratio} for archives that were zipped again"
+        )
     clash = find_collision(info.filename for info in infos)
     if clash:
         raise ContainerError(f"entry names {clash}")

@@ -5,12 +5,14 @@ too, and kills the reader (SIGBUS) if somebody cuts it. `ArchiveWriter` never do
 replaces files), so a file is mapped when nobody but its reader, or root, could; others are copied.
 """
 
+import io
 import mmap
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
+from torsh_package.buffers import aligned
 from torsh_package.errors import ContainerError, InvalidArgumentError, LimitError, StorageError
 from torsh_package.limits import DEFAULT_LIMITS, Limits
 
@@ -33,7 +35,8 @@ def open_bytes(
         limits: Largest archive.
 
     Returns:
-        Read-only view; it keeps the mapping alive as long as it is used.
+        Read-only view at a multiple of 64 (bytes are copied where they are not); it keeps the
+        mapping alive as long as it is used.
 
     Raises:
         StorageError: The file cannot be opened or read.
@@ -43,14 +46,19 @@ def open_bytes(
     if stable not in ("auto", "mmap", "copy"):
         raise InvalidArgumentError(f"stable={stable!r}: use auto, mmap or copy")
     if isinstance(source, bytes):
-        return memoryview(source)
+        return aligned(memoryview(source))
     if isinstance(source, bytearray | memoryview):
-        return memoryview(bytes(source))
+        return aligned(memoryview(bytes(source)))
     if isinstance(source, int):
         return _from_fd(source, f"file descriptor {source}", stable, limits)
     if isinstance(source, str | os.PathLike):
         return _from_path(Path(source), stable, limits)
-    return _from_fd(source.fileno(), "file", stable, limits)
+    try:
+        return _from_fd(source.fileno(), "file", stable, limits)
+    except (AttributeError, io.UnsupportedOperation):
+        raise InvalidArgumentError(
+            f"a {type(source).__name__} cannot be read; give a path, bytes or a file descriptor"
+        ) from None
 
 
 def _from_path(path: Path, stable: Stability, limits: Limits) -> memoryview:

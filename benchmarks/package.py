@@ -1,0 +1,258 @@
+"""Packages against torch, safetensors and raw system calls: ratios of paired, interleaved runs.
+
+    python benchmarks/package.py [--megabytes 500] [--rounds 5] [--stream-gigabytes 10]
+
+Each row runs ours and the peer in turn, in random order, and prints the median of the paired
+ratios ours / peer: below 1 is faster. Wall time where a user waits, CPU time of the whole process
+(all threads, user and system) where throughput counts. The last row streams a sparse file through
+a package and reports by how much the resident set grew.
+"""
+
+import argparse
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from torsh_package import Package, ResourceType
+from torsh_package.digest import DigestSpec
+
+TENSORS = 41
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison; `clock` is `wall` or `cpu`, `goal` the largest ratio that will do."""
+
+    name: str
+    clock: str
+    goal: float
+    ours: Callable[[], object]
+    peer: Callable[[], object]
+
+
+def seconds(run: Callable[[], object], clock: str) -> float:
+    read = time.perf_counter if clock == "wall" else time.process_time
+    begin = read()
+    kept = run()
+    elapsed = read() - begin
+    del kept
+    return elapsed
+
+
+def measure(row: Row, rounds: int) -> tuple[float, float, float]:
+    """Median ratio, and median seconds of ours and of the peer; the first pair does not count."""
+    pairs: list[tuple[float, float]] = []
+    for _ in range(rounds + 1):
+        order = [row.ours, row.peer]
+        random.shuffle(order)
+        taken = {run: seconds(run, row.clock) for run in order}
+        pairs.append((taken[row.ours], taken[row.peer]))
+    counted = pairs[1:]
+    ratio = statistics.median(ours / peer for ours, peer in counted)
+    ours, peer = (statistics.median(column) for column in zip(*counted, strict=True))
+    return ratio, ours, peer
+
+
+def weights(megabytes: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    count = megabytes * 1_000_000 // 4 // TENSORS
+    return {
+        f"layer{i:02d}.weight": rng.standard_normal(count, dtype=np.float32) for i in range(TENSORS)
+    }
+
+
+def container_rows(folder: Path, arrays: dict[str, np.ndarray]) -> Iterator[Row]:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    ours, theirs, safe = folder / "m.torshpkg", folder / "m.pt", folder / "m.safetensors"
+
+    def save(spec: DigestSpec, path: Path = ours) -> None:
+        package = Package("m", "1.0.0", digest=spec)
+        package.add_resource("weights", arrays, ResourceType.ModelWeights)
+        package.save(path)
+
+    def opened(path: Path, lazy: bool) -> object:
+        found = Package.load(path, lazy=lazy)
+        return found.get_resource("weights").table
+
+    def verified(path: Path) -> object:
+        return dict(Package.load(path).get_resource("weights").tensors)
+
+    save(DigestSpec())
+    save(DigestSpec("blake3"), folder / "b.torshpkg")
+    save_file(tensors, safe)
+    torch.save(tensors, theirs)
+
+    def torch_load() -> object:
+        return torch.load(theirs, weights_only=True)
+
+    def torch_save() -> None:
+        torch.save(tensors, theirs)
+
+    yield Row(
+        "open, nothing verified yet / safetensors load", "wall", 2.0,
+        lambda: opened(ours, lazy=True), lambda: load_file(safe),
+    )  # fmt: skip
+    yield Row(
+        "load, all verified (sha256) / torch.load", "wall", 1.0, lambda: verified(ours), torch_load
+    )
+    blake = folder / "b.torshpkg"
+    yield Row(
+        "load, all verified (sha256) / torch.load", "cpu", 1.0, lambda: verified(ours), torch_load
+    )
+    yield Row(
+        "load, all verified (blake3) / torch.load", "cpu", 0.6, lambda: verified(blake), torch_load
+    )
+    yield Row("save (sha256) / torch.save", "cpu", 1.3, lambda: save(DigestSpec()), torch_save)
+    yield Row(
+        "save (blake3) / torch.save",
+        "cpu",
+        1.3,
+        lambda: save(DigestSpec("blake3"), blake),
+        torch_save,
+    )
+
+
+def encryption_rows(folder: Path, arrays: dict[str, np.ndarray]) -> Iterator[Row]:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    from torsh_package import EncryptionAlgorithm, PackageEncryptor
+    from torsh_package.crypto.recipients import X25519Identity
+
+    identity = X25519Identity.generate()
+    encryptor = PackageEncryptor(EncryptionAlgorithm.Aes256Gcm)
+    package = Package("m", "1.0.0")
+    package.add_resource("weights", arrays, ResourceType.ModelWeights)
+    path = folder / "e.torshpkg"
+    data = memoryview(np.concatenate(list(arrays.values())).data).cast("B")
+    cipher = AESGCM(AESGCM.generate_key(256))
+
+    def raw() -> None:
+        """The same bytes through `AESGCM.encrypt` in chunks of 1 MiB, and a plain write."""
+        with (folder / "raw").open("wb", buffering=0) as file:
+            for i, begin in enumerate(range(0, len(data), CHUNK)):
+                file.write(cipher.encrypt(i.to_bytes(12, "big"), data[begin : begin + CHUNK], None))
+
+    def encrypt() -> None:
+        encryptor.encrypt_package(package, identity.recipient).save(path)
+
+    def decrypt() -> object:
+        found = Package.load(path, identities=[identity])
+        target = folder / "plain"
+        with target.open("wb", buffering=0) as file:
+            for piece in found.get_resource("weights").pieces():
+                file.write(piece)
+        return found
+
+    encrypt()
+    yield Row("encrypt and save / AESGCM.encrypt and write", "cpu", 2.0, encrypt, raw)
+    yield Row("load, decrypt, write / AESGCM.encrypt and write", "cpu", 2.0, decrypt, raw)
+
+
+class Nowhere:
+    """A blob that keeps nothing but its size."""
+
+    def __init__(self) -> None:
+        self._at = 0
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
+        count = memoryview(data).nbytes
+        self._at += count
+        return count
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        self._at = offset
+        return offset
+
+    def tell(self) -> int:
+        return self._at
+
+    def truncate(self, size: int | None = None, /) -> int:
+        return self._at
+
+
+class NowhereStorage:
+    """A storage whose blobs keep nothing."""
+
+    @contextmanager
+    def create(self, key: str, *, if_match: str | None = None) -> Generator[Nowhere]:
+        yield Nowhere()
+
+
+def stream(path: str) -> None:
+    """Packs a file without keeping the result; prints the growth of the resident set in MiB."""
+    package = Package("m", "1.0.0")
+    package.add_resource("warm", bytes(1 << 20), ResourceType.Data)
+    package.save("warm", storage=NowhereStorage())  # type: ignore[arg-type]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    package.add_file("big", path, ResourceType.Data)
+    begin = time.perf_counter()
+    package.save("big", storage=NowhereStorage())  # type: ignore[arg-type]
+    elapsed = time.perf_counter() - begin
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    print(f"{grown:.1f} {os.path.getsize(path) / 1e9 / elapsed:.2f}")
+
+
+def stream_in_process(folder: Path, gigabytes: float) -> tuple[float, float]:
+    """Memory growth in MiB and speed in GB/s for a sparse file, in a fresh process."""
+    source = folder / "sparse"
+    with source.open("wb") as file:
+        file.truncate(int(gigabytes * 1e9))
+    command = [sys.executable, __file__, "--stream", str(source)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    grown, speed = found.stdout.split()
+    return float(grown), float(speed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--megabytes", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--stream-gigabytes", type=float, default=10.0)
+    parser.add_argument("--folder", help="where to write; on a real disk, not tmpfs")
+    parser.add_argument("--stream", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.stream:
+        stream(args.stream)
+        return
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        arrays = weights(args.megabytes)
+        size = sum(array.nbytes for array in arrays.values()) / 1e6
+        print(f"{size:.0f} MB of float32 in {TENSORS} tensors, {args.rounds} pairs a row")
+        print(f"{'':52} {'clock':5} {'ratio':>6} {'goal':>5} {'ours ms':>9} {'peer ms':>9}")
+        for make in (container_rows, encryption_rows):
+            for row in make(folder, arrays):
+                ratio, ours, peer = measure(row, args.rounds)
+                verdict = "" if ratio <= row.goal else "  MISSED"
+                print(
+                    f"{row.name:52} {row.clock:5} {ratio:6.2f} {row.goal:5.2f} "
+                    f"{1e3 * ours:9.2f} {1e3 * peer:9.2f}{verdict}",
+                    flush=True,
+                )
+        grown, speed = stream_in_process(folder, args.stream_gigabytes)
+        verdict = "" if grown <= 64 else "  MISSED"
+        print(
+            f"memory growth over a stream of {args.stream_gigabytes:g} GB: {grown:.0f} MiB "
+            f"(goal 64), {speed:.2f} GB/s{verdict}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""Memory in which tensors are aligned as they are in a mapped file."""
+
+import numpy
+
+from torsh_package.tensors import ALIGNMENT
+
+
+def aligned_buffer(size: int) -> memoryview:
+    """Writable memory of `size` bytes at a multiple of 64; its content is undefined."""
+    store = numpy.empty(size + ALIGNMENT, numpy.uint8)
+    begin = -store.ctypes.data % ALIGNMENT
+    return store[begin : begin + size].data
+
+
+def aligned(data: memoryview) -> memoryview:
+    """`data` itself if it begins at a multiple of 64, else a read-only copy that does."""
+    if not len(data) or numpy.frombuffer(data, numpy.uint8).ctypes.data % ALIGNMENT == 0:
+        return data
+    copy = aligned_buffer(len(data))
+    copy[:] = data
+    return copy.toreadonly()
