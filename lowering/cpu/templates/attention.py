@@ -22,6 +22,7 @@ from lowering.cpu.templates.gemm import contract
 from lowering.cpu.templates.microkernel import Tile, accumulate, opaque_pointers
 from lowering.cpu.templates.rows import LARGEST, SUM, VIRTUAL_LANES, fold_lanes
 from lowering.cpu.templates.schedule import Registers
+from lowering.cpu.templates.transpose import transpose
 from lowering.cpu.text import Module, Text, Value
 from lowering.math.exponential import exp_small, tanh
 from lowering.math.num import where
@@ -490,28 +491,3 @@ class _Attention:
             value = text.binary("fmul", self.vector, value, factor)
             mask = mask_of(lanes, self.params.width - column)
             store_lanes(text, self.vector, value, text.at(line, column), mask)
-
-
-def transpose(text: Text, registers: Registers, rows: list[Value]) -> list[Value]:
-    """The transpose of a square of vectors, in log2(lanes) rounds of shuffles.
-
-    Round `d` exchanges, between rows `i` and `i + d`, the lanes whose number has bit `d` against
-    the lanes that have it not.
-    """
-    lanes, type = registers.lanes, registers.type
-    distance = lanes // 2
-    while distance:
-        following = list(rows)
-        for i in range(lanes):
-            if i & distance:
-                continue
-            a, b = rows[i], rows[i + distance]
-            low = [j if not j & distance else lanes + j - distance for j in range(lanes)]
-            high = [j + distance if not j & distance else lanes + j for j in range(lanes)]
-            for place, numbers in ((i, low), (i + distance, high)):
-                listed = ", ".join(f"i32 {n}" for n in numbers)
-                following[place] = text.let(
-                    f"shufflevector {type} {a}, {type} {b}, <{lanes} x i32> <{listed}>"
-                )
-        rows, distance = following, distance // 2
-    return rows

@@ -107,8 +107,10 @@ def test_integers_and_functions_need_no_library(target: str) -> None:
     info = TARGETS[target]
     for name, function in FUNCTIONS.items():
         for kind, size in (("f32", 4), ("f64", 8)):
+            if kind == "f32" and not function.native:
+                continue  # the f64 code between two conversions
             formula = lambda *x, n=name: call(n, *x)  # noqa: E731
-            lanes = info.lanes(size) if name not in ("zeta", "polygamma") else 1
+            lanes = info.lanes(size) if name[:3] not in ("zet", "pol", "iga") else 1
             emit_map(module, f"{name}_{kind}", formula, [kind] * function.arity, kind, lanes)
     binary = ("divide", "floor_divide", "mod", "remainder", "power", "shift_left", "shift_right")
     for name in binary:

@@ -118,6 +118,11 @@ def y1_regular(x: mpf) -> mpf:
     return (mp.bessely(1, x) - 2 / mp.pi * (mp.log(x) * mp.besselj(1, x) - 1 / x)) / x
 
 
+def bessel_k(order: int, w: mpf) -> mpf:
+    """`sqrt(x) exp(x) K(x)` at `w = 1 / x`."""
+    return mp.sqrt(1 / w) * mp.exp(1 / w) * mp.besselk(order, 1 / w)
+
+
 LN2_HALF = 0.3466
 ATAN_END, LOG_END, PIO4_SQUARED = 0.1716, 0.02945, 0.617
 ROOT = mpf("1.46163214496836234126265954232572132846819620400644629512959")
@@ -175,6 +180,16 @@ ROWS: dict[str, Row] = {
     "I1_NEAR": Row(
         of_square(lambda x: mp.besseli(1, x) / x), 0, 64, 20, "f64", of_square(lambda x: mp.exp(-x))
     ),
+    "K0_NEAR": Row(
+        of_square(lambda x: mp.besselk(0, x) + mp.log(x) * mp.besseli(0, x)), 0, 1, 8
+    ),
+    "K1_NEAR": Row(
+        of_square(lambda x: (mp.besselk(1, x) - mp.log(x) * mp.besseli(1, x) - 1 / x) / x), 0, 1, 8
+    ),
+    "K0_MIDDLE": Row(lambda v: bessel_k(0, v + 2 / 3), -1 / 3, 1 / 3, 19),
+    "K1_MIDDLE": Row(lambda v: bessel_k(1, v + 2 / 3), -1 / 3, 1 / 3, 19),
+    "K0_FAR": Row(lambda v: bessel_k(0, v + 1 / 6), -0.1666, 1 / 6, 19),
+    "K1_FAR": Row(lambda v: bessel_k(1, v + 1 / 6), -0.1666, 1 / 6, 19),
     "I0_FAR": Row(
         lambda t: mp.sqrt(16 / (t + 1)) * mp.exp(-16 / (t + 1)) * mp.besseli(0, 16 / (t + 1)),
         -0.9999, 1, 22,
@@ -185,7 +200,11 @@ ROWS: dict[str, Row] = {
     ),
 }  # fmt: skip
 
-FAST = [name for name, row in ROWS.items() if name[:4] not in ("ERFI", "NDTR", "I0_F", "I1_F")]
+FAST = [
+    name
+    for name, row in ROWS.items()
+    if name[:4] not in ("ERFI", "NDTR", "I0_F", "I1_F", "K0_F", "K1_F")
+]
 
 
 @pytest.mark.parametrize("name", FAST)
