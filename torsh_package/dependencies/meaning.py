@@ -59,7 +59,10 @@ def satisfies(spec: DependencySpec, version: str) -> bool:
     specifier, parsed = _specifier(spec), parse_version(spec.kind, version)
     if isinstance(specifier, Requirement) and isinstance(parsed, Version):
         return specifier.matches(parsed)
-    return isinstance(specifier, SpecifierSet) and specifier.contains(str(parsed))
+    if not isinstance(specifier, SpecifierSet):
+        return False
+    # Stated, because the default for pre-releases differs between versions of `packaging`.
+    return specifier.contains(str(parsed), prereleases=bool(specifier.prereleases))
 
 
 def _specifier(spec: DependencySpec) -> Requirement | SpecifierSet:
