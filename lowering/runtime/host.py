@@ -33,6 +33,8 @@ class NativeHost:
     def __init__(self, data: bytes):
         imports = {name: libc_address(name) for name in HOST_IMPORTS}
         self._code = LinkedCode([data], _SYMBOLS, imports)
+        # The pool's threads outlive the interpreter, so their code must: it is never unmapped.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._code))
         self.parallel = self._code.address("torsh_parallel")
         self.parallel_profiled = self._code.address("torsh_parallel_profiled")
         self.call = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(
@@ -78,8 +80,6 @@ class NativeHost:
 
 _made: list[NativeHost] = []
 _making = threading.Lock()
-
-
 _forks: list[int] = []
 
 

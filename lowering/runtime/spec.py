@@ -54,7 +54,8 @@ class CheckSpec:
 
     Attributes:
         kind: `input` (becomes `InputError`) or `execution` (`ExecutionError`).
-        message: Text with `{0}` to `{3}` for the words that the program left in `error`.
+        message: `str.format` text with `{0}` to `{3}` for the words that the program left in
+            `error`; braces of the user's names are doubled.
         location: Where in the user's model, or empty.
     """
 

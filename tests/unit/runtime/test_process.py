@@ -380,3 +380,16 @@ print("leaving")
 """
     for _ in range(3):
         assert succeed(script) == "leaving\n"
+
+
+def test_leaving_python_right_after_parallel_work() -> None:
+    script = """
+import numpy as np
+from runtime_programs import add_executable, generator
+executable = add_executable(2)
+generator().close()
+a = np.ones(100_000, "f4")
+executable.run([a, a])  # the pool's thread spins for 50 us more, then sleeps in its code
+"""
+    for _ in range(10):
+        assert succeed(script) == ""
