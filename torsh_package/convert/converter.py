@@ -10,6 +10,7 @@ import numpy as np
 
 from torsh_package.errors import ConversionError
 from torsh_package.limits import DEFAULT_LIMITS, Limits
+from torsh_package.lineage import Artifact, LineageRelation, record_origin
 from torsh_package.manifest import ResourceType
 from torsh_package.package import Package
 
@@ -134,6 +135,7 @@ class FormatConverter:
             ResourceType.Metadata,
             media_type="application/json",
         )
+        _record_lineage(package, report)
         self.report = report
         return package
 
@@ -228,6 +230,23 @@ def package_name(path: Path) -> str:
     stem = path.name if path.is_dir() else path.stem
     cleaned = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")[:100]
     return cleaned or "converted"
+
+
+def _record_lineage(package: Package, report: ConversionReport) -> None:
+    """What the package was made of and with which tools, as `dependencies/lineage.json`.
+
+    It states the time of the conversion; for equal bytes set `SOURCE_DATE_EPOCH`.
+    """
+    # A file may have any name; the digest identifies it.
+    name = report.source if report.source.isprintable() else ""
+    record_origin(
+        package,
+        Artifact(name, f"sha256:{report.source_sha256}"),
+        LineageRelation.ConvertedFrom,
+        creator="torsh_package.FormatConverter",
+        settings=report.environment,
+        description=f"Converted from {report.flavour}",
+    )
 
 
 def _own_version() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torsh_package.crypto.encryptor import EncryptedPackage
-from torsh_package.errors import InvalidArgumentError
+from torsh_package.errors import CodecError, IntegrityError, InvalidArgumentError, SignatureError
 from torsh_package.package import Package, serialize_package
 from torsh_package.times import build_time
 from torsh_package.trust.dsse import Envelope, dump_envelopes, load_envelopes
@@ -157,10 +157,18 @@ class PackageSigner:
             SignatureError: Unsigned, changed in any way, signed by too few trusted keys, expired
                 or revoked.
         """
-        # Measuring the manifest hashes every byte as it is now, and compares stored ones.
-        if isinstance(package, Package):
-            return self.verify(serialize_package(package), package.signatures)
-        return self.verify(package.manifest_bytes(), package.signatures)
+        try:
+            # Measuring the manifest hashes every byte as it is now, and compares stored ones.
+            manifest = (
+                serialize_package(package)
+                if isinstance(package, Package)
+                else package.manifest_bytes()
+            )
+        except (IntegrityError, CodecError) as error:
+            raise SignatureError(
+                f"content was changed: {error.message}", entry=error.entry, offset=error.offset
+            ) from error
+        return self.verify(manifest, package.signatures)
 
     def store(self) -> TrustStore:
         """The trust store of this signer: its own key and those added."""

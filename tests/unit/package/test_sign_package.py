@@ -183,6 +183,15 @@ def test_every_byte_of_a_signed_package_matters():
             Package.load(bytes(changed), trust=STORE)
 
 
+def test_a_byte_changed_under_a_lazy_package_is_a_signature_error():
+    data = bytearray(signed().to_bytes())
+    at = data.index(np.arange(100, dtype="f4").tobytes()[40:80])
+    data[at] ^= 1
+    package = Package.load(bytes(data), lazy=True)
+    with pytest.raises(SignatureError, match="content was changed"):
+        ALICE.verify_package(package)
+
+
 def test_signatures_survive_and_add_up():
     bob = PackageSigner()
     store = TrustStore.trusting([ALICE.public_key, bob.public_key], threshold=2)
