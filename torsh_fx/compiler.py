@@ -14,7 +14,7 @@ import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
 from lowering.cache import ObjectCache, default_directory
-from lowering.codegen import CodeGenerator, CodegenSettings, CodegenUnit
+from lowering.codegen import CodeGenerator, CodegenSettings, CodegenUnit, host_unit
 from lowering.cpu.host import host_target
 from lowering.program.build import Lowered, lower_module
 from lowering.runtime.executable import Executable, Program, RunOptions
@@ -137,16 +137,17 @@ def link(
     raw: Mapping[str, Array],
 ) -> Program:
     """Generate code, prepare the weights by running `prepare`, and link."""
-    units = [*main.units, *(prepare.units if prepare else ())]
-    objects = compile_units(units)
+    pool = host_unit(main.units[0].target)
+    host, *objects = compile_units([pool, *main.units, *(prepare.units if prepare else ())])
     own, others = objects[: len(main.units)], objects[len(main.units) :]
     arrays: dict[str, Array] = {**main.constants}
     if prepare is not None:
-        entry = Executable(Program(prepare.spec, others, prepare.constants), "prepare")
+        entry = Executable(Program(prepare.spec, others, prepare.constants, host=host), "prepare")
         inputs = [np.ascontiguousarray(raw[spec.name]) for spec in entry.spec.inputs]
         names = [spec.name for spec in entry.spec.outputs]
         arrays.update(zip(names, entry.run(inputs), strict=True))
     for spec in main.spec.weights:
         if spec.name not in arrays:
             arrays[spec.name] = raw[spec.name]
-    return Program(main.spec, own, {spec.name: arrays[spec.name] for spec in main.spec.weights})
+    weights = {spec.name: arrays[spec.name] for spec in main.spec.weights}
+    return Program(main.spec, own, weights, host=host)
