@@ -72,15 +72,23 @@ def path_problem(path: str, limits: Limits = DEFAULT_LIMITS) -> str | None:
         return f"has {size} bytes, limit {limits.name_bytes}"
     if path.startswith("/"):
         return "is absolute"
-    if unicodedata.normalize("NFC", path) != path:
-        return "is not in Unicode normal form C"
     found = _FORBIDDEN.search(path)
     if found:
         return f"holds {found.group()!r}"
+    if not (path.isascii() and path.isprintable()):
+        problem = _unicode_problem(path)
+        if problem:
+            return problem
+    return next(filter(None, map(_component_problem, path.split("/"))), None)
+
+
+def _unicode_problem(path: str) -> str | None:
+    if unicodedata.normalize("NFC", path) != path:
+        return "is not in Unicode normal form C"
     for char in path:
         if unicodedata.category(char) in _INVISIBLE_CATEGORIES or 0xFE00 <= ord(char) <= 0xFE0F:
             return f"holds the invisible or control character U+{ord(char):04X}"
-    return next(filter(None, map(_component_problem, path.split("/"))), None)
+    return None
 
 
 def _component_problem(part: str) -> str | None:
@@ -97,6 +105,8 @@ def _component_problem(part: str) -> str | None:
 
 def collision_key(path: str) -> str:
     """Equal for two paths that some file system or reader may take for the same."""
+    if path.isascii():
+        return path.lower()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
 
 
