@@ -53,6 +53,7 @@ class ReluOp(Unary):
     name = "torsh.relu"
     SPELLED: ClassVar = Spelled(torch=("aten.relu.default",), onnx=("Relu",), tensorflow=("Relu",))
 
+    @rounded_once
     def evaluate(self, *args: Array) -> Sequence[Array]:
         return (np.maximum(args[0], np.zeros_like(args[0])),)
 

@@ -108,7 +108,7 @@ class DiagEmbedOp(Movement):
         x, offset = args[0], int_of(self.offset)
         side = x.shape[-1] + abs(offset)
         square = np.zeros((*x.shape[:-1], side, side), x.dtype)
-        steps: Any = np.arange(x.shape[-1])
+        steps: Any = np.indices((x.shape[-1],))[0]
         square[..., steps - min(offset, 0), steps + max(offset, 0)] = x
         return (np.moveaxis(square, (-2, -1), self.axes()),)
 

@@ -13,6 +13,7 @@ from torsh_dialect import dtypes
 from torsh_dialect.attributes import Array, bool_of, int_of
 from torsh_dialect.declare import op
 from torsh_dialect.dtypes import is_float
+from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Scan
 from torsh_dialect.ops.half import rounded_once
 from torsh_dialect.ops.maths import require_inexact
@@ -162,6 +163,8 @@ class PositionScan(Scan):
 
     def infer(self) -> Sequence[AnyTensor]:
         super().infer()
+        if bool_of(self.exclusive):
+            raise ShapeError("C1: no position stands before the first element; unset `exclusive`")
         return (tensor(dtypes.i64, dims_of(self.x)),)
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
@@ -172,8 +175,10 @@ class PositionScan(Scan):
         rows = rows.astype(np.float64) if rows.dtype.kind not in "iub" else rows
         found = np.zeros(rows.shape, np.int64)
         for row in np.ndindex(rows.shape[:-1]):
-            best = 0
-            for n, value in enumerate(rows[row]):
+            steps = range(rows.shape[-1])[:: -1 if bool_of(self.reverse) else 1]
+            best = steps[0] if steps else 0
+            for n in steps:
+                value = rows[(*row, n)]
                 beyond = value >= rows[row][best] if self.LARGEST else value <= rows[row][best]
                 if value != value or (beyond and rows[row][best] == rows[row][best]):
                     best = n
@@ -206,6 +211,7 @@ class ArgCumMaxOp(PositionScan):
     """Where the largest element up to each one lies along the axis, the last of equals.
 
     NaN counts as largest, the last one of several.
+    C1: not `exclusive`.
 
     %r = torsh.argcummax %x {axis = 0 : i64} : (tensor<3xf32>) -> tensor<3xi64>
     """
@@ -219,6 +225,7 @@ class ArgCumMinOp(PositionScan):
     """Where the smallest element up to each one lies along the axis, the last of equals.
 
     NaN counts as smallest, the last one of several.
+    C1: not `exclusive`.
 
     %r = torsh.argcummin %x {axis = 0 : i64} : (tensor<3xf32>) -> tensor<3xi64>
     """

@@ -73,11 +73,12 @@ class MinimumOp(Binary):
     name = "torsh.minimum"
     SPELLED: ClassVar = Spelled(torch=("aten.minimum.default",), tensorflow=("Minimum",))
 
+    @rounded_once
     def evaluate(self, *args: Array) -> Sequence[Array]:
         return (np.minimum(args[0], args[1]),)
 
     def body(self, s: Scalar[V], *x: V) -> V:
-        return s.min(x[0], x[1])
+        return (s.and_ if s.dtype(x[0]) == dtypes.i1 else s.min)(x[0], x[1])
 
     def contents(self) -> Contents | None:
         return mapped2(self, dims.minimum)
@@ -93,11 +94,12 @@ class MaximumOp(Binary):
     name = "torsh.maximum"
     SPELLED: ClassVar = Spelled(torch=("aten.maximum.default",), tensorflow=("Maximum",))
 
+    @rounded_once
     def evaluate(self, *args: Array) -> Sequence[Array]:
         return (np.maximum(args[0], args[1]),)
 
     def body(self, s: Scalar[V], *x: V) -> V:
-        return s.max(x[0], x[1])
+        return (s.or_ if s.dtype(x[0]) == dtypes.i1 else s.max)(x[0], x[1])
 
     def contents(self) -> Contents | None:
         return mapped2(self, dims.maximum)
@@ -113,6 +115,7 @@ class FminOp(Binary):
     name = "torsh.fmin"
     SPELLED: ClassVar = Spelled(torch=("aten.fmin.default",))
 
+    @rounded_once
     def evaluate(self, *args: Array) -> Sequence[Array]:
         return (np.fmin(args[0], args[1]),)
 
@@ -131,6 +134,7 @@ class FmaxOp(Binary):
     name = "torsh.fmax"
     SPELLED: ClassVar = Spelled(torch=("aten.fmax.default",))
 
+    @rounded_once
     def evaluate(self, *args: Array) -> Sequence[Array]:
         return (np.fmax(args[0], args[1]),)
 
@@ -158,6 +162,7 @@ class ClampOp(Elementwise):
     def result_element(self, *elements: Element) -> Element:
         return same_element("C1: operands", *elements)
 
+    @rounded_once
     def evaluate(self, *args: Array) -> Sequence[Array]:
         result: Any
         result, *limits = args
@@ -206,6 +211,18 @@ class LerpOp(Elementwise):
         return s.select(s.lt(s.abs(weight), s.const(0.5, s.dtype(a))), near, far)
 
 
+def _scale(s: Scalar[V], x: V, rounding: str) -> V:
+    """The power of two (as f32) near |x|: 2^-127 at least; NaN for NaN and infinities."""
+    bits = s.bitcast(s.abs(x), dtypes.i32)
+    step = {"up": 0x7FFFFF, "down": 0, "nearest": 0x400000}[rounding]
+    raised = s.add(bits, s.const(step, dtypes.i32))
+    exponent = s.and_(raised, s.const(0x7F800000, dtypes.i32))
+    least, most = s.const(0x400000, dtypes.i32), s.const(0x7F000000, dtypes.i32)
+    power = s.bitcast(s.min(s.max(exponent, least), most), dtypes.f32)
+    finite = s.lt(s.abs(x), s.const(float("inf"), dtypes.f32))
+    return s.select(finite, power, s.const(float("nan"), dtypes.f32))
+
+
 LARGEST = {"f8e4m3fn": 448.0, "f8e4m3fnuz": 240.0, "f8e5m2": 57344.0, "f8e5m2fnuz": 57344.0}
 """The largest finite value of the fp8 types (OCP OFP8 specification)."""
 
@@ -218,7 +235,7 @@ class CastOp(Unary):
     Integer to integer: wraps. Complex to real: the real part. To f16, bf16 and fp8: rounded from
     f32 (f64 and integers go through f32), ties to even; with `saturate`, values beyond the
     largest fp8 value become that value. To f8e8m0fnu: the next power of two by `rounding`
-    (`up`, the default; `down`; `nearest`).
+    (`up`, the default; `down`; `nearest`), 2^-127 at least; infinities give NaN.
 
     %r = torsh.cast %x {to = i32} : (tensor<3xf32>) -> tensor<3xi32>
     """
@@ -244,6 +261,8 @@ class CastOp(Unary):
         if to.kind != "float" or to.bits > 16:
             return x[0] if source == self.to else s.cast(x[0], self.to)
         value = x[0] if source == dtypes.f32 else s.cast(x[0], dtypes.f32)
+        if to.name == "f8e8m0fnu":
+            return _scale(s, value, "up" if self.rounding is None else str_of(self.rounding))
         if not bool_of(self.saturate) or to.name not in LARGEST:
             return value
         top = s.const(LARGEST[to.name], dtypes.f32)
@@ -292,4 +311,4 @@ def _power_of_two(value: Any, rounding: str) -> Any:
     else:
         exponent = where(mantissa >= 0.75, exponent, exponent - 1)
     scale = np.ldexp(np.float32(1), np.clip(exponent, -127, 127))
-    return where(np.isnan(value), np.float32(np.nan), scale)
+    return where(np.isfinite(value), scale, np.float32(np.nan))

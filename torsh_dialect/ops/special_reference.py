@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -154,8 +155,13 @@ def bessel_j(n: int, x: Any) -> Any:
     return where(np.isfinite(x), value, where(np.isnan(x), np.nan, 0.0))
 
 
+@lru_cache
+def _nodes(count: int) -> Any:
+    return np.polynomial.legendre.leggauss(count)
+
+
 def _gauss(x: Any, lower: float, upper: float, integrand: Callable[[Any, Any], Any]) -> Any:
-    points, weights = np.polynomial.legendre.leggauss(400)
+    points, weights = _nodes(40)
     at = 0.5 * (upper - lower) * points + 0.5 * (upper + lower)
     values = integrand(np.asarray(x, np.float64).reshape(-1, 1), at) * weights
     return (np.sum(values, axis=1) * 0.5 * (upper - lower)).reshape(np.shape(x))
@@ -166,7 +172,12 @@ def bessel_y(n: int, x: Any) -> Any:
     x = np.asarray(x, np.float64)
     inside = np.isfinite(x) & (x > 0)
     v = where(inside, x, 1.0)
-    wave = _gauss(v, 0, math.pi, lambda a, t: np.sin(a * np.sin(t) - n * t)) / math.pi
+
+    def turning(a: Any, t: Any) -> Any:
+        return np.sin(a * np.sin(t) - n * t)
+
+    turns = np.linspace(0, math.pi, 17)
+    wave: Any = sum(_gauss(v, a, b, turning) for a, b in pairwise(turns)) / math.pi
     sign = (-1) ** n
 
     def decaying(a: Any, t: Any) -> Any:

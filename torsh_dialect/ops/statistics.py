@@ -174,7 +174,7 @@ class EmbeddingBagOp(Composite):
         scale = args[3].astype(np.float64) if len(args) > 3 else np.ones(len(indices))
         ends = [*offsets[1:], len(indices)]
         rows: list[Any] = []
-        for begin, end in zip(offsets, ends, strict=True):
+        for begin, end in zip(list(offsets), ends, strict=True):
             names, factors = indices[begin:end], scale[begin:end]
             if self.padding is not None:
                 kept = names != int_of(self.padding)
@@ -187,7 +187,7 @@ class EmbeddingBagOp(Composite):
     def expand(self, b: Builder) -> Sequence[SSAValue]:
         c, mode = Compose(b), int_of(self.mode)
         bags, width = dims_of(self.y)
-        count = dims_of(self.indices)[0]
+        count = product(dims_of(self.indices))
         rows = c.wide(c.take(self.table, self.indices, 0))
         offsets = c.cast(self.offsets, dtypes.i64)
         bag = c.sub(b(SearchSortedOp, offsets, c.iota(count), right=True), 1)
