@@ -15,13 +15,23 @@ of a row are contiguous. A row whose keys are all masked gives 0.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
+from lowering.cpu.templates.attention_params import (
+    KEY_BLOCK,
+    layout_of,
+    padded_width,
+    registers_of,
+    unit_rows,
+)
+from lowering.cpu.templates.attention_params import AttentionParams as AttentionParams
+from lowering.cpu.templates.attention_params import bytes_moved as bytes_moved
+from lowering.cpu.templates.attention_params import flops as flops
+from lowering.cpu.templates.attention_params import parallel_extent as parallel_extent
+from lowering.cpu.templates.attention_params import scratch_bytes as scratch_bytes
 from lowering.cpu.templates.epilogue import load_lanes, mask_of, store_lanes
 from lowering.cpu.templates.gemm import contract
 from lowering.cpu.templates.microkernel import Tile, accumulate, opaque_pointers
 from lowering.cpu.templates.rows import LARGEST, SUM, VIRTUAL_LANES, fold_lanes
-from lowering.cpu.templates.schedule import Registers
 from lowering.cpu.templates.transpose import transpose
 from lowering.cpu.text import Module, Text, Value
 from lowering.math.exponential import exp_small, tanh
@@ -29,126 +39,7 @@ from lowering.math.num import where
 from lowering.math.text_prim import TextPrim
 from torsh_dialect.target import TargetInfo
 
-KEY_BLOCK = 128
-"""Keys of a block: packed K and V of 64-wide heads take 64 KiB, an eighth of a level 2 cache."""
-
-TILES_PER_UNIT = 8
-"""Row tiles that share packed keys: packing costs about 1/48 of the arithmetic on AVX2."""
-
 _MINUS_INFINITY = "0xFFF0000000000000"
-
-
-@dataclass(frozen=True)
-class AttentionParams:
-    """An attention.
-
-    Attributes:
-        heads: Query heads H.
-        kv_heads: Key and value heads; `heads` is a multiple of it.
-        depth: Width D of queries and keys.
-        value_depth: Width Dv of values; None for `depth`.
-        scale: Factor of the scores.
-        causal: Whether row `s` sees only keys `t <= s + offset` (word 9; 0 aligns the first row
-            with the first key, `T - S` the last with the last).
-        mask: `additive` adds f32 values, `boolean` keeps the keys whose byte is not 0.
-        softcap: If not 0, scores become `softcap tanh(score / softcap)` before the mask.
-    """
-
-    heads: int
-    depth: int
-    kv_heads: int | None = None
-    value_depth: int | None = None
-    scale: float = 1.0
-    causal: bool = False
-    mask: Literal["none", "additive", "boolean"] = "none"
-    softcap: float = 0.0
-
-    @property
-    def key_heads(self) -> int:
-        """Heads of keys and values."""
-        return self.kv_heads or self.heads
-
-    @property
-    def group(self) -> int:
-        """Query heads that share a key head."""
-        return self.heads // self.key_heads
-
-    @property
-    def width(self) -> int:
-        """Width of values."""
-        return self.value_depth or self.depth
-
-
-def registers_of(target: TargetInfo) -> Registers:
-    """The register tile; its width divides 32, so that key panels fill virtual lanes."""
-    lanes = target.lanes(4)
-    if target.vector_bytes == 64:
-        return Registers(12, 2, lanes)
-    if target.vector_registers >= 32:
-        return Registers(4, 4, lanes)
-    return Registers(6 if target.fma else 4, 2, lanes)
-
-
-def unit_rows(target: TargetInfo) -> int:
-    """Rows of a unit."""
-    return registers_of(target).rows * TILES_PER_UNIT
-
-
-def parallel_extent(params: AttentionParams, target: TargetInfo, batch: int, rows: int) -> int:
-    """Units for `batch` sequences of `rows` queries."""
-    return batch * params.key_heads * -(-params.group * rows // unit_rows(target))
-
-
-def flops(params: AttentionParams, batch: int, rows: int, keys: int) -> int:
-    """Operations of both products, causal or not."""
-    return 2 * batch * params.heads * rows * keys * (params.depth + params.width)
-
-
-def bytes_moved(params: AttentionParams, batch: int, rows: int, keys: int) -> int:
-    """Bytes of q, k, v and out, each once."""
-    width = params.depth + params.width
-    return 4 * batch * width * (params.heads * rows + params.key_heads * keys)
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Offsets in f32 elements of the parts of a worker's scratch."""
-
-    keys: int
-    values: int
-    scores: int
-    sums: int
-    maximum: int
-    total: int
-    correction: int
-    size: int
-
-
-def _padded_width(params: AttentionParams, registers: Registers) -> int:
-    return -(-params.width // registers.width) * registers.width
-
-
-def _layout(params: AttentionParams, target: TargetInfo) -> _Layout:
-    registers, rows = registers_of(target), unit_rows(target)
-    width = _padded_width(params, registers)
-    sizes = (
-        KEY_BLOCK * params.depth,
-        KEY_BLOCK * width,
-        registers.rows * KEY_BLOCK,
-        rows * width,
-        rows,
-        rows,
-        registers.rows,
-    )
-    offsets = [0]
-    for size in sizes:
-        offsets.append(offsets[-1] + -(-size // 16) * 16)
-    return _Layout(*offsets)
-
-
-def scratch_bytes(params: AttentionParams, target: TargetInfo) -> int:
-    """Bytes of scratch per worker, to be aligned to 64."""
-    return 4 * _layout(params, target).size
 
 
 def emit(module: Module, name: str, params: AttentionParams, target: TargetInfo) -> None:
@@ -174,7 +65,7 @@ class _Attention:
         self.params = params
         self.registers = registers_of(target)
         self.unit_rows = unit_rows(target)
-        self.layout = _layout(params, target)
+        self.layout = layout_of(params, target)
         self.text = text = Text(module, name)
         self.vector = self.registers.type
         self.q, self.k, self.v, self.out = (
@@ -242,7 +133,7 @@ class _Attention:
         """Write one unit: blocks of keys outermost, row tiles inside."""
         text, layout = self.text, self.layout
         count = text.sub(unit.last, unit.first)
-        width = _padded_width(self.params, self.registers)
+        width = padded_width(self.params, self.registers)
 
         def clear(row: Value, _: list[Value]) -> None:
             text.store("float", _MINUS_INFINITY, self.part(layout.maximum, row))
@@ -257,7 +148,7 @@ class _Attention:
         def block(start: Value, _: list[Value]) -> None:
             length = text.minimum(text.sub(unit.keys, start), KEY_BLOCK)
             self.pack_keys(unit, start, length)
-            self.pack_values(unit, start, length)
+            text.when(text.compare("ne", count, 1), lambda: self.pack_values(unit, start, length))
             self.tiles(unit, start, length)
 
         text.loop(0, unit.keys, KEY_BLOCK, block)
@@ -340,7 +231,14 @@ class _Attention:
         self.scores(unit, heads, rows, start, length)
         local = text.sub(row, unit.first)
         text.loop(0, size, 1, lambda i, _: self.softmax_step(i, text.add(local, i), length))
-        self.multiply_values(local, size, length)
+        if size > 1:
+            self.multiply_values(local, size, length)
+            return
+        # A unit of one row (decoding) reads V in place: packing would cost more than the product.
+        alone = text.compare("eq", text.sub(unit.last, unit.first), 1)
+        text.when(alone, lambda: self.multiply_values_in_place(unit, start, length))
+        shared = text.let(f"xor i1 {alone}, true")
+        text.when(shared, lambda: self.multiply_values(local, size, length))
 
     def scores(
         self, unit: _Unit, heads: list[Value], rows: list[Value], start: Value, length: Value
@@ -446,7 +344,7 @@ class _Attention:
     def multiply_values(self, row: Value, size: int, length: Value) -> None:
         """Write `sums = sums * correction + weights V`, panel by panel."""
         text, registers, layout = self.text, self.registers, self.layout
-        width = _padded_width(self.params, registers)
+        width = padded_width(self.params, registers)
         weights = [self.part(layout.scores, i * KEY_BLOCK) for i in range(size)]
         factors = [
             text.splat(self.vector, text.load("float", self.part(layout.correction, i)))
@@ -473,6 +371,34 @@ class _Attention:
         for column in range(whole, self.params.width, registers.width):
             rest = min(registers.width, self.params.width - column)
             panel(str(column), 1, -(-rest // registers.lanes))
+
+    def multiply_values_in_place(self, unit: _Unit, start: Value, length: Value) -> None:
+        """Write `multiply_values` for the only row of a unit, to the same bits, from unpacked V."""
+        text, lanes, layout = self.text, self.registers.lanes, self.layout
+        first = self.address(self.v, 6, unit.batch, unit.head, start)
+        stride = self.strides[8]
+        factor = text.splat(self.vector, text.load("float", self.part(layout.correction)))
+        for group in range(0, self.params.width, 8 * lanes):
+            columns = range(group, min(group + 8 * lanes, self.params.width), lanes)
+
+            def key(index: Value, sums: list[Value], columns: range = columns) -> list[Value]:
+                weight = text.load("float", self.part(layout.scores, index))
+                weight = text.splat(self.vector, weight)
+                row = text.at(first, text.mul(index, stride))
+                following: list[Value] = []
+                for column, total in zip(columns, sums, strict=True):
+                    mask = mask_of(lanes, self.params.width - column)
+                    value = load_lanes(text, self.vector, text.at(row, column), mask)
+                    following.append(text.fma(self.vector, weight, value, total))
+                return following
+
+            zeros = [(self.vector, "zeroinitializer") for _ in columns]
+            products = text.loop(0, length, 1, key, zeros)
+            for column, product in zip(columns, products, strict=True):
+                place = self.part(layout.sums, column)
+                before = text.load(self.vector, place, 4 * lanes)
+                after = text.fma(self.vector, before, factor, product)
+                text.store(self.vector, after, place, 4 * lanes)
 
     def finish_row(self, unit: _Unit, row: Value, width: int) -> None:
         """Divide a row by its sum of weights and store it."""

@@ -165,9 +165,13 @@ def test_bits_do_not_depend_on_rows_batch_or_split() -> None:
     np.testing.assert_array_equal(run(params, q[1:], k[1:], v[1:])[0], whole[1])
 
 
-def test_decoding_with_a_cache_gives_the_bits_of_the_whole_sequence() -> None:
-    q, k, v = data(1, 2, 1, 140, 140, 32, 32)
-    params = AttentionParams(2, 32, 1, scale=32**-0.5, causal=True)
+@pytest.mark.parametrize(("kv_heads", "width"), [(1, 32), (2, 32), (2, 75)])
+def test_decoding_with_a_cache_gives_the_bits_of_the_whole_sequence(
+    kv_heads: int, width: int
+) -> None:
+    """With `kv_heads` = 2 a unit has one row and reads V in place."""
+    q, k, v = data(1, 2, kv_heads, 140, 140, 32, width)
+    params = AttentionParams(2, 32, kv_heads, width, scale=32**-0.5, causal=True)
     whole = run(params, q, k, v)
     for position in (0, 1, 77, 139):
         keys = position + 1
