@@ -22,7 +22,17 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lowering.cpu import jit
-from lowering.cpu.templates import batched, conv, depthwise, gemm, int8, pack, pool, winograd
+from lowering.cpu.templates import (
+    batched,
+    conv,
+    conv_transposed,
+    depthwise,
+    gemm,
+    int8,
+    pack,
+    pool,
+    winograd,
+)
 from lowering.cpu.templates.window import Axis
 from lowering.cpu.text import Module, Text
 from torsh_dialect.target import TARGETS, TargetInfo
@@ -265,6 +275,36 @@ def pool_rows(target: TargetInfo, rng: np.random.Generator) -> Iterator[Row]:
         )  # fmt: skip
 
 
+def transposed_rows(target: TargetInfo, rng: np.random.Generator) -> Iterator[Row]:
+    shapes = ((256, 28, 128, 2, 2, 0), (128, 56, 64, 4, 2, 1), (64, 32, 64, 3, 2, 1))
+    for channels, size, out, kernel, stride, pad in shapes:
+        axis = conv_transposed.TransposedAxis(kernel, stride, 1, pad, pad)
+        params = conv_transposed.TransposedConvParams(
+            channels, out, axis, axis, dims=(None, size, size)
+        )
+        module = Module()
+        conv_transposed.emit(module, "conv", params, target)
+        conv_transposed.emit_pack(module, "pack", params, target)
+        compiled = jit.compile_module(module, target, ["conv", "pack"])
+        weight = rng.standard_normal((channels, out, kernel, kernel)).astype(np.float32)
+        packed = jit.aligned(conv_transposed.packed_dims(params, target))
+        compiled.kernel("pack")([weight, packed], 0, packed.shape[1])
+        x, y = jit.aligned((1, size, size, channels)), axis.output(size)
+        x[:] = rng.standard_normal(x.shape)
+        result = jit.aligned((1, y, y, out))
+        units = conv_transposed.parallel_extent(params, target).value((-(-y // stride)) ** 2)
+        image, filters = torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(weight)
+        filters = filters.to(memory_format=torch.channels_last)
+        peer = torch.nn.functional.conv_transpose2d
+        yield Row(
+            f"transposed {channels}x{size} -> {out} k{kernel} s{stride}",
+            conv_transposed.flops(params, 1, size, size),
+            bound(compiled, "conv", [x, packed, result, 1, size, size], units),
+            {"eager": lambda f=peer, i=image, w=filters, s=stride, p=pad: f(i, w, None, s, p)},
+            (x, result),
+        )  # fmt: skip
+
+
 def int8_rows(target: TargetInfo, rng: np.random.Generator) -> Iterator[Row]:
     for m, n, k in ((128, 768, 768), (512, 512, 512), (1, 3072, 768)):
         params, module = int8.Int8GemmParams(n, k, signed=False), Module()
@@ -293,6 +333,7 @@ SUITES = {
     "batched": batched_rows,
     "depthwise": depthwise_rows,
     "pool": pool_rows,
+    "transposed": transposed_rows,
     "int8": int8_rows,
 }
 

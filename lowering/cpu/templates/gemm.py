@@ -7,7 +7,13 @@ kernel: a tile of one row spans four panels, reads B at memory speed and sums in
 from dataclasses import dataclass
 
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue
-from lowering.cpu.templates.microkernel import Accumulators, Tile, accumulate, sum_blocks
+from lowering.cpu.templates.microkernel import (
+    Accumulators,
+    Tile,
+    accumulate,
+    opaque_pointers,
+    sum_blocks,
+)
 from lowering.cpu.templates.schedule import (
     ELEMENT_BYTES,
     K_BLOCK,
@@ -110,7 +116,7 @@ def _row_pointers(
         if place.guarded and offset:
             row = text.minimum(row, text.sub(rows, 1))
         pointers.append(text.at(a, text.mul(row, stride), params.element))
-    return pointers
+    return opaque_pointers(text, pointers) if place.guarded else pointers
 
 
 def _panel_pointers(

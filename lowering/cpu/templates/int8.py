@@ -13,7 +13,7 @@ bias per column (static zero point of A) or per row. Ways to multiply, by target
 from dataclasses import dataclass
 
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue
-from lowering.cpu.templates.microkernel import Tile
+from lowering.cpu.templates.microkernel import Tile, opaque_pointers
 from lowering.cpu.templates.schedule import Extent, Registers, panels_per_group, rows_per_block
 from lowering.cpu.templates.tiling import Place, Tiling, Walker, store_tile
 from lowering.cpu.text import Module, Text, Value
@@ -145,6 +145,7 @@ class _Emitter:
             if place.guarded and offset:
                 row = text.minimum(row, text.sub(self.rows, 1))
             rows.append(text.at(self.a, text.mul(row, stride), "i8"))
+        rows = opaque_pointers(text, rows) if place.guarded else rows
         size = self.groups * self.steps * tile.registers.width
         first = text.at(self.b, text.mul(place.panel, size), "i8")
         count = -(-tile.vectors // tile.registers.vectors)

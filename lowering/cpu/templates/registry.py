@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from lowering.cpu.templates import batched, conv, depthwise, gemm, int8, pool, winograd
+from lowering.cpu.templates import (
+    batched,
+    conv,
+    conv_transposed,
+    depthwise,
+    gemm,
+    int8,
+    pool,
+    winograd,
+)
 from lowering.cpu.templates.epilogue import Epilogue
 from lowering.cpu.text import Module
 from torsh_dialect.target import TargetInfo
@@ -27,10 +36,14 @@ EMITTERS: dict[str, EmitWithEpilogue] = {
     "batched_gemm": _with_epilogue(batched.emit),
     "int8_gemm": _with_epilogue(int8.emit),
     "conv": _with_epilogue(conv.emit),
+    "conv_transposed": _with_epilogue(conv_transposed.emit),
     "winograd": _with_epilogue(winograd.emit),
     "depthwise": _with_epilogue(depthwise.emit),
     "pool": _with_epilogue(pool.emit),
     "global_mean": _with_epilogue(pool.emit_global_mean),
+    "conv_transposed_pack": lambda module, name, params, target, _: conv_transposed.emit_pack(
+        module, name, params, target
+    ),
     "winograd_pack": lambda module, name, params, target, _: winograd.emit_pack(
         module, name, params, target
     ),

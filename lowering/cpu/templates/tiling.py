@@ -261,26 +261,12 @@ def store_tile(
         body: `epilogue` begun in this function.
         column_offset: Result column of panel 0 (the group's first channel).
     """
-    registers = tile.registers
-    stored = epilogue.element or registers.element
-    panels = -(-tile.vectors // registers.vectors)
 
     def one_row(offset: int) -> None:
         row = text.add(place.row, offset)
-        for index in range(tile.vectors):
-            panel, vector = divmod(index, registers.vectors)
-            column = text.add(
-                text.add(text.mul(place.panel, registers.width), column_offset),
-                panel * registers.width + vector * registers.lanes,
-            )
-            real = place.columns if panel == panels - 1 else registers.width
-            if isinstance(real, int):
-                mask = mask_of(registers.lanes, real - vector * registers.lanes)
-            else:
-                mask = dynamic_mask(text, registers.lanes, text.sub(real, vector * registers.lanes))
-            address = text.at(base, text.add(text.mul(row, stride), column), stored)
-            value = values[offset * tile.vectors + index]
-            finish_vector(text, epilogue, body, tile.type, value, row, column, mask, address)
+        store_row(
+            text, tile, place, values, offset, row, stride, base, epilogue, body, column_offset
+        )
 
     for offset in range(tile.rows):
         if place.guarded:
@@ -288,3 +274,39 @@ def store_tile(
             text.when(inside, lambda offset=offset: one_row(offset))
         else:
             one_row(offset)
+
+
+def store_row(
+    text: Text,
+    tile: Tile,
+    place: Place,
+    values: list[Value],
+    offset: int,
+    row: Value,
+    stride: Value | int,
+    base: Value,
+    epilogue: Epilogue,
+    body: EpilogueBody,
+    column_offset: Value | int = 0,
+) -> None:
+    """Apply the epilogue to row `offset` of a tile and store it as row `row` of the result.
+
+    Arguments as of `store_tile`.
+    """
+    registers = tile.registers
+    stored = epilogue.element or registers.element
+    panels = -(-tile.vectors // registers.vectors)
+    for index in range(tile.vectors):
+        panel, vector = divmod(index, registers.vectors)
+        column = text.add(
+            text.add(text.mul(place.panel, registers.width), column_offset),
+            panel * registers.width + vector * registers.lanes,
+        )
+        real = place.columns if panel == panels - 1 else registers.width
+        if isinstance(real, int):
+            mask = mask_of(registers.lanes, real - vector * registers.lanes)
+        else:
+            mask = dynamic_mask(text, registers.lanes, text.sub(real, vector * registers.lanes))
+        address = text.at(base, text.add(text.mul(row, stride), column), stored)
+        value = values[offset * tile.vectors + index]
+        finish_vector(text, epilogue, body, tile.type, value, row, column, mask, address)

@@ -22,7 +22,7 @@ from lowering.cpu.templates.epilogue import (
     store_lanes,
 )
 from lowering.cpu.templates.gemm import contract
-from lowering.cpu.templates.microkernel import Tile
+from lowering.cpu.templates.microkernel import Tile, opaque_pointers
 from lowering.cpu.templates.schedule import Extent, Registers, register_tile, winograd_tiles
 from lowering.cpu.templates.tiling import Place, Tiling, Walker
 from lowering.cpu.templates.window import Axis, read_pixels
@@ -334,15 +334,11 @@ class _Emitter:
         c = text.at(self.products, text.mul(point, self.limit * registers.width))
 
         def tile_code(tile: Tile, place: Place) -> None:
-            # Rows past the block's last tile are computed from stale scratch and never read.
-            rows = [
-                text.at(a, text.mul(text.add(place.row, i), channels)) for i in range(tile.rows)
-            ]
+            numbers = [text.add(place.row, i) for i in range(tile.rows)]
             if place.guarded:
-                rows = rows[:1] + [
-                    text.at(a, text.mul(self._clamped(place, i, walker), channels))
-                    for i in range(1, tile.rows)
-                ]
+                numbers = [self._clamped(place, i, walker) for i in range(tile.rows)]
+            rows = [text.at(a, text.mul(number, channels)) for number in numbers]
+            rows = opaque_pointers(text, rows) if place.guarded else rows
             for index, value in enumerate(contract(text, tile, rows, [b], channels)):
                 row, vector = divmod(index, tile.vectors)
                 self._store_product(c, place, row, vector, value, walker)

@@ -10,7 +10,17 @@ from collections.abc import Iterator
 import pytest
 
 from lowering.cpu import jit
-from lowering.cpu.templates import batched, conv, depthwise, gemm, int8, pack, pool, winograd
+from lowering.cpu.templates import (
+    batched,
+    conv,
+    conv_transposed,
+    depthwise,
+    gemm,
+    int8,
+    pack,
+    pool,
+    winograd,
+)
 from lowering.cpu.templates.epilogue import bias_residual_activation
 from lowering.cpu.templates.window import Axis
 from lowering.cpu.text import Module
@@ -19,6 +29,9 @@ from torsh_dialect.target import TARGETS
 TARGET_NAMES = ["x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64"]
 SAME = Axis(3, 1, 1, 1, 1)
 EPILOGUE = bias_residual_activation(bias=20, residual=21, residual_stride=50, activation="relu")
+
+UP = conv_transposed.TransposedAxis(4, 2, 1, 1, 1)
+TRANSPOSED = conv_transposed.TransposedConvParams(64, 50, UP, UP)
 
 KERNELS = {
     "gemm": (gemm.emit, gemm.GemmParams(50, 600, epilogue=EPILOGUE)),
@@ -36,6 +49,8 @@ KERNELS = {
     "winograd": (winograd.emit, winograd.WinogradParams(64, 50, SAME, SAME)),
     "winograd pack": (winograd.emit_pack, winograd.WinogradParams(64, 50, SAME, SAME)),
     "depthwise": (depthwise.emit, depthwise.DepthwiseParams(50, SAME, SAME, epilogue=EPILOGUE)),
+    "transposed": (conv_transposed.emit, TRANSPOSED),
+    "transposed pack": (conv_transposed.emit_pack, TRANSPOSED),
     "max": (pool.emit, pool.PoolParams("max", 50, SAME, SAME)),
     "avg": (pool.emit, pool.PoolParams("avg", 50, SAME, SAME)),
     "mean": (pool.emit_global_mean, pool.GlobalMeanParams(50)),
@@ -47,7 +62,7 @@ KERNELS = {
 
 MAIN_LOOPS = [
     *("gemm", "gemm static", "gemm one row", "batched transposed"),
-    *("conv", "conv static", "conv strip", "conv deep", "winograd", "int8"),
+    *("conv", "conv static", "conv strip", "conv deep", "winograd", "int8", "transposed"),
 ]
 
 
@@ -137,7 +152,8 @@ GUARDED = """
     import ctypes, mmap, sys
     import numpy as np
     from lowering.cpu import jit
-    from lowering.cpu.templates import conv, depthwise, gemm, batched, pack, pool, winograd
+    from lowering.cpu.templates import batched, conv, conv_transposed, depthwise, gemm, pack, pool
+    from lowering.cpu.templates import winograd
     from lowering.cpu.templates.window import Axis
     from lowering.cpu.text import Module
     from torsh_dialect.target import TARGETS
@@ -201,10 +217,17 @@ GUARDED = """
             packed = f(*winograd.packed_dims(p, target))
             run(winograd.emit_pack, p, [f(out, channels, 3, 3), packed], packed.shape[0])
             size = winograd.scratch_bytes(p, target)
-            run(winograd.emit, p, [x, packed, y, 1, 5, 7, f(size // 4), size], 1)
+            units = winograd.parallel_extent(p, target).value(3 * 4)
+            run(winograd.emit, p, [x, packed, y, 1, 5, 7, f(size // 4), size], units)
             p = depthwise.DepthwiseParams(channels, a, a)
             packed = f(*pack.packed_dims(depthwise.packing(p), target))
             run(depthwise.emit, p, [x, packed, f(1, 5, 7, channels), 1, 5, 7], 5)
+            up = conv_transposed.TransposedAxis(3, 2, 1, 1, 1)
+            p = conv_transposed.TransposedConvParams(channels, out, up, up)
+            packed = f(*conv_transposed.packed_dims(p, target))
+            run(conv_transposed.emit_pack, p, [f(channels, out, 3, 3), packed], packed.shape[1])
+            units = conv_transposed.parallel_extent(p, target).value(5 * 7)
+            run(conv_transposed.emit, p, [x, packed, f(1, 9, 13, out), 1, 5, 7], units)
             for kind in ("max", "avg"):
                 p = pool.PoolParams(kind, channels, a, a)
                 run(pool.emit, p, [x, 0, f(1, 5, 7, channels), 1, 5, 7], 5)
