@@ -11,10 +11,10 @@ from torsh_package.container.crc32 import crc32
 from torsh_package.errors import IntegrityError, InvalidArgumentError
 from torsh_package.reading import Loaded, LoadOptions, read_archive
 from torsh_package.small_files import read_file
-from torsh_package.trust import TrustStore, WithDetached
+from torsh_package.trust import TrustStore, UntrustedError, WithDetached
 from torsh_package.trust.dsse import MAX_SIGNATURES_BYTES
 
-from . import OK, Output, add_load_arguments, load_options
+from . import FAILED, OK, Output, add_load_arguments, load_options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,13 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Checks the package."""
     options = _with_detached(load_options(args), args.signature)
     keyless = options.password is None and not options.identities
-    loaded = read_archive(args.package, replace(options, keyless=keyless))
+    try:
+        loaded = read_archive(args.package, replace(options, keyless=keyless))
+    except UntrustedError as error:
+        if not out.as_json:
+            raise
+        out.result({"trust": error.report.to_json()}, "")
+        return FAILED
     decoded = _check_content(loaded, keyless)
     manifest = loaded.manifest
     value: JsonObject = {

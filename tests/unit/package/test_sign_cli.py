@@ -54,6 +54,8 @@ def test_keygen_sign_trust_verify(capsys):
     assert "exists already" in fails(capsys, "keygen", "alice")
     ok("trust", "store", "--allow", "acme/*", "--key", "alice.pub", "--key", "bob.pub")
     assert "stripped" in fails(capsys, "verify", "m.torshpkg", "--trust", "store")
+    told = json.loads(fails(capsys, "verify", "m.torshpkg", "--trust", "store", "--json"))
+    assert (told["trust"]["status"], told["trust"]["trusted"]) == ("stripped", False)
     ok("sign", "m.torshpkg", "--key", "alice")
     assert run_json(capsys, "verify", "m.torshpkg", "--trust", "store")["trust"]["trusted"]
     ok("trust", "store", "--allow", "acme/*", "--key", "alice.pub", "--key", "bob.pub",
