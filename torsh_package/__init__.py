@@ -82,16 +82,14 @@ _PARTS = {
         "GovernancePolicy",
         "MetricsCollector",
     ),
-    "torsh_package.code": ("CodePolicy",),
-    "torsh_package.sandbox": ("Sandbox",),
+    "torsh_package.code": ("CodePolicy", "Sandbox", "SandboxOptions", "SandboxResult"),
     "torsh_package.convert": (
         "FormatConverter",
         "PackageFormat",
         "detect_format",
         "export_pytorch_weights",
     ),
-    "torsh_package.dependencies": ("DependencyResolver",),
-    "torsh_package.scan": ("VulnerabilityScanner",),
+    "torsh_package.dependencies": ("LockFile", "Resolution"),
 }
 _HOME = {name: module for module, names in _PARTS.items() for name in names}
 
@@ -111,19 +109,61 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from torsh_package.code import CodePolicy as CodePolicy
+    from torsh_package.code import Sandbox as Sandbox
+    from torsh_package.code import SandboxOptions as SandboxOptions
+    from torsh_package.code import SandboxResult as SandboxResult
     from torsh_package.codecs import CompressionAlgorithm as CompressionAlgorithm
     from torsh_package.codecs import CompressionLevel as CompressionLevel
+    from torsh_package.convert import FormatConverter as FormatConverter
+    from torsh_package.convert import PackageFormat as PackageFormat
+    from torsh_package.convert import detect_format as detect_format
+    from torsh_package.convert import export_pytorch_weights as export_pytorch_weights
+    from torsh_package.crypto import EncryptedPackage as EncryptedPackage
+    from torsh_package.crypto import EncryptionAlgorithm as EncryptionAlgorithm
+    from torsh_package.crypto import PackageEncryptor as PackageEncryptor
+    from torsh_package.crypto import PasswordRecipient as PasswordRecipient
+    from torsh_package.crypto import X25519Identity as X25519Identity
+    from torsh_package.crypto import X25519Recipient as X25519Recipient
+    from torsh_package.dependencies import LockFile as LockFile
+    from torsh_package.dependencies import Resolution as Resolution
     from torsh_package.encoding import decode as decode
     from torsh_package.encoding import encode as encode
     from torsh_package.entrypoints import CompiledObject as CompiledObject
     from torsh_package.entrypoints import EntryPoint as EntryPoint
     from torsh_package.entrypoints import GoldenCase as GoldenCase
     from torsh_package.entrypoints import TensorSignature as TensorSignature
-    from torsh_package.errors import *  # noqa: F403
+    from torsh_package.errors import CodecError as CodecError
+    from torsh_package.errors import CodePolicyError as CodePolicyError
+    from torsh_package.errors import ContainerError as ContainerError
+    from torsh_package.errors import ConversionError as ConversionError
+    from torsh_package.errors import DecryptionError as DecryptionError
+    from torsh_package.errors import DependencyError as DependencyError
+    from torsh_package.errors import IntegrityError as IntegrityError
+    from torsh_package.errors import InvalidArgumentError as InvalidArgumentError
+    from torsh_package.errors import LimitError as LimitError
+    from torsh_package.errors import LineageError as LineageError
+    from torsh_package.errors import ManifestError as ManifestError
+    from torsh_package.errors import PackageEncryptedError as PackageEncryptedError
+    from torsh_package.errors import PackageError as PackageError
+    from torsh_package.errors import PolicyError as PolicyError
+    from torsh_package.errors import ResourceNotFoundError as ResourceNotFoundError
+    from torsh_package.errors import SandboxError as SandboxError
+    from torsh_package.errors import SignatureError as SignatureError
+    from torsh_package.errors import StorageError as StorageError
+    from torsh_package.errors import UnsupportedVersionError as UnsupportedVersionError
     from torsh_package.files import load_json_config as load_json_config
     from torsh_package.files import load_numpy_weights as load_numpy_weights
+    from torsh_package.governance import AuditLog as AuditLog
+    from torsh_package.governance import ComplianceReport as ComplianceReport
+    from torsh_package.governance import GovernancePolicy as GovernancePolicy
+    from torsh_package.governance import MetricsCollector as MetricsCollector
     from torsh_package.limits import DEFAULT_LIMITS as DEFAULT_LIMITS
     from torsh_package.limits import Limits as Limits
+    from torsh_package.lineage import BuildProvenance as BuildProvenance
+    from torsh_package.lineage import LineageRelation as LineageRelation
+    from torsh_package.lineage import LineageTracker as LineageTracker
+    from torsh_package.lineage import ProvenanceInfo as ProvenanceInfo
     from torsh_package.manifest import Manifest as Manifest
     from torsh_package.manifest import ResourceEntry as ResourceEntry
     from torsh_package.manifest import ResourceType as ResourceType
@@ -132,3 +172,11 @@ if TYPE_CHECKING:
     from torsh_package.requirement_syntax import DependencySpec as DependencySpec
     from torsh_package.resource import Resource as Resource
     from torsh_package.tensors import TensorEntry as TensorEntry
+    from torsh_package.trust import PackageSignature as PackageSignature
+    from torsh_package.trust import PackageSigner as PackageSigner
+    from torsh_package.trust import PrivateKey as PrivateKey
+    from torsh_package.trust import PublicKey as PublicKey
+    from torsh_package.trust import SignatureAlgorithm as SignatureAlgorithm
+    from torsh_package.trust import TrustReport as TrustReport
+    from torsh_package.trust import TrustStatus as TrustStatus
+    from torsh_package.trust import TrustStore as TrustStore
