@@ -424,7 +424,10 @@ def first_lanes(text: Text, count: Value, width: int) -> Value:
 
 
 def _launch(e: Emitter, op: Operation) -> None:
-    """Store the argument words, then call directly or through the host's `parallel`."""
+    """Store the argument words, then go through the host's `parallel`.
+
+    It calls the kernel at once where there is one thread or little work; profiles see every kernel.
+    """
     assert isinstance(op, kern.LaunchOp)
     text = e.text
     host, extent, *arguments = op.operands
@@ -436,28 +439,10 @@ def _launch(e: Emitter, op: Operation) -> None:
         val = e.get(argument)
         text.store(val.type, val.text, text.at(words, place, "i64"), 8)
     n, grain = e.scalar(extent), int_of(op.properties["grain"])
-
-    def direct() -> None:
-        text.put(f"call void {kernel}(ptr {words}, i64 0, i64 {n}, i64 0)")
-
-    if n.isdigit() and int(n) <= grain:
-        direct()
-        return
     table = e.scalar(host)
-    threads = text.load("i32", text.at(table, 4, "i8"), 4, "threads")
-    single = text.let(f"icmp sle i32 {threads}, 1", "c")
-    serial = text.binary("or", "i1", single, text.compare("sle", n, grain))
-    one, many, done = text.label("serial"), text.label("parallel"), text.label("done")
-    text.branch_if(serial, one, many)
-    text.start(one)
-    direct()
-    text.branch(done)
-    text.start(many)
     function = text.load("ptr", text.at(table, 8, "i8"), 8, "parallel")
     listed = f"ptr {table}, ptr {kernel}, ptr {words}, i64 {n}, i64 {grain}"
     text.put(f"call void {function}({listed})")
-    text.branch(done)
-    text.start(done)
 
 
 def _call(e: Emitter, op: Operation) -> None:
