@@ -150,6 +150,14 @@ def flops(params: TransposedConvParams, batch: int, height: int, width: int) -> 
     return batch * height * width * per_input + pixels * params.epilogue.operations
 
 
+def bytes_moved(params: TransposedConvParams, batch: int, height: int, width: int) -> int:
+    """Bytes of input, weights and output, each counted once."""
+    pixels = batch * params.vertical.output(height) * params.horizontal.output(width)
+    elements = batch * height * width * params.in_channels + pixels * params.out_channels
+    weights = params.taps * params.channels * params.out_channels
+    return ELEMENT_BYTES[params.element] * (elements + weights)
+
+
 def emit(module: Module, name: str, params: TransposedConvParams, target: TargetInfo) -> None:
     """Write kernel `name`; its parallel range is `parallel_extent`."""
     text = Text(module, name)

@@ -78,9 +78,16 @@ def suits(params: WinogradParams) -> bool:
     """Whether fewer multiplications outweigh the transforms; never looks at the batch.
 
     The transforms cost about 56 operations per tile and channel, the products 32 per tile and
-    pair of channels, so few channels on either side do not pay.
+    pair of channels, so few channels on either side do not pay. Neither do images so small that
+    tiles of 2x2 hang over their edges; dynamic extents are taken to be large.
     """
-    return min(params.in_channels, params.out_channels) >= 32
+    if min(params.in_channels, params.out_channels) < 32:
+        return False
+    _, height, width = params.dims
+    down = 2 if height is None else params.vertical.output(height)
+    across = 2 if width is None else params.horizontal.output(width)
+    tiles = -(-down // 2) * -(-across // 2)
+    return POINTS * tiles < 9 * down * across
 
 
 def registers_of(params: WinogradParams, target: TargetInfo) -> Registers:

@@ -279,3 +279,16 @@ def test_random_geometry(geometry, one_filter_per_channel):
         params = conv.ConvParams(channels, out, *windows, groups)
     kernel = (windows[0].kernel, windows[1].kernel)
     check(params, RUNNABLE[-1], (*dims, channels), (out, channels // groups, *kernel), groups)
+
+
+@pytest.mark.parametrize(
+    ("channels", "out", "size", "suits"),
+    [(64, 64, 56, True), (64, 64, None, True), (512, 512, 7, True), (3, 64, 56, False),
+     (64, 16, 56, False), (64, 64, 1, False)],
+)  # fmt: skip
+def test_winograd_suits_sizes_but_never_looks_at_the_batch(channels, out, size, suits):
+    down, across = axes((3, 3), pads=(1, 1, 1, 1))
+    for batch in (None, 1, 100):
+        dims = (batch, size, size)
+        params = winograd.WinogradParams(channels, out, down, across, dims)
+        assert winograd.suits(params) == suits
