@@ -170,8 +170,9 @@ class EmbeddingBagOp(Composite):
         return (tensor(element_type(self.table), (bags, width)),)
 
     def evaluate(self, *args: Any) -> Sequence[Array]:
-        table, indices, offsets = args[0].astype(np.float64), args[1], args[2]
-        scale = args[3].astype(np.float64) if len(args) > 3 else np.ones(len(indices))
+        given, indices, offsets, *rest = args
+        table: Any = given.astype(np.float64)
+        scale: Any = rest[0].astype(np.float64) if rest else np.ones(len(indices))
         ends = [*offsets[1:], len(indices)]
         rows: list[Any] = []
         for begin, end in zip(list(offsets), ends, strict=True):
@@ -182,7 +183,7 @@ class EmbeddingBagOp(Composite):
             bag = table[names] * factors[:, None]
             fold = (np.sum, np.mean, np.max)[int_of(self.mode)]
             rows.append(fold(bag, axis=0) if len(bag) else np.zeros(table.shape[1]))
-        return (np.asarray(rows).reshape(-1, table.shape[1]).astype(args[0].dtype),)
+        return (np.asarray(rows).reshape(-1, table.shape[1]).astype(given.dtype),)
 
     def expand(self, b: Builder) -> Sequence[SSAValue]:
         c, mode = Compose(b), int_of(self.mode)
