@@ -47,7 +47,7 @@ class Reduced(Generic[V]):
 
 
 def _word(index: Num[V], offset: int) -> Num[V]:
-    return (index + offset).lookup("i64", "torsh.two_over_pi", TWO_OVER_PI_WORDS)
+    return (index + offset).lookup("i64", "torsh_two_over_pi", TWO_OVER_PI_WORDS)
 
 
 def _payne_hanek(x: Num[V]) -> Reduced[V]:

@@ -193,7 +193,7 @@ def _apply(
     kind, shape = params.shape.kind, params.shape
     mean, inverse = statistics
 
-    def run(start: Value, end: Value, entry: Value | None) -> None:
+    def run(start: Value, length: Value, entry: Value | None) -> None:
         def step(column: Value, lanes: int, mask: Value | None, _: list[Value]) -> list[Value]:
             prim = TextPrim(text, lanes)
             type = prim.type(kind)
@@ -213,7 +213,7 @@ def _apply(
             finish(column, lanes, mask, value.value)
             return []
 
-        sweep(text, text.sub(end, start) if entry is None else "1", start, end, [], step)
+        sweep(text, start, length, [], step)
 
     if not params.channels:
         run("0", columns, None)
@@ -223,6 +223,6 @@ def _apply(
 
     def channel(index: Value, _: list[Value]) -> None:
         start = text.mul(index, length)
-        run(start, text.add(start, length), text.add(first_entry, index))
+        run(start, length, text.add(first_entry, index))
 
     text.loop(0, params.channels, 1, channel)

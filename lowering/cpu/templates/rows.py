@@ -122,25 +122,31 @@ Step = Callable[[Value, int, Value | None, list[Value]], list[Value]]
 
 
 def sweep(
-    text: Text, columns: Value, start: Value, end: Value, types: list[tuple[str, Value]], step: Step
+    text: Text,
+    start: Value,
+    length: Value,
+    types: list[tuple[str, Value]],
+    step: Step,
+    exact: bool = False,
 ) -> list[Value]:
-    """Visit columns `[start, end)` in steps of 32, the last one masked.
+    """Visit `length` columns from `start` on in steps of 32, the last one masked.
 
     Args:
         text: The function being written.
-        columns: Static or dynamic number of columns of the row (tells whether there is a tail).
-        start: First column, a multiple of 32.
-        end: One past the last column.
+        start: First column.
+        length: Number of columns, static or an i64 value.
         types: Types and initial values of the accumulators.
         step: Called for each 32 columns.
+        exact: Whether a length that is a value is known to be a multiple of 32.
     """
     lanes = VIRTUAL_LANES
-    whole = text.add(start, text.mul(text.udiv(text.sub(end, start), lanes), lanes))
+    end = text.add(start, length)
+    whole = text.add(start, text.mul(text.udiv(length, lanes), lanes))
     values = text.loop(start, whole, lanes, lambda c, v: step(c, lanes, None, v), types)
-    if is_literal(end) and is_literal(whole):
-        rest = int(end) - int(whole)
+    if is_literal(length):
+        rest = int(length) % lanes
         return step(whole, lanes, mask_of(lanes, rest), values) if rest else values
-    if is_literal(columns) and int(columns) % lanes == 0:
+    if exact:
         return values
     # A loop of at most one turn: the tail of a dynamic row.
     carried = [(type, value) for (type, _), value in zip(types, values, strict=True)]
@@ -203,16 +209,18 @@ def reduce_row(
     def tree(lanes: int, a: Value, b: Value) -> Value:
         return combined(TextPrim(text, lanes), a, b)
 
-    def block(start: Value, end: Value) -> Value:
-        lanes = sweep(text, columns, start, end, [(type, identity)], step)[0]
+    exact = is_literal(columns) and int(columns) % VIRTUAL_LANES == 0
+
+    def block(start: Value, length: Value) -> Value:
+        lanes = sweep(text, start, length, [(type, identity)], step, exact)[0]
         return fold_lanes(text, type, lanes, tree)
 
     if is_literal(columns) and int(columns) <= BLOCK:
         return block("0", columns)
 
     def add_block(start: Value, v: list[Value]) -> list[Value]:
-        end = text.minimum(text.add(start, BLOCK), columns)
-        return [combined(scalar, v[0], block(start, end))]
+        length = text.minimum(text.sub(columns, start), BLOCK)
+        return [combined(scalar, v[0], block(start, length))]
 
     first = scalar.constant(kind, reduction.identity)
     return text.loop(0, columns, BLOCK, add_block, [(scalar.type(kind), first)])[0]

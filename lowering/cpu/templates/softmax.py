@@ -156,7 +156,7 @@ def _scale_row(
         finish(column, lanes, mask, (value * factor).value)
         return []
 
-    sweep(text, columns, "0", columns, [], step)
+    sweep(text, "0", columns, [], step)
 
 
 def _shift_row(
@@ -179,4 +179,4 @@ def _shift_row(
         finish(column, lanes, mask, ((value - top) - shift).value)
         return []
 
-    sweep(text, columns, "0", columns, [], step)
+    sweep(text, "0", columns, [], step)

@@ -14,6 +14,7 @@ from lowering.math.functions import FUNCTIONS, accuracy_table, call
 from lowering.math.map import emit_map
 from lowering.math.numpy_prim import NumpyPrim
 from lowering.math.prim import Kind
+from lowering.math.reduction import TWO_OVER_PI_WORDS
 from torsh_dialect.target import TARGETS, TargetInfo
 
 DTYPE = {"f32": np.float32, "f64": np.float64}
@@ -251,6 +252,14 @@ def test_range_reduction_of_huge_and_hard_angles() -> None:
         reference = [oracle(mpf(float(v))) for v in hard]
         assert relative(run(name, "f64", hard), reference, np.zeros(hard.size)).max() <= 2.1
     mp.dps = 40
+
+
+def test_the_bits_of_two_over_pi() -> None:
+    mp.prec = 32 * len(TWO_OVER_PI_WORDS) + 64
+    bits = int(mp.floor(2 / mp.pi * mpf(2) ** (32 * (len(TWO_OVER_PI_WORDS) - 2))))
+    digits = [bits >> (32 * i) & 0xFFFFFFFF for i in range(len(TWO_OVER_PI_WORDS))]
+    mp.dps = 40
+    assert tuple(reversed(digits)) == TWO_OVER_PI_WORDS
 
 
 SPECIAL_VALUES = [
