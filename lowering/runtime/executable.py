@@ -12,7 +12,7 @@ import numpy as np
 from lowering.runtime.abi import PLAN, Word
 from lowering.runtime.contexts import Context, NativeEntry, Record, WeightTable, aligned_array
 from lowering.runtime.dtypes import numpy_dtype
-from lowering.runtime.host import native_host
+from lowering.runtime.host import TORCH_LOADED, native_host
 from lowering.runtime.link import LinkedCode
 from lowering.runtime.machine import check_machine, machine_flags
 from lowering.runtime.profile import MAX_EVENTS, Profile, read_profile
@@ -246,7 +246,7 @@ class Executable:
         if record.weights is not table or table is None:
             self._bind_weights(record, table)
         host = self.host
-        if self.threads > 1 and not host.gomp_settled and "torch" in sys.modules:
+        if self.threads > 1 and not host.gomp_settled and TORCH_LOADED in sys.modules:
             host.find_gomp()
         status = host.call(record.frame_address)
         if status:

@@ -18,6 +18,9 @@ _SYMBOLS = (
     "torsh_pool_workers",
 )
 
+TORCH_LOADED = "torch._C"
+"""The module whose presence says that torch's libraries are loaded, libgomp among them."""
+
 
 class NativeHost:
     """The compiled pool and call wrapper. One a process, never freed: threads run in its code.
@@ -60,6 +63,7 @@ class NativeHost:
         try:
             library = ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
         except OSError:
+            self.gomp_settled = TORCH_LOADED in sys.modules  # that torch has no libgomp
             return
         self.gomp_settled = True
         self._use_gomp(ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value)
