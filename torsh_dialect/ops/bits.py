@@ -17,7 +17,7 @@ from torsh_dialect.scalar import Scalar, V
 
 @op
 class BitcastOp(Unary):
-    """The bits of each element as another element type of the same width.
+    """The bits of each element as another element type of the same width; a bool has 8.
 
     C1: both types have equal widths.
 
@@ -29,7 +29,7 @@ class BitcastOp(Unary):
 
     def result_element(self, *elements: Attribute) -> Attribute:
         source, to = dtype_of(elements[0]), dtype_of(self.to)
-        if source.bits != to.bits:
+        if source.bytes != to.bytes:
             raise ShapeError(f"{source.name} and {to.name} differ in width (C1)")
         return self.to
 

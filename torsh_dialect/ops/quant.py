@@ -61,7 +61,7 @@ class Quantisation(Composite):
             ShapeError: It does not.
         """
         scale, x = dims_of(self.scale), dims_of(self.x)
-        if self.zero is not None and rank_of(self.zero) != len(scale):
+        if self.zero is not None and rank_of(self.zero) != len(scale) and not self.single():
             raise ShapeError(f"scale and zero point have types {self.scale.type}, {self.zero.type}")
         if not self.single():
             axis, block = self.normal_axis(), self._block()

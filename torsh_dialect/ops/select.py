@@ -310,5 +310,6 @@ def _power_of_two(value: Any, rounding: str) -> Any:
         exponent = exponent - 1
     else:
         exponent = where(mantissa >= 0.75, exponent, exponent - 1)
+    exponent = where(value == 0, -127, exponent)
     scale = np.ldexp(np.float32(1), np.clip(exponent, -127, 127))
     return where(np.isfinite(value), scale, np.float32(np.nan))

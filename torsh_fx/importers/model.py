@@ -79,6 +79,14 @@ class Report:
         counted = Counter(self.fates.values())
         return {fate: counted[fate] for fate in Fate}
 
+    def copied(self) -> tuple[dict[str, Fate], list[Finding]]:
+        """What is recorded so far, for `restore`."""
+        return dict(self.fates), list(self.findings)
+
+    def restore(self, saved: tuple[dict[str, Fate], list[Finding]]) -> None:
+        """Forget what was recorded since `copied`."""
+        self.fates, self.findings = dict(saved[0]), list(saved[1])
+
     def check(self, source: str) -> None:
         """Raise one error that lists all findings.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,10 @@ from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.context import Context
 from torsh_dialect.dims import Bounds, Dim, symbol
 from torsh_dialect.driver import erase_dead
-from torsh_dialect.errors import ImportModelError, InvalidArgumentError
+from torsh_dialect.errors import ImportModelError, InvalidArgumentError, UnsupportedError
 from torsh_dialect.symbols import set_symbols
-from torsh_dialect.types import tensor
-from torsh_fx.importers.model import ImportedModel, set_names
+from torsh_dialect.types import rank_of, tensor
+from torsh_fx.importers.model import Finding, ImportedModel, set_names
 from torsh_fx.importers.onnx_graph import (
     convert_nodes,
     converters,
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 OLDEST = 6
 """Oldest version of the ai.onnx operator set whose semantics the converters know."""
+
+TRIES = 32
+"""Most imports of one model with different readings of nodes."""
 
 SymbolBounds = Mapping[str, "int | tuple[int, int | None]"]
 
@@ -66,12 +69,20 @@ def import_onnx(
             "convert it with onnx.version_converter"
         )
     functions = {(normal_domain(f.domain), f.name, f.overload): f for f in proto.functions}
-    block = Block()
-    importing = Importing(
-        ctx, opsets, functions, tensor_reader(folder), block, converters=converters()
-    )
-    entry = _Entry(proto, importing, dict(dynamic_shapes or {}))
-    function = entry.convert(name)
+    load, table = tensor_reader(folder), converters()
+
+    def attempt(decisions: dict[str, bool]) -> tuple[_Entry, FuncOp | UnsupportedError]:
+        importing = Importing(
+            ctx, opsets, functions, load, Block(), converters=table, decisions=decisions
+        )
+        entry = _Entry(proto, importing, dict(dynamic_shapes or {}))
+        try:
+            return entry, entry.convert(name)
+        except UnsupportedError as error:
+            return entry, error
+
+    entry, function = _first_that_fits(attempt)
+    importing = entry.importing
     module = ModuleOp([function])
     erase_dead(module)
     set_symbols(function, entry.used_bounds(function))
@@ -83,6 +94,35 @@ def import_onnx(
         symbols=entry.used_bounds(function),
         report=importing.report,
     )
+
+
+Attempt = Callable[[dict[str, bool]], "tuple[_Entry, FuncOp | UnsupportedError]"]
+
+
+def _first_that_fits(attempt: Attempt) -> tuple[_Entry, FuncOp]:
+    """Import, going back on readings of nodes (last first) while the model does not fit.
+
+    Raises:
+        UnsupportedError: No reading fits; what the first try found.
+    """
+    first: UnsupportedError | None = None
+    decisions: dict[str, bool] = {}
+    settled: set[str] = set()
+    for _ in range(TRIES):
+        entry, outcome = attempt(decisions)
+        if isinstance(outcome, FuncOp):
+            return entry, outcome
+        first = first or outcome
+        taken = entry.importing.taken
+        open_ = [key for key in taken if key not in settled]
+        if not open_:
+            break
+        last = open_[-1]
+        kept = list(taken)[: list(taken).index(last)]
+        settled = {key for key in settled if key in kept} | {last}
+        decisions = {key: taken[key] for key in kept} | {last: not taken[last]}
+    assert first is not None
+    raise first
 
 
 class _Entry:
@@ -128,9 +168,21 @@ class _Entry:
             if tensor_proto.name in needed:
                 scope.set(tensor_proto.name, importing.initializer(tensor_proto))
         convert_nodes(scope, self.graph.node, self.outputs)
+        if importing.taken and not importing.report.findings:
+            self._check_ranks(scope)
         importing.report.check(name)
         results = [scope.get(output) for output in self.outputs]
         return self._function(results)
+
+    def _check_ranks(self, scope: Scope) -> None:
+        """Where readings of nodes were chosen, results must have the ranks that they declare."""
+        for value in self.graph.output:
+            type = value.type.tensor_type
+            rank = rank_of(scope.get(value.name))
+            if type.HasField("shape") and len(type.shape.dim) != rank:
+                reason = f"the result has rank {rank}, declared is {len(type.shape.dim)}"
+                finding = Finding("output", value.name, reason, remedy="declare its true shape")
+                self.importing.report.refuse(finding)
 
     def _needed(self) -> set[str]:
         from torsh_fx.importers.onnx_graph import live_nodes, names_read
@@ -181,7 +233,8 @@ class _Entry:
                     continue
                 dims.append(dim.dim_value)
             else:
-                dims.append(self._parameter(dim.dim_param or f"{name}_{axis}"))
+                known = any(c.isalnum() for c in dim.dim_param)
+                dims.append(self._parameter(dim.dim_param if known else f"{name}_{axis}"))
         return tensor(self.importing.element(type.elem_type), dims)
 
     def _parameter(self, name: str) -> Dim:

@@ -147,7 +147,7 @@ def _converted(scope: Scope, node: NodeProto, domain: str, name: str) -> Sequenc
     convert = importing.converters.get((domain, node.op_type))
     if convert is None:
         return _by_definition(scope, node, domain, version, name)
-    values = convert(Node(node, scope, version))
+    values = convert(Node(node, scope, version, name))
     found = [values] if isinstance(values, SSAValue) else list(values)
     missing = [
         output
@@ -200,6 +200,10 @@ def schema_function(
         return None
     function = FunctionProto()
     function.ParseFromString(body)
+    given = {default.name for default in function.attribute_proto}
+    for name, attribute in schema.attributes.items():
+        if name not in given and attribute.default_value.name:
+            function.attribute_proto.append(attribute.default_value)
     return function
 
 

@@ -59,9 +59,18 @@ def _require_graph(model: ModelProto, name: str) -> None:
 
 
 def tensor_reader(folder: Path | None) -> Callable[[TensorProto], Array]:
-    """A function that gives the array of a tensor; external data is looked up in `folder`."""
+    """A function that gives the array of a tensor; external data is looked up in `folder`.
+
+    It gives the same array for the same message, as an import may be tried several times.
+    """
+    arrays: dict[int, tuple[TensorProto, Array]] = {}  # the message kept alive keeps its id
 
     def read(proto: TensorProto) -> Array:
+        if id(proto) not in arrays:
+            arrays[id(proto)] = (proto, decode(proto))
+        return arrays[id(proto)][1]
+
+    def decode(proto: TensorProto) -> Array:
         from onnx import TensorProto, numpy_helper
 
         try:

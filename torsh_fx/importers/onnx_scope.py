@@ -64,6 +64,8 @@ class Importing:
         bounds: Bounds of symbols.
         calling: Functions that are being inlined.
         report: What became of each node.
+        decisions: Readings of nodes that an earlier try found not to fit, and their opposites.
+        taken: Readings of this try, in order.
     """
 
     ctx: Context
@@ -75,6 +77,8 @@ class Importing:
     bounds: dict[str, Bounds] = field(default_factory=dict[str, Bounds])
     calling: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     report: Report = field(default_factory=Report)
+    decisions: dict[str, bool] = field(default_factory=dict[str, bool])
+    taken: dict[str, bool] = field(default_factory=dict[str, bool])
     _known: dict[SSAValue, Array | None] = field(default_factory=dict[SSAValue, "Array | None"])
     _weights: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     _counts: dict[str, int] = field(default_factory=dict[str, int])
@@ -88,6 +92,11 @@ class Importing:
             if name not in self.bounds:
                 self.bounds[name] = (0, None)
                 return name
+
+    def decide(self, key: str, *, default: bool) -> bool:
+        """Which of two readings to try, and take note of it."""
+        self.taken[key] = self.decisions.get(key, default)
+        return self.taken[key]
 
     def element(self, data_type: int) -> Attribute:
         """The element type of an `onnx.TensorProto.DataType`.

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from xdsl.ir import Attribute, Block, Region, SSAValue
+from xdsl.ir import Attribute, Block, OpResult, Region, SSAValue
 
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.dims import Dim, provably_equal, symbol
+from torsh_dialect.ops.compare import EqualOp
 from torsh_dialect.ops.control import CondOp, LoopOp, YieldOp, unknown_extents
+from torsh_dialect.ops.movement import ReshapeOp
+from torsh_dialect.ops.select import CastOp
 from torsh_dialect.types import dims_of, element_type, rank_of, tensor
 from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
 
@@ -28,6 +31,7 @@ def if_(n: Node) -> Sequence[SSAValue]:
     if known is not None:
         branch = "then_branch" if known.any() else "else_branch"
         return convert_graph(n.scope, n.graph(branch), [], n.scope.builder, f"{name}.{branch}")
+    saved = n.scope.importing.report.copied()
     regions: list[Region] = []
     results: list[list[SSAValue]] = []
     for branch in ("then_branch", "else_branch"):
@@ -39,8 +43,49 @@ def if_(n: Node) -> Sequence[SSAValue]:
         results.append(values)
     if len(results[0]) != len(results[1]):
         raise NotSupported("the branches have different numbers of results", "repair the model")
+    if not all(map(_same_kind, *results)):
+        n.scope.importing.report.restore(saved)
+        return _one_branch(n, name)
     names = [n.fresh("u") for _ in range(unknown_extents(*results))]
     return n.all(CondOp, condition, regions=regions, symbols=names or None)
+
+
+def _same_kind(a: SSAValue, b: SSAValue) -> bool:
+    if not hasattr(a.type, "element_type") or not hasattr(b.type, "element_type"):
+        return a.type == b.type
+    return rank_of(a) == rank_of(b) and element_type(a) == element_type(b)
+
+
+def _one_branch(n: Node, name: str) -> Sequence[SSAValue]:
+    """Branches of different ranks, as exporters write `squeeze`: one is chosen, and checked.
+
+    Raises:
+        NotSupported: The condition compares no extents, so nothing could be checked.
+    """
+    from torsh_fx.importers.onnx_graph import convert_graph
+
+    sides = _compared(n, n.input(0))
+    if sides is None:
+        raise NotSupported(
+            "the branches give different ranks, and the condition depends on data",
+            "make the model's shapes static where the branch depends on them",
+        )
+    holds = n.decide("condition", default=True)
+    branch = "then_branch" if holds else "else_branch"
+    values = convert_graph(n.scope, n.graph(branch), [], n.scope.builder, f"{name}.{branch}")
+    return [n.assume(v, sides[0], "eq" if holds else "ne", sides[1]) for v in values]
+
+
+def _compared(n: Node, condition: SSAValue) -> tuple[Dim, Dim] | None:
+    """The two extents whose equality the condition is."""
+    while isinstance(condition, OpResult) and isinstance(condition.op, ReshapeOp | CastOp):
+        condition = condition.op.operands[0]
+    if not isinstance(condition, OpResult) or not isinstance(condition.op, EqualOp):
+        return None
+    left, right = (n.contents(v) for v in condition.op.operands)
+    if left is None or right is None or len(left) != 1 or len(right) != 1:
+        return None
+    return left[0], right[0]
 
 
 @converter("Loop")
@@ -84,8 +129,8 @@ def build_loop(
     """A `torsh.loop`: the body is built again until the extents that it changes are known."""
     changing: dict[tuple[int, int], Dim] = {}
     while True:
-        report, bounds = n.scope.importing.report, n.scope.importing.bounds
-        saved = dict(report.fates), list(report.findings)
+        report = n.scope.importing.report
+        saved = report.copied()
         types = [_widened(v, number, changing) for number, v in enumerate(carried)]
         block = Block(arg_types=[tensor(dtypes.i64, ()), *types])
         builder = BlockBuilder(block, location=n.scope.builder.location)
@@ -93,10 +138,9 @@ def build_loop(
         new = _changes(carried, types, values[1:], changing)
         if not new:
             break
-        report.fates, report.findings = saved
+        report.restore(saved)
         for key in new:
             changing[key] = symbol(n.fresh("t"))
-    del bounds
     builder.put(YieldOp.create(operands=values, location=builder.location))
     always = n.array(values[0])
     count = _iterations(n, trips, condition, always is not None and bool(always.all()), extent)

@@ -24,7 +24,9 @@ from torsh_dialect.ops.datadependent import NonzeroOp, UniqueOp
 from torsh_dialect.ops.gather import GatherElementsOp, GatherNdOp, GatherOp, OneHotOp
 from torsh_dialect.ops.join import PadOp, SplitOp
 from torsh_dialect.ops.movement import SliceOp, SqueezeOp, TileOp, UnsqueezeOp
-from torsh_dialect.ops.reduce import ProdOp
+from torsh_dialect.ops.reduce import AnyOp, ProdOp
+from torsh_dialect.ops.scan import CumSumOp
+from torsh_dialect.ops.sort import SortOp
 from torsh_dialect.ops.scatter import ScatterElementsOp, ScatterNdOp
 from torsh_dialect.ops.shape import (
     FullOp,
@@ -158,16 +160,63 @@ def _axes(n: Node, index: int = 1) -> list[int] | None:
 
 @converter("Squeeze")
 def squeeze(n: Node) -> SSAValue:
+    x = n.input(0)
+    if n.optional(1) is not None and n.version >= 13 and n.known_ints(1) is None:
+        return _squeezed_by_data(n, x)
     axes = _axes(n)
     if axes is None:
-        if symbolic := [d for d in n.dims() if not isinstance(d, int)]:
-            raise NotSupported(f"squeezing all axes of extent 1 when {symbolic} may be 1")
-        axes = [axis for axis, d in enumerate(n.dims()) if d == 1]
-    return n(SqueezeOp, n.input(0), axes=normal(axes, n.rank()))
+        axes = []
+        for axis, extent in enumerate(dims_of(x)):
+            if isinstance(extent, Expr):
+                # The rank depends on this extent: decide, and check it when the model runs.
+                single = n.decide(f"axis {axis}", default=False)
+                x = n.assume(x, extent, "eq" if single else "ne", 1)
+                if single:
+                    axes.append(axis)
+            elif extent == 1:
+                axes.append(axis)
+    return n(SqueezeOp, x, axes=normal(axes, n.rank()))
+
+
+def _squeezed_by_data(n: Node, x: SSAValue) -> SSAValue:
+    """Axes that are data: what is left keeps its order, so it is a reshape."""
+    axes, count = _wrapped_axes(n, n.input(1), rank_of(x))
+    c, rank = n.c, rank_of(x)
+    dropped = c.b(AnyOp, c.eq(c.reshape(c.iota(rank), (rank, 1)), axes), axes=[1])
+    order = n.all(SortOp, c.cast(dropped, dtypes.i64), axis=0, descending=False)[1]
+    extents = c.take(n(ShapeOfOp, x), c.slice(order, 0, 0, rank - count), 0)
+    return c.reshape(x, n.extents(extents))
+
+
+def _unsqueezed_by_data(n: Node, x: SSAValue) -> SSAValue:
+    """Axes that are data: 1 at these, the operand's extents in order elsewhere."""
+    c, (many,) = n.c, dims_of(n.input(1)) or (1,)
+    if not isinstance(many, int):
+        raise NotSupported(f"the number of axes is {many}, not a number")
+    rank = rank_of(x) + many
+    axes, _ = _wrapped_axes(n, n.input(1), rank)
+    added = c.b(AnyOp, c.eq(c.reshape(c.iota(rank), (rank, 1)), axes), axes=[1])
+    before = n(CumSumOp, c.cast(added, dtypes.i64), axis=0)
+    place = c.inside(c.sub(c.iota(rank), before), max(rank_of(x), 1))
+    own = n(ShapeOfOp, x)
+    own = own if rank_of(x) else n.constant(np.ones(1, np.int64))
+    extents = c.where(added, c.like(1, own), c.take(own, place, 0))
+    return c.reshape(x, n.extents(extents))
+
+
+def _wrapped_axes(n: Node, axes: SSAValue, rank: int) -> tuple[SSAValue, int]:
+    """Axes that are data as numbers in 0..rank-1, and how many there are."""
+    (count,) = dims_of(axes) or (1,)
+    if not isinstance(count, int):
+        raise NotSupported(f"the number of axes is {count}, not a number")
+    axes = n.c.reshape(n.c.cast(axes, dtypes.i64), (count,))
+    return n.c.where(n.c.lt(axes, 0), n.c.add(axes, rank), axes), count
 
 
 @converter("Unsqueeze")
 def unsqueeze(n: Node) -> SSAValue:
+    if n.version >= 13 and n.known_ints(1) is None:
+        return _unsqueezed_by_data(n, n.input(0))
     axes = _axes(n)
     if axes is None:
         raise NotSupported("axes are missing", "repair the model")
@@ -319,9 +368,12 @@ def pad(n: Node) -> SSAValue:
     filler: SSAValue | None = None
     if n.version >= 11:
         axes = list(range(rank))
-        if n.optional(3) is not None:
+        pads = n.input(1)
+        if n.optional(3) is not None and n.known_ints(3) is None:
+            pads = _spread_pads(n, pads, n.input(3), rank)
+        elif n.optional(3) is not None:
             axes = normal(n.required_ints(3, "axes"), rank)
-        low, high = _pad_extents(n, n.input(1), len(axes))
+        low, high = _pad_extents(n, pads, len(axes))
         filler = n.optional(2) if mode == "constant" else None
     else:
         axes, pads = list(range(rank)), n.ints("pads")
@@ -333,6 +385,20 @@ def pad(n: Node) -> SSAValue:
         starts[axis], ends[axis] = a, b
     filler = None if filler is None else n.scalar(filler)
     return n(PadOp, x, filler, low=dims_attribute(starts), high=dims_attribute(ends), mode=mode)
+
+
+def _spread_pads(n: Node, pads: SSAValue, axes: SSAValue, rank: int) -> SSAValue:
+    """Pads of axes that are data, as pads of all axes: zeros with these scattered in."""
+    wrapped, count = _wrapped_axes(n, axes, rank)
+    c, whole = n.c, c_zeros(n, 2 * rank)
+    places = c.concat([wrapped, c.add(wrapped, rank)], 0)
+    values = c.reshape(c.cast(pads, dtypes.i64), (2 * count,))
+    return n(ScatterElementsOp, whole, places, values, axis=0, reduction="none")
+
+
+def c_zeros(n: Node, count: int) -> SSAValue:
+    """A vector of zeros (i64)."""
+    return n.constant(np.zeros(count, np.int64))
 
 
 def _pad_extents(n: Node, pads: SSAValue, count: int) -> tuple[list[Dim], list[Dim]]:
@@ -407,7 +473,6 @@ def one_hot(n: Node) -> SSAValue:
         raise NotSupported(f"axis {axis} is out of range for rank {rank + 1}")
     off, on = (n.scalar(n.c.slice(values, 0, i, 1)) for i in (0, 1))
     index = n.c.cast(indices, dtypes.i64)
-    index = n.c.where(n.c.lt(index, 0), n.c.add(index, n.c.dim(depth)), index)
     axis = axis % (rank + 1)
     return n(OneHotOp, index, off, on, axis=axis, depth=dims_attribute([depth]))
 
@@ -506,5 +571,6 @@ def space_to_depth(n: Node) -> SSAValue:
     block, (batch, channels, height, width) = n.int("blocksize"), n.dims()
     rows, columns = floordiv(height, block), floordiv(width, block)
     parts = n.c.reshape(n.input(0), (batch, channels, rows, block, columns, block))
-    moved = n.c.transpose(parts, [0, 3, 5, 1, 2, 4])
+    first = n.str("mode", "DCR") == "DCR"
+    moved = n.c.transpose(parts, [0, 3, 5, 1, 2, 4] if first else [0, 1, 3, 5, 2, 4])
     return n.c.reshape(moved, (batch, channels * (block * block), rows, columns))

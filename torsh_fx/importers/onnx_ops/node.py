@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 import numpy as np
 from xdsl.ir import Attribute, Region, SSAValue
 
-from torsh_dialect.attributes import Array, PropertyValue, literal
+from torsh_dialect.attributes import Array, PropertyValue, dims_attribute, literal
 from torsh_dialect.dims import Dim, symbol
 from torsh_dialect.dtypes import dtype_of, dtype_of_numpy, is_integer
 from torsh_dialect.errors import TorshError
 from torsh_dialect.kinds import Contents, Operand, TensorOp, contents_of
 from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.constant import ConstantOp
-from torsh_dialect.ops.shape import BindOp
+from torsh_dialect.ops.shape import AssumeOp, BindOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 
 if TYPE_CHECKING:
@@ -62,11 +62,13 @@ class Node:
         proto: The node.
         scope: Where its inputs are looked up and its ops go.
         version: The version of the operator set of its domain that the model asks for.
+        name: Its name in reports.
     """
 
     proto: NodeProto
     scope: Scope
     version: int
+    name: str = ""
 
     def __post_init__(self) -> None:
         self._attributes = {a.name: a for a in self.proto.attribute}
@@ -181,6 +183,18 @@ class Node:
     def fresh(self, hint: str) -> str:
         """The name of a symbol that is not used yet."""
         return self.scope.importing.fresh(hint)
+
+    def decide(self, what: str, *, default: bool) -> bool:
+        """Which of two readings of the node holds, where its result's rank depends on it.
+
+        The importer tries the other one when the rest of the model does not fit.
+        """
+        return self.scope.importing.decide(f"{self.name}: {what}", default=default)
+
+    def assume(self, x: SSAValue, left: Dim, relation: str, right: Dim) -> SSAValue:
+        """x, where the relation is checked when the model runs."""
+        sides = {"left": dims_attribute([left]), "right": dims_attribute([right])}
+        return self(AssumeOp, x, relation=relation, **sides)
 
     # -- what is known of values
 
