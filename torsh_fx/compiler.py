@@ -18,6 +18,7 @@ from lowering.codegen import CodeGenerator, CodegenSettings, CodegenUnit, host_u
 from lowering.cpu.host import host_target
 from lowering.program.build import Lowered, lower_module
 from lowering.runtime.executable import Executable, Program, RunOptions
+from lowering.runtime.threads import thread_limit
 from torsh_dialect.attributes import Array
 from torsh_dialect.context import Context, Settings
 from torsh_dialect.target import TargetInfo, target_named
@@ -73,7 +74,8 @@ def compile(
         dynamic_shapes: For torch: as `torch.export.export` takes it. For ONNX: extents or bounds
             by symbol name, e.g. `{"batch": (1, 64)}` or `{"batch": 1}`.
         settings: Numerics and debugging options.
-        threads: Most threads of a call; None takes what container and affinity allow.
+        threads: Most threads of a call; container, affinity mask and `OMP_NUM_THREADS` and
+            `TORSH_NUM_THREADS` limit it further.
         flush_denormals: Treat denormal numbers as zero during calls.
         cache: Keep compiled objects in the user's cache folder.
 
@@ -91,7 +93,8 @@ def compile(
     ctx = Context(target=described, settings=settings)
     with watch.step("import"):
         imported = import_model(model, ctx, example_inputs, dynamic_shapes)
-    options = RunOptions(threads, flush_denormals)
+    limit = thread_limit(threads, environ=os.environ)
+    options = RunOptions(limit.count, flush_denormals)
     return compile_imported(imported, ctx, options, cache=cache, watch=watch)
 
 
