@@ -50,6 +50,14 @@ def parse_version(kind: str, text: str) -> AnyVersion:
         raise DependencyError(f"{text[:80]!r} is no PEP 440 version") from error
 
 
+def is_before(kind: str, left: str, right: str) -> bool:
+    """Whether version `left` comes before `right`; DependencyError when one is malformed."""
+    first, second = parse_version(kind, left), parse_version(kind, right)
+    if isinstance(first, Version) and isinstance(second, Version):
+        return first < second
+    return isinstance(first, PipVersion) and isinstance(second, PipVersion) and first < second
+
+
 def satisfies(spec: DependencySpec, version: str) -> bool:
     """Whether `version` is one of those that `spec` admits.
 
