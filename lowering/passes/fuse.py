@@ -29,10 +29,11 @@ import lowering.generic.all_rules  # noqa: F401  # pyright: ignore[reportUnusedI
 from lowering.generic.kernels import is_whole_kernel
 from torsh_dialect.kinds import Contract, Control, Elementwise, Movement, Reduce, TensorOp, Window
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
-from torsh_dialect.ops.control import YieldOp
+from torsh_dialect.ops.control import LoopOp, YieldOp
 from torsh_dialect.ops.fused import FusedOp
 from torsh_dialect.ops.packed import PackedLinearOp
-from torsh_dialect.types import dims_of, rank_of
+from torsh_dialect.ops.select import CastOp
+from torsh_dialect.types import dims_of, element_type, rank_of
 
 MOST_OPS = 64
 """Ops of a region: more would make code that the instruction cache does not hold."""
@@ -215,10 +216,27 @@ class FusePass(ModulePass):
                     fuse_region(region)
 
 
+def separate_variables(op: LoopOp) -> None:
+    """Copy loop variables that the body yields in another's place, so that none is overwritten."""
+    last = op.body.block.last_op
+    assert isinstance(last, YieldOp)
+    variables = op.body.block.args[1:]
+    for number, value in enumerate(last.operands[1 : 1 + len(op.carried)]):
+        source = value
+        while isinstance(source, OpResult) and is_view(source.op):
+            source = source.op.operands[0]
+        if source in variables and source is not variables[number]:
+            copied = CastOp.make(value, to=element_type(value))
+            Rewriter.insert_op(copied, InsertPoint.before(last))
+            last.operands[1 + number] = copied.y
+
+
 def fuse_region(region: Region) -> None:
     """Fuse the blocks of a region, inner regions first."""
     for block in region.blocks:
         for op in list(block.ops):
+            if isinstance(op, LoopOp):
+                separate_variables(op)
             if not isinstance(op, FusedOp):
                 for inner in op.regions:
                     fuse_region(inner)

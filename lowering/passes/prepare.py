@@ -47,6 +47,22 @@ def is_movable(op: Operation, moved: set[Operation]) -> bool:
     return bool(owners) and all(owner in moved for owner in owners)
 
 
+def hoist(block: Block) -> None:
+    """Move ops that depend on weights alone out of the regions of control ops."""
+    moved: set[Operation] = set()
+    for op in list(block.walk()):
+        if is_movable(op, moved):
+            moved.add(op)
+            outer = op
+            while outer.parent_block() is not block:
+                parent = outer.parent_op()
+                assert parent is not None
+                outer = parent
+            if outer is not op:
+                op.detach()
+                block.insert_op_before(op, outer)
+
+
 def needed(moved: set[Operation]) -> list[SSAValue]:
     """Results of moved ops, beyond weights and constants, that other ops use."""
     return [
@@ -68,6 +84,7 @@ class PreparePass(ModulePass):
         main = function_named(op, "main")
         if main is None:
             return
+        hoist(main.body.block)
         order = list(main.body.block.ops)
         moved: set[Operation] = set()
         for inner in order:

@@ -18,26 +18,22 @@ from lowering.kern.dialect import INDEX
 from lowering.kernel import Argument, Buffer, DimArgument, Kernel, Record, Scratch
 from lowering.passes.fuse import is_view
 from lowering.program.checks import Checks
-from lowering.program.memory import Arena, Lifetime, aligned, plan
+from lowering.program.control import run_cond, run_loop
+from lowering.program.memory import Arena, aligned, plan
+from lowering.program.storage import Storage, bytes_of, is_computed
 from lowering.runtime.abi import Word
 from torsh_dialect import dtypes
-from torsh_dialect.attributes import extents_of, integer, strs_of
-from torsh_dialect.dims import Dim, Expr, product, symbol
-from torsh_dialect.dtypes import dtype_of
+from torsh_dialect.attributes import integer, strs_of
+from torsh_dialect.dims import Expr, symbol
 from torsh_dialect.errors import UnsupportedError
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
+from torsh_dialect.ops.control import CondOp, LoopOp, YieldOp
 from torsh_dialect.ops.fused import FusedOp
-from torsh_dialect.ops.movement import SliceOp
 from torsh_dialect.symbols import symbols_in
 from torsh_dialect.types import dims_of, element_type
 
 WORDS = buffer_of(INDEX)
 KernelOf = Callable[[FusedOp], "tuple[str, Kernel]"]
-
-
-def bytes_of(value: SSAValue) -> Dim:
-    """How many bytes a tensor takes."""
-    return product(dims_of(value)) * dtype_of(element_type(value)).bytes
 
 
 @dataclass
@@ -62,49 +58,25 @@ class Entry:
         last = self.block.last_op
         assert isinstance(last, ReturnOp)
         self.results: Sequence[SSAValue] = last.operands
-        self.roots = _roots(self.block)
+        self.storage = Storage(self.block)
         self.owned = self._outputs_in_place()
-        self.arena = plan(self._lifetimes())
+        self.arena = plan(self.storage.lifetimes(set(self.owned)))
 
     # -- what lives where
 
-    def place(self, value: SSAValue) -> tuple[SSAValue, Dim]:
-        """The value whose memory `value` is part of (views share it), and the offset in bytes."""
-        return self.roots.get(value, (value, 0))
-
     def root(self, value: SSAValue) -> SSAValue:
         """The value whose memory `value` is part of."""
-        return self.place(value)[0]
+        return self.storage.place(value)[0]
 
     def _outputs_in_place(self) -> dict[SSAValue, int]:
         """Values that are computed straight into the caller's outputs."""
         owned: dict[SSAValue, int] = {}
         for position, value in enumerate(self.results):
             root = self.root(value)
-            owner = root.op if isinstance(root, OpResult) else None
             whole = bytes_of(root) == bytes_of(value)
-            if isinstance(owner, FusedOp) and owner.parent is self.block and whole:
+            if is_computed(root) and root.owner.parent is self.block and whole:
                 owned.setdefault(root, position)
         return owned
-
-    def _lifetimes(self) -> list[Lifetime[SSAValue]]:
-        order = {op: n for n, op in enumerate(self.block.ops)}
-        found: list[Lifetime[SSAValue]] = []
-        for op, first in order.items():
-            if not isinstance(op, FusedOp):
-                continue
-            for result in op.results:
-                if result in self.owned:
-                    continue
-                last = max(
-                    (order[use.operation] for v in self._aliases(result) for use in v.uses),
-                    default=first,
-                )
-                found.append(Lifetime(result, bytes_of(result), first, last))
-        return found
-
-    def _aliases(self, root: SSAValue) -> list[SSAValue]:
-        return [root, *(v for v, (r, _) in self.roots.items() if r is root)]
 
     # -- symbols
 
@@ -182,27 +154,6 @@ class Entry:
         return b.finish(self._status(b, record))
 
 
-def _roots(block: Block) -> dict[SSAValue, tuple[SSAValue, Dim]]:
-    roots: dict[SSAValue, tuple[SSAValue, Dim]] = {}
-    for op in block.walk():
-        if is_view(op):
-            source = op.operands[0]
-            root, offset = roots.get(source, (source, 0))
-            roots[op.results[0]] = root, offset + view_offset(op)
-    return roots
-
-
-def view_offset(op: Operation) -> Dim:
-    """Bytes from the start of a view's operand to the view."""
-    if not isinstance(op, SliceOp):
-        return 0
-    dims, offset = dims_of(op.x), 0
-    total: Dim = offset
-    for axis, start in enumerate(extents_of(op.starts)):
-        total = total + start * product(dims[axis + 1 :])
-    return total * dtype_of(element_type(op.x)).bytes
-
-
 def _define(b: KernBuilder, dim: Expr, value: SSAValue) -> None:
     """Give the symbol of `n` or `c*n` its value, if it has none."""
     if len(dim.terms) != 1 or len(dim.terms[0][0]) != 1 or dim.terms[0][0][0].arguments:
@@ -232,9 +183,13 @@ class _Run:
     def arena(self) -> Arena[SSAValue]:
         return self.entry.arena
 
+    @property
+    def storage(self) -> Storage:
+        return self.entry.storage
+
     def buffer(self, value: SSAValue) -> SSAValue:
         """The memory of a value."""
-        root, offset = self.entry.place(value)
+        root, offset = self.storage.place(value)
         whole = self._whole(root, element_type(value))
         if offset == 0:
             return whole
@@ -262,7 +217,11 @@ class _Run:
         for op in block.ops:
             if isinstance(op, FusedOp):
                 self.launch(op)
-            elif not (is_view(op) or isinstance(op, WeightOp | ConstantOp | ReturnOp)):
+            elif isinstance(op, CondOp):
+                run_cond(self, op)
+            elif isinstance(op, LoopOp):
+                run_loop(self, op)
+            elif not (is_view(op) or isinstance(op, WeightOp | ConstantOp | ReturnOp | YieldOp)):
                 raise UnsupportedError(f"{op.name} has no lowering")
 
     def launch(self, op: FusedOp) -> None:

@@ -1,0 +1,112 @@
+"""Which memory each value has: views and loop variables share it, lifetimes say for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xdsl.ir import Block, Operation, OpResult, SSAValue
+
+from lowering.passes.fuse import is_view
+from lowering.program.memory import Lifetime
+from torsh_dialect import dtypes
+from torsh_dialect.attributes import extents_of
+from torsh_dialect.dims import Dim, product
+from torsh_dialect.dtypes import dtype_of
+from torsh_dialect.ops.control import CondOp, LoopOp
+from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.ops.movement import SliceOp
+from torsh_dialect.types import dims_of, element_type
+
+COUNTER = dtype_of(dtypes.i64).bytes
+"""Bytes of a loop's iteration number, which its body reads from memory."""
+
+
+def bytes_of(value: SSAValue) -> Dim:
+    """How many bytes a tensor takes."""
+    return product(dims_of(value)) * dtype_of(element_type(value)).bytes
+
+
+def view_offset(op: Operation) -> Dim:
+    """Bytes from the start of a view's operand to the view."""
+    if not isinstance(op, SliceOp):
+        return 0
+    dims = dims_of(op.x)
+    total: Dim = 0
+    for axis, start in enumerate(extents_of(op.starts)):
+        total = total + start * product(dims[axis + 1 :])
+    return total * dtype_of(element_type(op.x)).bytes
+
+
+def schedule(block: Block) -> Iterator[Operation]:
+    """The ops of a block and of the regions of its control ops, in the order in which they run."""
+    for op in block.ops:
+        yield op
+        if isinstance(op, CondOp | LoopOp):
+            for region in op.regions:
+                yield from schedule(region.block)
+
+
+class Storage:
+    """The memory of every value of a function's block.
+
+    Attributes:
+        roots: For views and loop variables: the value whose memory they are, and the offset in it.
+    """
+
+    def __init__(self, block: Block):
+        self.block = block
+        self.order = {op: n for n, op in enumerate(schedule(block))}
+        self.ends = {op: self._end(op) for op in self.order}
+        self.roots: dict[SSAValue, tuple[SSAValue, Dim]] = {}
+        for op in self.order:
+            if is_view(op):
+                root, offset = self.place(op.operands[0])
+                self.roots[op.results[0]] = root, offset + view_offset(op)
+            elif isinstance(op, LoopOp):
+                variables = op.body.block.args[1:]
+                for variable, result in zip(variables, op.results, strict=False):
+                    self.roots[variable] = (result, 0)
+
+    def place(self, value: SSAValue) -> tuple[SSAValue, Dim]:
+        """The value whose memory `value` is part of, and the offset in bytes."""
+        return self.roots.get(value, (value, 0))
+
+    def lifetimes(self, elsewhere: set[SSAValue]) -> list[Lifetime[SSAValue]]:
+        """Buffers that the arena must hold, but for those in `elsewhere`."""
+        aliases: dict[SSAValue, list[SSAValue]] = {}
+        for value, (root, _) in self.roots.items():
+            aliases.setdefault(root, []).append(value)
+        found: list[Lifetime[SSAValue]] = []
+        for op, first in self.order.items():
+            if isinstance(op, LoopOp):
+                counter = op.body.block.args[0]
+                found.append(Lifetime(counter, COUNTER, first, self.ends[op]))
+            if not isinstance(op, FusedOp | CondOp | LoopOp):
+                continue
+            for result in op.results:
+                if result not in elsewhere:
+                    names = [result, *aliases.get(result, ())]
+                    last = max([self.ends[op], *(self._last_use(v) for v in names)])
+                    found.append(Lifetime(result, bytes_of(result), first, last))
+        return found
+
+    def _last_use(self, value: SSAValue) -> int:
+        """The last step that reads a value; a read inside a loop lasts as long as the loop."""
+        block = value.owner if isinstance(value.owner, Block) else value.owner.parent_block()
+        last = -1
+        for use in value.uses:
+            op: Operation | None = use.operation
+            while op is not None and op.parent_block() is not block:
+                op = op.parent_op()
+            if op is not None and op in self.ends:
+                last = max(last, self.ends[op])
+        return last
+
+    def _end(self, op: Operation) -> int:
+        inner = [self.order[o] for r in op.regions for o in schedule(r.block) if o in self.order]
+        return max([self.order[op], *inner]) if isinstance(op, CondOp | LoopOp) else self.order[op]
+
+
+def is_computed(value: SSAValue) -> bool:
+    """Whether an op of the program writes the value's memory."""
+    return isinstance(value, OpResult) and isinstance(value.op, FusedOp | CondOp | LoopOp)
