@@ -2,6 +2,7 @@
 
 import os
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,8 +158,9 @@ class StoredContent:
 
     def __init__(self, form: StoredForm):
         self.form = form
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._plain: memoryview | None = None
+        _LOCKED.add(self)
 
     @property
     def size(self) -> int:
@@ -200,7 +202,7 @@ class StoredContent:
         if self.zero_copy:
             self.form.verifier.verify(start, stop)
             return self.form.data[start:stop]
-        with self._lock:
+        with self.lock:
             if self._plain is None:
                 plain = _collect(self.pieces(), self.size)
                 self._check_plain(plain)
@@ -213,6 +215,18 @@ class StoredContent:
             raise IntegrityError(
                 "decompressed bytes do not have their digest", entry=self.form.entry.path
             )
+
+
+_LOCKED: "weakref.WeakSet[StoredContent]" = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """In a forked child: a lock may be held by a thread that exists in the parent only."""
+    for content in list(_LOCKED):
+        content.lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 def seal_context(entry: ResourceEntry) -> SealContext:

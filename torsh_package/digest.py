@@ -10,7 +10,6 @@ or any 4 MiB on its own.
 
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -110,7 +109,10 @@ def default_workers() -> int:
 
 
 class LeafVerifier:
-    """Verifies parts of one content on first touch, each leaf once. Safe for many threads.
+    """Verifies parts of one content on first touch, each leaf once.
+
+    Safe for many threads and after a fork: there is no lock, and at worst two threads verify the
+    same leaf.
 
     Args:
         data: The stored bytes.
@@ -134,27 +136,22 @@ class LeafVerifier:
         self._root = root
         self._leaves = leaves
         self._entry = entry
-        self._lock = threading.Lock()
         count = spec.count(len(data))
         if leaves is None and count > 1:
             raise IntegrityError("leaf digests are missing", entry=entry)
-        self._left = set(range(max(count, 1)))
+        self._verified = bytearray(max(count, 1))
 
     @property
     def complete(self) -> bool:
         """Whether all bytes have been verified."""
-        return not self._left
+        return 0 not in self._verified
 
     def pending(self, start: int = 0, stop: int | None = None) -> list[int]:
         """Leaves that touch bytes `start..stop` and are not verified yet."""
         stop = len(self._data) if stop is None else stop
-        if not self._left:
-            return []
-        first, last = start // self._spec.leaf_bytes, max(stop - 1, start) // self._spec.leaf_bytes
-        with self._lock:
-            if last - first > len(self._left):
-                return sorted(i for i in self._left if first <= i <= last)
-            return [i for i in range(first, last + 1) if i in self._left]
+        size = self._spec.leaf_bytes
+        first, last = start // size, min(max(stop - 1, start) // size, len(self._verified) - 1)
+        return [i for i in range(first, last + 1) if not self._verified[i]]
 
     def verify_leaf(self, index: int) -> None:
         """Verifies one leaf.
@@ -176,8 +173,7 @@ class LeafVerifier:
                 entry=self._entry,
                 offset=begin,
             )
-        with self._lock:
-            self._left.discard(index)
+        self._verified[index] = 1
 
     def verify(self, start: int = 0, stop: int | None = None) -> None:
         """Verifies all leaves that touch bytes `start..stop`, in parallel if there are many.

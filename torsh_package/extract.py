@@ -17,6 +17,7 @@ from torsh_package.contents import PackageContents
 from torsh_package.errors import StorageError
 from torsh_package.names import check_path
 from torsh_package.resource import Resource
+from torsh_package.writing import Progress, watched
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -27,6 +28,7 @@ def extract(
     names: Sequence[str] | None = None,
     *,
     overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> list[Path]:
     """Writes the plain bytes of resources to files in `folder`, which is made if needed.
 
@@ -35,6 +37,7 @@ def extract(
         folder: Target; may itself be a symbolic link.
         names: Resources to write; all by default.
         overwrite: Replace files that are there.
+        progress: Called with a resource's name, its bytes done and its bytes in all.
 
     Returns:
         Paths of the files, `folder/<name><extension>`.
@@ -54,14 +57,16 @@ def extract(
         for resource in chosen:
             path = check_path(f"{resource.name}{resource.extension}")
             with storage_errors(target / path):
-                _write(root, path, resource, overwrite)
+                _write(root, path, resource, overwrite, progress)
             written.append(target / path)
     finally:
         os.close(root)
     return written
 
 
-def _write(root: int, path: str, resource: Resource, overwrite: bool) -> None:
+def _write(
+    root: int, path: str, resource: Resource, overwrite: bool, progress: Progress | None
+) -> None:
     *folders, name = path.split("/")
     with ExitStack() as stack:
         folder = root
@@ -70,7 +75,7 @@ def _write(root: int, path: str, resource: Resource, overwrite: bool) -> None:
             stack.callback(os.close, folder)
         temporary = f".{name[:100]}.tmp-{secrets.token_hex(8)}"
         try:
-            _fill(folder, temporary, resource)
+            _fill(folder, temporary, resource, progress)
             if overwrite:
                 os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             else:
@@ -93,11 +98,11 @@ def _enter(folder: int, part: str) -> int:
         raise
 
 
-def _fill(folder: int, name: str, resource: Resource) -> None:
+def _fill(folder: int, name: str, resource: Resource, progress: Progress | None) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(name, flags, 0o666, dir_fd=folder)
     try:
-        for piece in resource.pieces():
+        for piece in watched(resource.pieces(), resource.name, resource.size, progress):
             view = memoryview(piece)
             while len(view):
                 view = view[os.write(fd, view) :]

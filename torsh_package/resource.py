@@ -1,7 +1,6 @@
 """A named part of a package, as users hold it."""
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -57,7 +56,6 @@ class Resource:
         self._compression = compression
         self._keep = isinstance(content, StoredContent)
         self.encoded: object = None
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Resource({self.name!r}, {self.type}, {self.size} bytes)"

@@ -220,7 +220,7 @@ def _add(
         record = sealer.record(context)
         entry = replace(entry, encryption=record)
         pieces = sealer.seal(context, record, pieces)
-    written = sink.add(entry.path, _watched(pieces, resource.name, resource.size, progress))
+    written = sink.add(entry.path, watched(pieces, resource.name, resource.size, progress))
     entry = replace(entry, size=written.size, root=written.root, crc32=written.crc32)
     return entry, written.leaves
 
@@ -233,7 +233,7 @@ def _pass_on(
     progress: Progress | None,
 ) -> tuple[ResourceEntry, tuple[bytes, ...]]:
     """Copies a stored form; digests are made again, so damage cannot be passed on."""
-    pieces = _watched(iter([data]), resource.name, len(data), progress)
+    pieces = watched(iter([data]), resource.name, len(data), progress)
     written = sink.add(entry.path, pieces)
     if written.root != entry.root:
         raise IntegrityError(
@@ -277,14 +277,17 @@ def _element_width(resource: Resource) -> int | None:
     return bits.pop() // 8 if len(bits) == 1 else None
 
 
-def _watched(
+def watched(
     pieces: Iterator[Buffer], name: str, total: int, progress: Progress | None
 ) -> Iterator[Buffer]:
+    """Passes pieces on, telling `progress` after each MiB or piece, whichever is longer."""
     if progress is None:
         yield from pieces
         return
-    done = 0
+    done = told = 0
     for piece in pieces:
         yield piece
         done += memoryview(piece).nbytes
-        progress(name, done, total)
+        if done - told >= 1 << 20 or done == total:
+            told = done
+            progress(name, done, total)

@@ -7,7 +7,7 @@ import argparse
 
 from torsh_package.extract import extract
 
-from . import OK, Output, add_load_arguments, open_package
+from . import OK, Output, ProgressBar, add_load_arguments, open_package
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: Output) -> int:
     """Unpacks the resources."""
     package = open_package(args.package, args, lazy=True)
-    written = extract(package, args.output, args.name or None, overwrite=args.overwrite)
+    with ProgressBar(out, "extracting") as progress:
+        written = extract(
+            package,
+            args.output,
+            args.name or None,
+            overwrite=args.overwrite,
+            progress=progress,
+        )
     paths = [str(path) for path in written]
     out.result({"files": list(paths)}, "\n".join(paths))
     return OK

@@ -14,7 +14,9 @@ from torsh_package.small_files import read_file
 from torsh_package.trust import TrustStore, UntrustedError, WithDetached
 from torsh_package.trust.dsse import MAX_SIGNATURES_BYTES
 
-from . import FAILED, OK, Output, add_load_arguments, load_options
+from . import FAILED, OK, Output, ProgressBar, add_load_arguments, load_options
+
+_STEP = 64 << 20
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,12 +31,14 @@ def run(args: argparse.Namespace, out: Output) -> int:
     options = _with_detached(load_options(args), args.signature)
     keyless = options.password is None and not options.identities
     try:
-        loaded = read_archive(args.package, replace(options, keyless=keyless))
+        loaded = read_archive(args.package, replace(options, keyless=keyless, verify="lazy"))
     except UntrustedError as error:
         if not out.as_json:
             raise
         out.result({"trust": error.report.to_json()}, "")
         return FAILED
+    with ProgressBar(out, "verifying") as progress:
+        _verify_digests(loaded, progress)
     decoded = _check_content(loaded, keyless)
     manifest = loaded.manifest
     value: JsonObject = {
@@ -69,6 +73,15 @@ def _with_detached(options: LoadOptions, path: str | None) -> LoadOptions:
         raise InvalidArgumentError("--signature is judged by a trust store; give --trust STORE")
     signatures = read_file(path, MAX_SIGNATURES_BYTES)
     return replace(options, trust=WithDetached(options.trust, signatures))
+
+
+def _verify_digests(loaded: Loaded, progress: ProgressBar) -> None:
+    for content in loaded.contents:
+        entry, verifier = content.form.entry, content.form.verifier
+        for begin in range(0, max(entry.size, 1), _STEP):
+            stop = min(begin + _STEP, entry.size)
+            verifier.verify(begin, stop)
+            progress(entry.name, stop, entry.size)
 
 
 def _check_content(loaded: Loaded, keyless: bool) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -501,6 +502,7 @@ def test_sixteen_threads_read_one_lazy_package(tmp_path: Path) -> None:
     assert not failures
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_forked_child_reads_on(tmp_path: Path) -> None:
     package = Package("m", "1.0.0")
     package.add_resource("a", os.urandom(20 << 20), ResourceType.Data)
@@ -512,6 +514,22 @@ def test_forked_child_reads_on(tmp_path: Path) -> None:
         ok = loaded.get_resource("a").data == package.get_resource("a").data
         os._exit(0 if ok else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_forked_child_does_not_wait_for_threads_that_it_does_not_have() -> None:
+    package = Package("m", "1.0.0")
+    package.set_compression(torsh_package.CompressionAlgorithm.Gzip)
+    package.add_resource("a", b"A" * 100_000, ResourceType.Data)
+    loaded = Package.load(package.to_bytes())
+    kept = loaded.get_resource("a").kept
+    assert kept is not None
+    with kept.lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            os._exit(0 if loaded.get_resource("a").data == b"A" * 100_000 else 1)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_lazy_touches_only_what_is_asked_for(tmp_path: Path) -> None:
