@@ -4,7 +4,6 @@ The parent's side of `lowering.worker`. A crash of LLVM, a time-out or a broken 
 `CodegenError` that names the module; the caller's process is never at risk.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from lowering.runtime.abi import ABI_VERSION
 from lowering.runtime.elf import check_undefined
 from lowering.runtime.pool_ir import HOST_CODEGEN, HOST_IMPORTS, host_text
 from lowering.worker_pool import WorkerLimits, WorkerPool
+from lowering.runtime.threads import thread_limit
 from torsh_dialect.errors import CodegenError
 from torsh_dialect.target import TargetInfo
 
@@ -27,7 +27,7 @@ class CodegenSettings:
     """How code is generated; none of these changes a byte of the result.
 
     Attributes:
-        workers: Most processes at once; 0 takes one for each core this process may use.
+        workers: Most processes at once; 0 takes what the container and the mask allow.
         timeout_s: Seconds one module may take.
         memory_bytes: Bytes one worker may allocate.
         idle_s: Seconds after which an idle worker exits.
@@ -120,7 +120,7 @@ class CodeGenerator:
         limits = WorkerLimits(
             self.settings.timeout_s, self.settings.memory_bytes, self.settings.idle_s
         )
-        self._pool = WorkerPool(self.settings.workers or len(os.sched_getaffinity(0)), limits)
+        self._pool = WorkerPool(self.settings.workers or thread_limit().count, limits)
 
     def compile(
         self,

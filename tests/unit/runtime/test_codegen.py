@@ -202,6 +202,12 @@ def test_work_goes_to_several_processes_at_once() -> None:
     pair.close()
 
 
+def test_workers_are_limited_like_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lowering.runtime.threads.cgroup_quota", lambda root: 1.5)
+    assert CodeGenerator()._pool.size == 1
+    assert CodeGenerator(CodegenSettings(workers=3))._pool.size == 3
+
+
 def test_threads_share_a_generator(generator: CodeGenerator) -> None:
     results: dict[int, int] = {}
 
