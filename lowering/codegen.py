@@ -16,8 +16,8 @@ from lowering.cache import ObjectCache, cache_key
 from lowering.runtime.abi import ABI_VERSION
 from lowering.runtime.elf import check_undefined
 from lowering.runtime.pool_ir import HOST_CODEGEN, HOST_IMPORTS, host_text
-from lowering.worker_pool import WorkerLimits, WorkerPool
 from lowering.runtime.threads import thread_limit
+from lowering.worker_pool import WorkerLimits, WorkerPool
 from torsh_dialect.errors import CodegenError
 from torsh_dialect.target import TargetInfo
 
