@@ -138,11 +138,11 @@ def test_denied_ancestors_of_ancestors():
 
 
 def test_size_and_age_have_limits():
-    for rules, message in (
-        ({"max_bytes": 99}, "100 bytes, limit 99"),
-        ({"max_age_days": 9}, "10 days"),
+    for policy, message in (
+        (GovernancePolicy(max_bytes=99), "100 bytes, limit 99"),
+        (GovernancePolicy(max_age_days=9), "10 days old, limit 9"),
     ):
-        report = ComplianceReport.of(full(), GovernancePolicy(**rules), at=NOW)
+        report = ComplianceReport.of(full(), policy, at=NOW)
         assert message in report.violations[0].detail
     assert ComplianceReport.of(full(), GovernancePolicy(max_bytes=100), at=NOW).compliant
 

@@ -12,9 +12,11 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes, hpke
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -44,8 +46,6 @@ VERSION = "{}.{}".format(*SCHEMA)
 PASSWORD = "gold\u00e9n"
 FILES = sorted(FOLDER.glob("*.torshpkg"))
 DATA = bytes(i * 13 % 251 for i in range(40_000))
-
-Json = dict[str, object]
 
 
 def make() -> Package:
@@ -86,6 +86,7 @@ def content_keys(header: dict) -> Iterator[bytes]:
         wrapped = bytes.fromhex(stanza["wrapped"])
         if stanza["type"] == "x25519":
             key = load_pem_private_key((FOLDER / "identity").read_bytes(), None)
+            assert isinstance(key, X25519PrivateKey)
             suite = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
             yield suite.decrypt(wrapped, key, b"torshpkg/v1/x25519")
         else:
@@ -151,11 +152,12 @@ SEALED = [path for path in FILES if "signed" not in path.name]
 def test_sealed_files_are_read_by_both_readers(path: Path):
     other = second_reader(path)
     assert other["data"] == DATA
-    for keys in (
+    opening: list[dict[str, Any]] = [
         {"password": PASSWORD},
         {"password": "golde\u0301n"},
         {"identities": [X25519Identity.load(FOLDER / "identity")]},
-    ):
+    ]
+    for keys in opening:
         package = Package.load(path, **keys)
         assert package.get_resource("data").data == DATA
         assert package.get_resource("empty").data == b""

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,8 @@ def test_sealed_resources_open_again(algorithm):
     header, stored = sealer.header(MANIFEST), seal(sealer)
     record = sealer.record(CONTEXT)
     assert DATA[:1000] not in bytes(stored)
-    for keys in ({"password": "p"}, {"identities": [ALICE]}):
+    opening: list[dict[str, Any]] = [{"password": "p"}, {"identities": [ALICE]}]
+    for keys in opening:
         opened = opener(header, MANIFEST, **keys)
         assert b"".join(opened.open(CONTEXT, record, stored)) == DATA
         assert opened.reader(CONTEXT, record, stored).read_at(70_000, 5) == DATA[70_000:70_005]
@@ -109,6 +111,7 @@ def test_nobody_is_refused():
 
 _STREAM = """
 import sys
+from typing import Any
 from torsh_package.crypto import EncryptionAlgorithm
 from torsh_package.crypto.stream import StreamOpener, StreamSealer
 

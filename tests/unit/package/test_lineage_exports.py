@@ -5,6 +5,7 @@ import datetime as dt
 import hashlib
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +100,7 @@ def test_prov_is_read_by_the_prov_library():
         ("torsh", "resnet.pt"),
         ("torsh-2", "torsh"),
     ]
+    activity: Any
     (activity,) = document.get_records(ProvActivity)
     assert activity.get_endTime() == NOON
     assert "c0ffee" in str(activity.attributes)

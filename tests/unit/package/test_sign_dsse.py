@@ -4,13 +4,14 @@ import base64
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import cryptography_vectors
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 from securesystemslib.dsse import Envelope as OtherEnvelope
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import CryptoSigner, Key, SSlibKey
+from securesystemslib.signer import CryptoSigner, Key, SSlibKey  # pyright: ignore[reportPrivateImportUsage]
 
 from torsh_package.canonical_json import dumps
 from torsh_package.errors import InvalidArgumentError, SignatureError
@@ -192,8 +193,13 @@ def _edited(**changes) -> bytes:
 
 
 def _signature(**changes) -> bytes:
-    (signature,) = ENVELOPE.to_json()["signatures"]  # type: ignore[misc]
+    envelope: Any = ENVELOPE.to_json()
+    (signature,) = envelope["signatures"]
     return _edited(signatures=[signature | changes])
+
+
+def _many(count: int, signatures: list[Any]) -> bytes:
+    return dumps([ENVELOPE.to_json() | {"signatures": signatures}] * count)
 
 
 SIG = base64.b64encode(ENVELOPE.signatures[0].signature).decode()
@@ -214,7 +220,7 @@ MALFORMED = {
         "65 items, limit 64",
     ),
     "row 74: 13 envelopes of 5": (
-        dumps([ENVELOPE.to_json() | {"signatures": [{"keyid": "k", "sig": "AA=="}] * 5}] * 13),
+        _many(13, [{"keyid": "k", "sig": "AA=="}] * 5),
         "65 signatures, limit 64",
     ),
     "huge signature": (_signature(sig=base64.b64encode(bytes(9000)).decode()), "limit 8192"),

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import model_signing
 import numpy as np
@@ -76,7 +77,8 @@ def test_the_snippet_of_the_guide(tmp_path):
 
 def test_the_complete_migration_of_the_guide(tmp_path, capsys):
     """Guide B, "Example: Complete Migration", as written."""
-    np.savez(tmp_path / "pytorch_weights.npz", **{"fc.weight": np.ones((10, 784), "f4")})
+    arrays: dict[str, Any] = {"fc.weight": np.ones((10, 784), "f4")}
+    np.savez(tmp_path / "pytorch_weights.npz", **arrays)
     (tmp_path / "config.json").write_text('{"hidden": 10}')
 
     # 1. Load PyTorch exported data
@@ -118,8 +120,8 @@ def test_the_complete_migration_of_the_guide(tmp_path, capsys):
     loaded = Package.load(tmp_path / "migrated_model.torshpkg", trust=signer.store())
     assert loaded.trust is not None
     assert loaded.trust.trusted
-    arrays = np.load(io.BytesIO(bytes(loaded.get_resource("weights").data)), allow_pickle=False)
-    assert arrays["fc.weight"].sum() == 7840
+    stored = np.load(io.BytesIO(bytes(loaded.get_resource("weights").data)), allow_pickle=False)
+    assert stored["fc.weight"].sum() == 7840
     assert [artifact.name for artifact in tracker.ancestors("migrated-model")] == ["pytorch-model"]
 
 
