@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from xdsl.dialects.builtin import BoolAttr, Float64Type, FloatAttr, StringAttr
 from xdsl.ir import Attribute, SSAValue
-from xdsl.irdl import operand_def, opt_prop_def, prop_def, result_def
+from xdsl.irdl import (
+    AttrSizedOperandSegments,
+    operand_def,
+    opt_operand_def,
+    opt_prop_def,
+    prop_def,
+    result_def,
+)
 
 from torsh_dialect.attributes import Array, bool_of, extents_of, floats_of
 from torsh_dialect.declare import op
@@ -17,7 +24,7 @@ from torsh_dialect.dtypes import f64, i64
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Builder, Composite
 from torsh_dialect.ops.compose import Compose
-from torsh_dialect.ops.reference import Real, narrow, row_of, wide
+from torsh_dialect.ops.reference import Real, narrow, operands_by_value, row_of, wide
 from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tensor
 
 F64 = FloatAttr[Float64Type]
@@ -49,15 +56,21 @@ class ResizeOp(Composite):
     edge's or, with `exclude_outside`, left out and the weights normalised. `antialias` widens
     linear and cubic filters by 1 / s where s < 1 and normalises them.
 
+    The operands `factors` (f64, one for each axis) and `region` (f64, two halves) stand for
+    `scales` and `roi` where these are data.
+
     C1: `output` has an entry for each axis; so have `scales` (f64) and `roi` (two halves).
     C2: x is floating-point unless the mode is nearest.
     C3: modes are among those named.
 
-    %r = torsh.resize %x {coordinates = "half_pixel", mode = "linear", output = #torsh.dims<[1, 1, 4, 6]>} : (tensor<1x1x2x3xf32>) -> tensor<1x1x4x6xf32>
+    %r = torsh.resize %x {coordinates = "half_pixel", mode = "linear", operandSegmentSizes = array<i32: 1, 0, 0>, output = #torsh.dims<[1, 1, 4, 6]>} : (tensor<1x1x2x3xf32>) -> tensor<1x1x4x6xf32>
     """  # noqa: E501
 
     name = "torsh.resize"
     x = operand_def()
+    factors = opt_operand_def()
+    region = opt_operand_def()
+    irdl_options = (AttrSizedOperandSegments(as_property=True),)
     output = prop_def(Attribute)
     mode = prop_def(StringAttr)
     coordinates = prop_def(StringAttr)
@@ -103,8 +116,18 @@ class ResizeOp(Composite):
         roi = floats_of(self.roi) if self.roi is not None else ()
         return (roi[axis], roi[len(roi) // 2 + axis]) if roi else (0.0, 1.0)
 
+    def _built_roi(self, c: Compose, axis: int) -> list[SSAValue]:
+        if self.region is None:
+            return [c.constant(r, f64) for r in self._roi(axis)]
+        return [
+            c.reshape(c.slice(self.region, 0, place, 1), ())
+            for place in (axis, rank_of(self.x) + axis)
+        ]
+
     def moves(self, axis: int, extent: Dim, output: Dim) -> bool:
         """Whether the axis is resampled at all."""
+        if self.factors is not None or self.region is not None:
+            return True
         if self._crops():
             return self._roi(axis) != (0.0, 1.0) or extent != output
         return extent != output or (self.scales is not None and floats_of(self.scales)[axis] != 1)
@@ -112,6 +135,8 @@ class ResizeOp(Composite):
     # -- reference
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
+        at = operands_by_value(self, args)
+        factors, region = at(self.factors), at(self.region)
         output = [int(str(d)) for d in extents_of(self.output)]
         y: Any = wide(args[0]) if self.mode.data != "nearest" else args[0]
         outside = np.zeros((), np.bool_)
@@ -119,9 +144,11 @@ class ResizeOp(Composite):
             if not self.moves(axis, extent, count):
                 outside = outside[..., None]
                 continue
-            u = self._coordinate(axis, extent, count)
+            s = self._scale(axis, extent, count) if factors is None else float(factors[axis])
+            roi = self._roi(axis) if region is None else (region[axis], region[len(output) + axis])
+            u = self._coordinate(extent, count, s, roi)
             outside = outside[..., None] | ((u < 0) | (u > extent - 1) if self._crops() else False)
-            y = self._resampled(y, axis, u, count)
+            y = self._resampled(y, axis, u, s)
         if self._crops():
             y = np.where(outside, np.asarray(self._outside()).astype(y.dtype), y)
         return (narrow(y, args[0]),)
@@ -129,16 +156,15 @@ class ResizeOp(Composite):
     def _scale(self, axis: int, extent: int, count: int) -> float:
         return floats_of(self.scales)[axis] if self.scales is not None else count / extent
 
-    def _coordinate(self, axis: int, n: int, count: int) -> Real:
-        i, s = np.arange(count, dtype=np.float64), self._scale(axis, n, count)
-        m = s * n
+    def _coordinate(self, n: int, count: int, s: float, roi: tuple[float, float]) -> Real:
+        i, m = np.arange(count, dtype=np.float64), s * n
         match self.coordinates.data:
             case "align_corners":
                 return i * (n - 1) / (m - 1) if m != 1 else i * 0
             case "asymmetric":
                 return i / s
             case "tf_crop_and_resize":
-                a, b = (r * (n - 1) for r in self._roi(axis))
+                a, b = (r * (n - 1) for r in roi)
                 return a + i * (b - a) / (m - 1) if m != 1 else i * 0 + (a + b) / 2
             case "pytorch_half_pixel" if m == 1:
                 return i * 0 - 0.5
@@ -147,11 +173,11 @@ class ResizeOp(Composite):
             case _:
                 return (i + 0.5) / s - 0.5
 
-    def _resampled(self, y: Any, axis: int, u: Real, count: int) -> Any:
+    def _resampled(self, y: Any, axis: int, u: Real, scale: float) -> Any:
         n = y.shape[axis]
         if self.mode.data == "nearest":
             return np.take(y, np.clip(_nearest_index(u, self._nearest()), 0, n - 1), axis=axis)
-        shrink = min(self._scale(axis, n, count), 1.0) if bool_of(self.antialias) else 1.0
+        shrink = min(scale, 1.0) if bool_of(self.antialias) else 1.0
         reach = 1 if self.mode.data == "linear" else 2
         half = int(np.ceil(reach / shrink))
         taps = np.floor(u)[:, None] + np.arange(-half, half + 2)
@@ -194,6 +220,8 @@ class ResizeOp(Composite):
         return (c.narrow(y, self.x),)
 
     def _built_scale(self, c: Compose, axis: int, extent: Dim, count: Dim) -> SSAValue:
+        if self.factors is not None:
+            return c.reshape(c.slice(self.factors, 0, axis, 1), ())
         if self.scales is not None:
             return c.constant(floats_of(self.scales)[axis], f64)
         return c.div(c.cast(c.dim(count), f64), c.cast(c.dim(extent), f64))
@@ -211,7 +239,7 @@ class ResizeOp(Composite):
             case "asymmetric":
                 return c.div(i, s)
             case "tf_crop_and_resize":
-                first, end = (c.mul(last, r) for r in self._roi(axis))
+                first, end = (c.mul(r, last) for r in self._built_roi(c, axis))
                 slope = c.div(c.sub(end, first), safe)
                 middle = c.mul(c.add(first, end), 0.5)
                 return c.where(single, middle, c.add(first, c.mul(i, slope)))

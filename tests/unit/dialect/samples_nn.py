@@ -233,7 +233,8 @@ def _sample() -> list[Sample]:
 
     def resized(mode: str, coordinates: str, output: list[int], **more: Any) -> Sample:
         values = {"mode": mode, "coordinates": coordinates, "output": dims_attribute(output)}
-        return Sample(rs, (image,), {**values, **more})
+        given = (more.pop("factors", None), more.pop("region", None))
+        return Sample(rs, (image, *given), {**values, **more})
 
     up, down = [1, 2, 7, 9], [1, 2, 3, 2]
     grid = RNG.uniform(-1.4, 1.4, (2, 3, 4, 2)).astype(np.float32)
@@ -249,6 +250,10 @@ def _sample() -> list[Sample]:
         resized("nearest", "asymmetric", down, nearest="floor"),
         resized("linear", "pytorch_half_pixel", [1, 2, 1, 9]),
         resized("linear", "half_pixel_symmetric", [1, 2, 6, 4], scales=[1.0, 1.0, 1.6, 0.9]),
+        resized("linear", "half_pixel", down, factors=np.array([1, 1, 0.8, 0.5])),
+        resized("linear", "half_pixel", down, factors=np.array([1, 1, 0.8, 0.5]), antialias=True),
+        resized("nearest", "tf_crop_and_resize", [1, 2, 3, 4], extrapolation=7.0,
+                region=np.array([0.0, 0.0, 0.4, 0.6, 1.0, 1.0, 1.2, 1.7])),
         resized("linear", "tf_crop_and_resize", [1, 2, 3, 4], extrapolation=7.0,
                 roi=[0.0, 0.0, 0.4, 0.6, 1.0, 1.0, 1.2, 1.7]),
     ]  # fmt: skip

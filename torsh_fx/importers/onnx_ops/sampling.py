@@ -22,7 +22,7 @@ GRID_MODES = {"bilinear": "linear", "bicubic": "cubic"}
 @converter("Resize")
 def resize(n: Node) -> SSAValue:
     """Sizes or scales, for all axes or `axes`; opset 10 is asymmetric and rounds down."""
-    rank = n.rank()
+    rank, region, factors = n.rank(), None, None
     axes = normal(n.ints("axes", list(range(rank))), rank)
     mode = {"cubic": "cubic", "linear": "linear"}.get(n.str("mode", "nearest"), "nearest")
     if n.version < 11:
@@ -37,22 +37,42 @@ def resize(n: Node) -> SSAValue:
     }
     if coordinates == "tf_crop_and_resize":
         more["extrapolation"] = n.float("extrapolation_value", 0.0)
-        more["roi"] = _roi(n, axes)
+        region = _spread(n, 1, axes, 2, [0.0] * rank + [1.0] * rank)
+        if n.array(1) is not None:
+            more["roi"], region = _roi(n, axes), None
     if n.optional(2) is not None and dims_of(n.input(2)) != (0,):
         output, scales = _scaled(n, 2, axes)
+        if scales is None:
+            factors = _spread(n, 2, axes, 1, [1.0] * rank)
     else:
         output, scales = _sized(n, axes)
-    if coordinates == "half_pixel_symmetric" and scales is None:
+    if coordinates == "half_pixel_symmetric" and scales is None and factors is None:
         coordinates = "half_pixel"
-    return _resize(n, output, scales, mode, coordinates, **more)
+    data = (factors, region)
+    return _resize(n, output, scales, mode, coordinates, data, **more)
+
+
+def _spread(n: Node, index: int, axes: Sequence[int], parts: int, plain: list[float]) -> SSAValue:
+    """An input with `parts` values for each of `axes`, as one with values for all axes (f64)."""
+    given, rank = n.c.cast(n.input(index), f64), n.rank()
+    if list(axes) == list(range(rank)):
+        return given
+    pieces: list[SSAValue] = []
+    for place in range(parts * rank):
+        part, axis = divmod(place, rank)
+        if axis in axes:
+            pieces.append(n.c.slice(given, 0, part * len(axes) + list(axes).index(axis), 1))
+        else:
+            pieces.append(n.constant(np.asarray([plain[place]])))
+    return n.c.concat(pieces, 0)
 
 
 def _resize(
     n: Node, output: Sequence[Dim], scales: Sequence[float] | None, mode: str, coordinates: str,
-    **more: PropertyValue,
+    data: tuple[SSAValue | None, SSAValue | None] = (None, None), **more: PropertyValue,
 ) -> SSAValue:  # fmt: skip
     return n(
-        ResizeOp, n.input(0), output=dims_attribute(output), mode=mode, coordinates=coordinates,
+        ResizeOp, n.input(0), *data, output=dims_attribute(output), mode=mode, coordinates=coordinates,
         scales=None if scales is None else list(scales), **more,
     )  # fmt: skip
 

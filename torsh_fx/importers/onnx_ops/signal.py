@@ -1,0 +1,91 @@
+"""Fourier transforms and mel filters."""
+
+from __future__ import annotations
+
+import math
+
+from xdsl.ir import SSAValue
+
+from torsh_dialect import dtypes
+from torsh_dialect.attributes import dims_attribute
+from torsh_dialect.dims import Dim, floordiv
+from torsh_dialect.dtypes import f64, i64
+from torsh_dialect.ops.gather import GatherOp
+from torsh_dialect.ops.maths import Expm1Op, Log1pOp
+from torsh_dialect.ops.signal import DftOp
+from torsh_dialect.types import dims_of, rank_of
+from torsh_fx.importers.onnx_ops.movement import normal
+from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
+
+
+def _length(n: Node, index: int, default: Dim) -> Dim:
+    value = n.optional(index)
+    return default if value is None else n.extents(n.c.cast(n.scalar(value), i64))[0]
+
+
+@converter("DFT")
+def dft(n: Node) -> SSAValue:
+    """The axis is an attribute in opset 17 and an input since 20."""
+    x, rank = n.input(0), n.rank()
+    if n.version < 20:
+        axis = n.axis(1)
+    else:
+        axis = normal([-2 if n.optional(2) is None else n.required_ints(2, "axis")[0]], rank)[0]
+    inverse, onesided = bool(n.int("inverse", 0)), bool(n.int("onesided", 0))
+    extent = dims_of(x)[axis]
+    default = (extent - 1) * 2 if inverse and onesided else extent
+    length = _length(n, 1, default)
+    return n(
+        DftOp, x, axis=axis, length=dims_attribute([length]),
+        inverse=inverse or None, onesided=onesided or None,
+    )  # fmt: skip
+
+
+@converter("STFT")
+def stft(n: Node) -> SSAValue:
+    """Frames of the signal, weighted by the window and transformed."""
+    signal, c = n.input(0), n.c
+    if rank_of(signal) == 2:
+        signal = c.reshape(signal, (*dims_of(signal), 1))
+    window = n.optional(2)
+    step = _length(n, 1, 1)
+    size = _length(n, 3, dims_of(window)[0] if window is not None else 0)
+    if size == 0:
+        raise NotSupported("neither a window nor a frame length", "repair the model")
+    length = dims_of(signal)[1]
+    count = floordiv(length - size, step) + 1
+    first = c.mul(c.reshape(c.iota(count), (count, 1)), c.dim(step))
+    frames = n(GatherOp, signal, c.add(first, c.iota(size)), axis=1)
+    if window is not None:
+        frames = c.mul(frames, c.reshape(window, (dims_of(window)[0], 1)))
+    onesided = bool(n.int("onesided", 1)) or None
+    return n(DftOp, frames, axis=2, length=dims_attribute([size]), onesided=onesided)
+
+
+@converter("MelWeightMatrix")
+def mel_weight_matrix(n: Node) -> SSAValue:
+    """Triangles on the mel scale: rows are bins of the spectrum, columns filters."""
+    c = n.c
+    bins, length = (_length(n, i, 0) for i in (0, 1))
+    rate, low, high = (c.cast(n.scalar(n.input(i)), f64) for i in (2, 3, 4))
+
+    def mel(hertz: SSAValue) -> SSAValue:
+        return c.mul(n(Log1pOp, c.div(hertz, 700.0)), 2595 / math.log(10))
+
+    first = mel(low)
+    step = c.div(c.sub(mel(high), first), c.cast(c.dim(bins + 2), f64))
+    places = c.add(c.mul(c.cast(c.iota(bins + 2), f64), step), first)
+    hertz = c.mul(n(Expm1Op, c.mul(places, math.log(10) / 2595)), 700.0)
+    edges = c.floor(c.div(c.mul(hertz, c.cast(c.dim(length + 1), f64)), rate))
+    left, centre, right = (c.slice(edges, 0, i, bins) for i in range(3))
+    rows = floordiv(length, 2) + 1
+    row = c.reshape(c.cast(c.iota(rows), f64), (rows, 1))
+    rise, fall = c.sub(centre, left), c.sub(right, centre)
+    up = c.div(c.sub(row, left), c.maximum(rise, 1.0))
+    up = c.where(c.both(c.ge(row, left), c.le(row, centre)), up, c.like(0.0, up))
+    up = c.where(c.eq(rise, 0.0), c.cast(c.eq(row, centre), f64), up)
+    down = c.div(c.sub(right, row), c.maximum(fall, 1.0))
+    falling = c.both(c.ge(row, centre), c.lt(row, right))
+    y = c.where(falling, down, up)
+    to = n.element(n.int("output_datatype")) if n.has("output_datatype") else dtypes.f32
+    return c.cast(y, to)
