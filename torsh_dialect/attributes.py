@@ -6,7 +6,7 @@ Building an attribute costs 15-70 us in xDSL, so equal ones are made once.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -115,6 +115,11 @@ def _array(values: tuple[object, ...]) -> Attribute:
     if all(isinstance(v, int | float) for v in values):
         return _reals(np.asarray(values, np.float64).tobytes())
     raise InvalidArgumentError(f"{values!r} cannot be an attribute of an op")
+
+
+def names_attribute(names: Iterable[str]) -> ArrayAttr[StringAttr]:
+    """An array of strings, which may be empty."""
+    return ArrayAttr([text(name) for name in names])
 
 
 def dims_attribute(dims: Sequence[Dim]) -> DimsAttr:

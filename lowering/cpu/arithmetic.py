@@ -117,7 +117,8 @@ def _floor_division(text: Text, kind: str, type: str, a: Value, b: Value) -> Val
     literal = b.removeprefix("splat (i64 ").removesuffix(")")
     if is_literal(literal) and int(literal) & (int(literal) - 1) == 0:
         power = int(literal).bit_length() - 1
-        other = b.replace(literal, str(power if kind == "floordiv" else int(literal) - 1))
+        number = power if kind == "floordiv" else int(literal) - 1
+        other = f"splat (i64 {number})" if b.startswith("splat") else str(number)
         return text.binary("ashr" if kind == "floordiv" else "and", type, a, other)
     quotient = text.binary("sdiv", type, a, b)
     rest = text.binary("sub", type, a, text.binary("mul", type, quotient, b))

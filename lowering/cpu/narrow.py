@@ -18,7 +18,7 @@ def to_f32(prim: TextPrim, name: str, code: Value) -> Value:
     wide: Num[Value] = prim.num(_storage(name), code).to("zext", "i32")
     if name == "f8e8m0fnu":
         return convert.decode_e8m0(wide).value
-    return convert.decode(wide, convert.FORMATS[name]).value
+    return convert.decode(wide, _format(name)).value
 
 
 def from_f32(prim: TextPrim, name: str, value: Value) -> Value:
@@ -26,9 +26,13 @@ def from_f32(prim: TextPrim, name: str, value: Value) -> Value:
     x: Num[Value] = prim.num("f32", value)
     if name == "f8e8m0fnu":
         return convert.encode_e8m0(x).to("trunc", "i8").value
-    return convert.encode(x, convert.FORMATS[name]).to("trunc", _storage(name)).value
+    return convert.encode(x, _format(name)).to("trunc", _storage(name)).value
 
 
 def from_f64(prim: TextPrim, name: str, value: Value) -> Value:
     """The code of an f64, rounded once: to odd on the way through f32."""
     return from_f32(prim, name, convert.narrow_odd(prim.num("f64", value)).value)
+
+
+def _format(name: str) -> convert.Format:
+    return convert.FORMATS["f4e2m1" if name == "f4e2m1fn" else name]

@@ -24,7 +24,7 @@ from xdsl.ir import Block, Operation, OpResult, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
-from torsh_dialect.attributes import attribute_of, str_of
+from torsh_dialect.attributes import names_attribute, str_of
 from torsh_dialect.kinds import Control, Random, TensorOp
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 
@@ -126,8 +126,8 @@ def _split(module: ModuleOp, main: FuncOp, ops: list[Operation], results: list[S
     prepared = [f"prepared.{n}" for n in range(len(results))]
     types = ([a.type for a in block.args], [v.type for v in results])
     function = FuncOp("prepare", types, Region(block))
-    function.attributes["arg_names"] = attribute_of(tuple(names))
-    function.attributes["result_names"] = attribute_of(tuple(prepared))
+    function.attributes["arg_names"] = names_attribute(names)
+    function.attributes["result_names"] = names_attribute(prepared)
     Rewriter.insert_op(function, InsertPoint.before(main))
     for name, value in zip(prepared, results, strict=True):
         weight = WeightOp.make(id=name, type=value.type)

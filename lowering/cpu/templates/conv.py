@@ -168,7 +168,10 @@ def bytes_moved(params: ConvParams, batch: int, height: int, width: int) -> int:
 def emit(module: Module, name: str, params: ConvParams, target: TargetInfo) -> None:
     """Write kernel `name`; its parallel range is `parallel_extent`."""
     text = Text(module, name)
-    emitter = (_StripEmitter if params.strip else _TapEmitter)(text, params, target)
+    cut, zeros = tiling(params, target), module_zeros(module, params.element, params.channels)
+    emitter = (
+        _StripEmitter(text, params, cut) if params.strip else TapEmitter(text, params, cut, zeros)
+    )
     text.loop("%lo", "%hi", 1, lambda index, _: emitter.unit(index))
     text.finish()
 
@@ -176,13 +179,13 @@ def emit(module: Module, name: str, params: ConvParams, target: TargetInfo) -> N
 class _ConvEmitter:
     """What both ways share: arguments, extents, tiling."""
 
-    def __init__(self, text: Text, params: ConvParams, target: TargetInfo):
+    def __init__(self, text: Text, params: ConvParams, cut: Tiling):
         self.text, self.params = text, params
         self.input, self.weights, self.output = (
             text.argument(i, role=role) for i, role in enumerate(("input", "weights", "output"))
         )
         self.pixels: Pixels = read_pixels(text, params.vertical, params.horizontal, params.dims)
-        self.tiling = tiling(params, target)
+        self.tiling = cut
         self.body: EpilogueBody = params.epilogue.begin(text)
 
     def panel_pointers(self, tile: Tile, group: Value, place: Place) -> list[Value]:
@@ -199,17 +202,15 @@ class _ConvEmitter:
         return [self.text.at(panel, offset, self.params.element) for panel in panels]
 
 
-class _TapEmitter(_ConvEmitter):
-    """Row pointers per tap."""
+class TapEmitter(_ConvEmitter):
+    """Row pointers per tap; `outside` is the row that stands for taps outside the image."""
 
-    def __init__(self, text: Text, params: ConvParams, target: TargetInfo):
-        super().__init__(text, params, target)
+    def __init__(self, text: Text, params: ConvParams, cut: Tiling, outside: Value):
+        super().__init__(text, params, cut)
         pixels = self.pixels
         self.rows = text.mul(text.mul(pixels.batch, pixels.out_height), pixels.out_width)
         self.walker = Walker(text, self.tiling, self.rows)
-        # One row of zeros stands for every tap outside the image.
-        size = params.channels
-        self.zeros = module_zeros(text.module, params.element, size)
+        self.outside = outside
 
     def unit(self, index: Value) -> None:
         """Write unit `index`: (block of pixels, group of channels, group of panels)."""
@@ -222,7 +223,7 @@ class _TapEmitter(_ConvEmitter):
     def _tile(self, tile: Tile, place: Place, group: Value) -> None:
         text, params = self.text, self.params
         rows = self._row_state(tile, place, group)
-        values = self._contract(tile, rows, self.panel_pointers(tile, group, place))
+        values = self.contract(tile, rows, self.panel_pointers(tile, group, place))
         store_tile(
             text, tile, place, values, self.rows, params.out_channels, self.output,
             params.epilogue, self.body, text.mul(group, params.columns),
@@ -244,7 +245,7 @@ class _TapEmitter(_ConvEmitter):
             state.append((top, left, offset))
         return state
 
-    def _tap_pointers(self, rows: list[tuple[Value, Value, Value]], tap: Value) -> list[Value]:
+    def tap_pointers(self, rows: list[tuple[Value, Value, Value]], tap: Value) -> list[Value]:
         """Pointer to channel 0 of tap `tap` of each pixel; to zeros outside the image."""
         text, params, pixels = self.text, self.params, self.pixels
         across = params.horizontal
@@ -261,11 +262,11 @@ class _TapEmitter(_ConvEmitter):
                 checks.append(text.compare("ult", text.add(left, across_by), pixels.width))
             if checks:
                 inside = checks[0] if len(checks) == 1 else text.let(f"and i1 {', '.join(checks)}")
-                pointer = text.select("ptr", inside, pointer, self.zeros)
+                pointer = text.select("ptr", inside, pointer, self.outside)
             pointers.append(pointer)
         return pointers
 
-    def _contract(
+    def contract(
         self, tile: Tile, rows: list[tuple[Value, Value, Value]], panels: list[Value]
     ) -> list[Value]:
         """All taps of one tile."""
@@ -282,7 +283,7 @@ class _TapEmitter(_ConvEmitter):
             def tap(number: Value, carried: Accumulators) -> Accumulators:
                 start = text.mul(number, channels)
                 return accumulate(
-                    text, tile, self._tap_pointers(rows, number), self.advanced(panels, start),
+                    text, tile, self.tap_pointers(rows, number), self.advanced(panels, start),
                     channels, carried,
                 )  # fmt: skip
 
@@ -298,7 +299,7 @@ class _TapEmitter(_ConvEmitter):
         totals = Totals(text, tile)
 
         def tap(number: Value, _: list[Value]) -> None:
-            pointers = self._tap_pointers(rows, number)
+            pointers = self.tap_pointers(rows, number)
             start = text.mul(number, params.channels)
 
             def block(channel: Value, length: int) -> None:
@@ -322,8 +323,8 @@ class _TapEmitter(_ConvEmitter):
 class _StripEmitter(_ConvEmitter):
     """Rows of A in a padded copy of the input rows that one output row needs."""
 
-    def __init__(self, text: Text, params: ConvParams, target: TargetInfo):
-        super().__init__(text, params, target)
+    def __init__(self, text: Text, params: ConvParams, cut: Tiling):
+        super().__init__(text, params, cut)
         self.lanes = self.tiling.registers.lanes
         base, size = text.argument(6, role="scratch"), text.argument(7, "i64", "bytes")
         self.strip = text.at(base, text.mul("%worker", size), "i8")

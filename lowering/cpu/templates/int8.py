@@ -11,6 +11,7 @@ bias per column (static zero point of A) or per row. Ways to multiply, by target
 """
 
 from dataclasses import dataclass
+from math import prod
 
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue
 from lowering.cpu.templates.microkernel import Tile, opaque_pointers
@@ -63,18 +64,23 @@ class Int8GemmParams:
             )
 
 
-def way(params: Int8GemmParams, target: TargetInfo) -> str:
-    """How `target` multiplies: a key of `STEPS`."""
+def way_of(signed: bool, target: TargetInfo) -> str:
+    """How `target` multiplies i8 (`signed`) or u8 by i8: a key of `STEPS`."""
     if target.triple.startswith("x86_64"):
-        return "vnni" if target.int8_dot == "vnni" and not params.signed else "madd"
+        return "vnni" if target.int8_dot == "vnni" and not signed else "madd"
     dotprod = target.int8_dot == "sdot" and "+dotprod" in target.features
-    return "sdot" if dotprod and params.signed else "widen"
+    return "sdot" if dotprod and signed else "widen"
 
 
-def registers_of(params: Int8GemmParams, target: TargetInfo) -> Registers:
+def way(params: Int8GemmParams, target: TargetInfo) -> str:
+    """`way_of` the product's operands."""
+    return way_of(params.signed, target)
+
+
+def registers_of(signed: bool, target: TargetInfo) -> Registers:
     """The register tile: as of floats, less rows where widening needs registers."""
     lanes = target.lanes(4)
-    method = way(params, target)
+    method = way_of(signed, target)
     if target.vector_registers >= 32:
         rows = 6 if target.vector_bytes < 64 else 12 if method == "vnni" else 8
         return Registers(rows, 2, lanes, element="i32")
@@ -83,7 +89,7 @@ def registers_of(params: Int8GemmParams, target: TargetInfo) -> Registers:
 
 def tiling(params: Int8GemmParams, target: TargetInfo) -> Tiling:
     """How `params` is cut on `target`."""
-    registers = registers_of(params, target)
+    registers = registers_of(params.signed, target)
     block_rows = rows_per_block(params.k, registers.rows, target)
     group = panels_per_group(-(-params.n // registers.width))
     return Tiling(registers, params.m, params.n, block_rows, group)
@@ -96,7 +102,7 @@ def parallel_extent(params: Int8GemmParams, target: TargetInfo) -> Extent:
 
 def packed_dims(params: Int8GemmParams, target: TargetInfo) -> tuple[int, int, int, int]:
     """`(panels, ceil(K / G), NR, G)` bytes; columns and steps past the end are zero."""
-    registers, steps = registers_of(params, target), STEPS[way(params, target)]
+    registers, steps = registers_of(params.signed, target), STEPS[way(params, target)]
     return -(-params.n // registers.width), -(-params.k // steps), registers.width, steps
 
 
@@ -126,10 +132,8 @@ class _Emitter:
         self.cut = tiling(params, target)
         self.walker = Walker(text, self.cut, self.rows)
         self.body = params.epilogue.begin(text)
-        self.method = way(params, target)
-        self.steps = STEPS[self.method]
-        self.lanes, self.type = self.cut.registers.lanes, self.cut.registers.type
-        _, self.groups, _, _ = packed_dims(params, target)
+        self.dot = Dot(text, self.cut.registers, way(params, target), params.signed)
+        self.panel_bytes = prod(packed_dims(params, target)[1:])
 
     def unit(self, index: Value) -> None:
         """Write unit `index`: (block of rows, group of panels)."""
@@ -146,19 +150,38 @@ class _Emitter:
                 row = text.minimum(row, text.sub(self.rows, 1))
             rows.append(text.at(self.a, text.mul(row, stride), "i8"))
         rows = opaque_pointers(text, rows) if place.guarded else rows
-        size = self.groups * self.steps * tile.registers.width
+        size = self.panel_bytes
         first = text.at(self.b, text.mul(place.panel, size), "i8")
         count = -(-tile.vectors // tile.registers.vectors)
         panels = [text.at(first, panel * size, "i8") for panel in range(count)]
-        values = self._contract(tile, rows, panels)
+        values = self.dot.run(tile, rows, panels, params.k, tile.zeros())
         c_stride = params.n if params.c_stride is None else params.c_stride
         store_tile(
             text, tile, place, values, self.rows, c_stride, self.c, params.epilogue, self.body
         )
 
-    def _contract(self, tile: Tile, rows: list[Value], panels: list[Value]) -> list[Value]:
-        """Whole groups in a loop; the last group may have fewer steps than A has bytes to read."""
-        text, whole = self.text, self.params.k // self.steps
+
+class Dot:
+    """Writes dot products of bytes in the way of a target."""
+
+    def __init__(self, text: Text, registers: Registers, method: str, signed: bool):
+        self.text, self.method, self.signed = text, method, signed
+        self.steps = STEPS[method]
+        self.lanes, self.type = registers.lanes, registers.type
+
+    def run(
+        self,
+        tile: Tile,
+        rows: list[Value],
+        panels: list[Value],
+        length: int,
+        values: list[Value],
+    ) -> list[Value]:
+        """Add `length` steps of K, contiguous in rows and panels, to the accumulators.
+
+        Whole groups run in a loop; a shorter last group reads its bytes of A one by one.
+        """
+        text, whole = self.text, length // self.steps
         unrolled = whole // UNROLL * UNROLL
 
         def groups(start: Value, count: int, values: list[Value]) -> list[Value]:
@@ -168,10 +191,10 @@ class _Emitter:
             return values
 
         values = text.loop(
-            0, unrolled, UNROLL, lambda i, v: groups(i, UNROLL, v), tile.carried(tile.zeros())
+            0, unrolled, UNROLL, lambda i, v: groups(i, UNROLL, v), tile.carried(values)
         )
         values = groups(str(unrolled), whole - unrolled, values)
-        rest = self.params.k % self.steps
+        rest = length % self.steps
         return self._group(tile, rows, panels, str(whole), rest, values) if rest else values
 
     def _group(
@@ -230,7 +253,7 @@ class _Emitter:
         if self.method in ("vnni", "sdot"):
             return splat
         wide = "i16" if self.method == "madd" else "i32"
-        extend = "sext" if self.params.signed else "zext"
+        extend = "sext" if self.signed else "zext"
         return text.let(f"{extend} <{bytes_} x i8> {splat} to <{bytes_} x {wide}>", "a")
 
     def _dot(self, total: Value, left: Value, right: Value) -> Value:

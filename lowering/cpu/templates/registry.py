@@ -9,6 +9,7 @@ from typing import Any
 from lowering.cpu.templates import (
     batched,
     conv,
+    conv_int8,
     conv_transposed,
     depthwise,
     gemm,
@@ -36,6 +37,10 @@ EMITTERS: dict[str, EmitWithEpilogue] = {
     "batched_gemm": _with_epilogue(batched.emit),
     "int8_gemm": _with_epilogue(int8.emit),
     "conv": _with_epilogue(conv.emit),
+    "int8_conv": _with_epilogue(conv_int8.emit),
+    "int8_conv_pack": lambda module, name, params, target, _: conv_int8.emit_pack(
+        module, name, params, target
+    ),
     "conv_transposed": _with_epilogue(conv_transposed.emit),
     "winograd": _with_epilogue(winograd.emit),
     "depthwise": _with_epilogue(depthwise.emit),
