@@ -13,6 +13,7 @@ from lowering.cpu import jit
 from lowering.cpu.templates import (
     batched,
     conv,
+    conv_int8,
     conv_transposed,
     depthwise,
     gemm,
@@ -56,6 +57,8 @@ KERNELS = {
     "mean": (pool.emit_global_mean, pool.GlobalMeanParams(50)),
     "int8": (int8.emit, int8.Int8GemmParams(50, 600)),
     "int8 unsigned": (int8.emit, int8.Int8GemmParams(50, 600, False)),
+    "int8 conv": (conv_int8.emit, conv_int8.Int8ConvParams(64, 50, SAME, SAME)),
+    "int8 conv pack": (conv_int8.emit_pack, conv_int8.Int8ConvParams(64, 50, SAME, SAME)),
     "pack": (pack.emit, pack.pack_nk(50, 600)),
 }
 
@@ -152,8 +155,8 @@ GUARDED = """
     import ctypes, mmap, sys
     import numpy as np
     from lowering.cpu import jit
-    from lowering.cpu.templates import batched, conv, conv_transposed, depthwise, gemm, pack, pool
-    from lowering.cpu.templates import winograd
+    from lowering.cpu.templates import batched, conv, conv_int8, conv_transposed, depthwise
+    from lowering.cpu.templates import gemm, int8, pack, pool, winograd
     from lowering.cpu.templates.window import Axis
     from lowering.cpu.text import Module
     from torsh_dialect.target import TARGETS
@@ -162,9 +165,9 @@ GUARDED = """
     libc = ctypes.CDLL(None, use_errno=True)
     KEEP = []
 
-    def fenced(dims, at_end, value=1.0):
+    def fenced(dims, at_end, value=1, dtype=np.float32):
         '''An array that ends (or begins) at a page that may not be touched.'''
-        size = int(np.prod(dims)) * 4
+        size = int(np.prod(dims)) * np.dtype(dtype).itemsize
         pages = -(-size // PAGE)
         area = mmap.mmap(-1, (pages + 2) * PAGE)
         KEEP.append(area)
@@ -174,7 +177,7 @@ GUARDED = """
             place = ctypes.c_void_p(address + page * PAGE)
             assert libc.mprotect(place, ctypes.c_size_t(PAGE), 0) == 0
         start = PAGE + (pages * PAGE - size if at_end else 0)
-        array = view[start : start + size].view(np.float32).reshape(dims)
+        array = view[start : start + size].view(dtype).reshape(dims)
         array[:] = value
         return array
 
@@ -191,6 +194,7 @@ GUARDED = """
 
     for at_end in (True, False):
         f = lambda *dims: fenced(dims, at_end)
+        b8 = lambda *dims: fenced(dims, at_end, dtype=np.int8)
         for n in (5, 37):
             for m in (1, 5, 13):
                 p, packing = gemm.GemmParams(n, 19), pack.pack_nk(n, 19)
@@ -205,6 +209,10 @@ GUARDED = """
                     words = [f(m, 19), b, f(m, n), m, n, 19, 1, 19, 0, 0, b.shape[1], 0, 0]
                     words += [n, 0, 0, f(size // 4), size]
                     run(batched.emit, p, words, batched.parallel_extent(p, target, 1, n))
+            p = int8.Int8GemmParams(n, 19)
+            packed = b8(*int8.packed_dims(p, target))
+            units = int8.parallel_extent(p, target).value(13)
+            run(int8.emit, p, [b8(13, 19), packed, f(13, n), 13], units)
         for channels, out in ((3, 21), (20, 37)):
             a = Axis(3, 1, 1, 1, 1)
             x, y = f(1, 5, 7, channels), f(1, 5, 7, out)
@@ -222,6 +230,11 @@ GUARDED = """
             p = depthwise.DepthwiseParams(channels, a, a)
             packed = f(*pack.packed_dims(depthwise.packing(p), target))
             run(depthwise.emit, p, [x, packed, f(1, 5, 7, channels), 1, 5, 7], 5)
+            p = conv_int8.Int8ConvParams(channels, out, a, a)
+            packed = b8(*conv_int8.packed_dims(p, target))
+            run(conv_int8.emit_pack, p, [b8(out, channels, 3, 3), packed], packed.shape[1])
+            units = conv_int8.parallel_extent(p, target).value(35)
+            run(conv_int8.emit, p, [b8(1, 5, 7, channels), packed, y, 1, 5, 7], units)
             up = conv_transposed.TransposedAxis(3, 2, 1, 1, 1)
             p = conv_transposed.TransposedConvParams(channels, out, up, up)
             packed = f(*conv_transposed.packed_dims(p, target))

@@ -5,9 +5,11 @@ from dataclasses import replace
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
+import torch
 
 from lowering.cpu import jit
-from lowering.cpu.templates import int8
+from lowering.cpu.templates import conv_int8, int8
+from lowering.cpu.templates.window import Axis
 from lowering.cpu.text import Module
 from torsh_dialect.errors import InvalidArgumentError
 from torsh_dialect.target import TARGETS
@@ -64,3 +66,48 @@ def test_instructions_of_each_way(target, signed):
 def test_sums_that_could_overflow_are_refused():
     with pytest.raises(InvalidArgumentError, match=str(int8.MAXIMUM_K)):
         int8.Int8GemmParams(8, int8.MAXIMUM_K + 1)
+
+
+@pytest.mark.parametrize("target", [t for t in ALL if runs_here(t)], ids=lambda t: t.name)
+@pytest.mark.parametrize(("signed", "zero_point"), [(False, 0), (False, 131), (True, -7)])
+@pytest.mark.parametrize(
+    ("dims", "out", "kernel", "stride", "dilation", "pad", "groups"),
+    [
+        ((2, 6, 7, 16), 20, 3, 1, 1, 1, 1),
+        ((1, 9, 8, 3), 33, 3, 2, 1, 1, 1),
+        ((1, 7, 7, 70), 5, 1, 1, 1, 0, 1),
+        ((1, 8, 8, 12), 18, 3, 1, 2, 2, 3),
+    ],
+)
+def test_conv_exact(target, signed, zero_point, dims, out, kernel, stride, dilation, pad, groups):
+    rng = np.random.default_rng(3)
+    axis = Axis(kernel, stride, dilation, pad, pad)
+    params = conv_int8.Int8ConvParams(dims[3], out, axis, axis, signed, zero_point, groups)
+    module = Module()
+    conv_int8.emit(module, "conv", params, target)
+    conv_int8.emit_pack(module, "pack", params, target)
+    compiled = jit.compile_module(module, target, ["conv", "pack"])
+    weight = rng.integers(-128, 128, (out, dims[3] // groups, kernel, kernel)).astype(np.int8)
+    packed = jit.aligned(conv_int8.packed_dims(params, target), np.int8)
+    packed[:] = 99
+    compiled.kernel("pack")([weight, packed], 0, packed.shape[0] * packed.shape[1])
+    low, high, dtype = (-128, 128, np.int8) if signed else (0, 256, np.uint8)
+    x = rng.integers(low, high, dims).astype(dtype)
+    padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=zero_point)
+    expected = torch.nn.functional.conv2d(
+        torch.from_numpy(padded.astype(np.float64)).permute(0, 3, 1, 2),
+        torch.from_numpy(weight.astype(np.float64)),
+        stride=stride, dilation=dilation, groups=groups,
+    ).permute(0, 2, 3, 1).numpy()  # fmt: skip
+    y = np.full(expected.shape, 7, np.int32)
+    pixels = y.shape[0] * y.shape[1] * y.shape[2]
+    units = conv_int8.parallel_extent(params, target).value(pixels)
+    for unit in rng.permutation(units):
+        words = [x, packed, y, *dims[:3]]
+        compiled.kernel("conv")(words, int(unit), int(unit) + 1)
+    np.testing.assert_array_equal(y, expected)
+
+
+def test_zero_point_outside_of_its_type_is_refused():
+    with pytest.raises(InvalidArgumentError, match="-7"):
+        conv_int8.Int8ConvParams(8, 8, Axis(3), Axis(3), signed=False, zero_point=-7)
