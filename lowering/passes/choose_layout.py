@@ -40,7 +40,7 @@ from torsh_dialect.ops.pool import AvgPoolOp, MaxPoolOp
 from torsh_dialect.ops.reduce import ArgMaxOp, ArgMinOp
 from torsh_dialect.passes.expand_composites import RewriterBuilder
 from torsh_dialect.passes.roles import is_weight_only
-from torsh_dialect.types import dims_of, element_type, is_static, rank_of
+from torsh_dialect.types import DimsAttr, dims_of, element_type, is_static, rank_of
 
 Perm = tuple[int, ...]
 
@@ -212,9 +212,9 @@ def _permuted(attribute: Attribute, perm: Perm) -> Attribute:
     """A per-axis property of the transposed value, for its source."""
     entries = extents_of(attribute)
     values = [entries[perm.index(n)] for n in range(len(perm))]
-    if all(isinstance(v, int) for v in values) and not hasattr(attribute, "data"):
-        return integers(tuple(v for v in values if isinstance(v, int)))
-    return dims_attribute(values)
+    if isinstance(attribute, DimsAttr):
+        return dims_attribute(values)
+    return integers(tuple(v for v in values if isinstance(v, int)))
 
 
 PATTERNS = (

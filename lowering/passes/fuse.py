@@ -132,15 +132,14 @@ def _is_epilogue(op: Operation, group: Group) -> bool:
 
 def _is_recomputed(op: Operation, group: Group) -> bool:
     """Whether the group would compute an element of `op` several times at some cost."""
-    used_by = [u.operation for r in op.results for u in r.uses]
-    if any(isinstance(user, Movement) for user in used_by):
+    users = [u.operation for r in op.results for u in r.uses]
+    if any(isinstance(user, Movement) for user in users):
         return False
+    dims = dims_of(op.results[0])
+    if not dims or dims[-1] == 1:
+        return False  # it does not vary along the innermost axis, so it is computed outside
     own = _size(op.results[0])
-    return any(_size(user.results[0]) > own and own != () for user in used_by if not _folds(user))
-
-
-def _folds(op: Operation) -> bool:
-    return isinstance(op, Reduce)
+    return any(_size(user.results[0]) != own for user in users if not isinstance(user, Reduce))
 
 
 def _size(value: SSAValue) -> tuple[object, ...]:
