@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 from xdsl.dialects.builtin import I64, BoolAttr, DenseArrayBase, IntegerAttr
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import operand_def, opt_prop_def, prop_def, result_def
 
-from torsh_dialect.attributes import Array, bool_of, ints_of
+from torsh_dialect.attributes import Array, bool_of, extents_of, ints_of
 from torsh_dialect.declare import Spelled, op
 from torsh_dialect.dims import Dim, divide_exact
 from torsh_dialect.dtypes import dtype_of_numpy, i64
@@ -292,27 +292,27 @@ class MaxUnpoolOp(Window):
 
     C1: x and indices have equal dims; indices is i64; `output` has an entry for each spatial axis.
 
-    %r = torsh.max_unpool %x, %i {output = array<i64: 8>} : (tensor<1x2x4xf32>, tensor<1x2x4xi64>) -> tensor<1x2x8xf32>
+    %r = torsh.max_unpool %x, %i {output = #torsh.dims<[8]>} : (tensor<1x2x4xf32>, tensor<1x2x4xi64>) -> tensor<1x2x8xf32>
     """  # noqa: E501
 
     name = "torsh.max_unpool"
     x = operand_def()
     indices = operand_def()
-    output = prop_def(DenseArrayBase[I64])
+    output = prop_def(Attribute)
     y = result_def()
 
     def geometry(self) -> Geometry:
         raise ShapeError("positions are data, not windows")
 
     def infer(self) -> Sequence[AnyTensor]:
-        dims, output = dims_of(self.x), ints_of(self.output)
+        dims, output = dims_of(self.x), extents_of(self.output)
         if len(dims) != len(output) + 2 or element_type(self.indices) != i64:
             raise ShapeError(f"x {list(dims)}, output {list(output)}: ranks or index type (C1)")
         return (tensor(element_type(self.x), (*dims[:2], *output)),)
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
         x, indices = args
-        output = ints_of(self.output)
+        output = [int(str(d)) for d in extents_of(self.output)]
         y = np.zeros((*x.shape[:2], int(np.prod(output))), x.dtype)
         np.put_along_axis(
             y, indices.reshape(*x.shape[:2], -1), x.reshape(*x.shape[:2], -1), axis=-1

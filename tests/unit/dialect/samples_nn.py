@@ -120,7 +120,7 @@ def _window() -> list[Sample]:
         Sample(pool.AdaptiveAvgPoolOp, (real(1, 2, 7, 5),), {"output": [3, 2]}),
         Sample(pool.AdaptiveMaxPoolOp, (real(1, 2, 7, 5),), {"output": [3, 2]}),
         Sample(pool.MaxUnpoolOp, (real(1, 1, 2, 2), np.array([[[[0, 3], [9, 15]]]])),
-               {"output": [4, 4]}),
+               {"output": dims_attribute([4, 4])}),
     ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import math
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
+from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops.activation import (
@@ -31,9 +32,10 @@ from torsh_dialect.ops.elementwise import (
     TruncDivOp,
 )
 from torsh_dialect.ops.logic import ShiftLeftOp, ShiftRightOp
+from torsh_dialect.ops.random import RandomUniformOp
 from torsh_dialect.ops.rounding import IsInfOp
 from torsh_dialect.ops.select import CastOp, ClampOp, MaximumOp, MinimumOp
-from torsh_dialect.types import element_type
+from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
 
 
@@ -106,16 +108,23 @@ def identity(n: Node) -> SSAValue:
 
 @converter("Dropout")
 def dropout(n: Node) -> list[SSAValue | None]:
-    """The identity, and a mask of true; training is refused."""
-    training = n.array(2) if n.version >= 12 else None
-    if n.version >= 12 and n.optional(2) is not None and (training is None or training.any()):
-        ratio = n.array(1)
-        if training is None or ratio is None or ratio.any():
-            raise NotSupported("dropout in training mode", "export the model in inference mode")
-    mask = None
-    if n.wants(1):
-        mask = n.c.broadcast(n.constant(True, dtypes.i1), n.dims())
-    return [n.input(0), mask]
+    """The identity in inference; in training mode (an input since opset 12) zeros at random."""
+    x, c = n.input(0), n.c
+    mode = n.optional(2) if n.version >= 12 else None
+    known = n.array(2) if mode is not None else None
+    if mode is None or (known is not None and not known.any()):
+        mask = c.broadcast(n.constant(True, dtypes.i1), n.dims()) if n.wants(1) else None
+        return [x, mask]
+    ratio = n.optional(1)
+    ratio = c.like(0.5, x) if ratio is None else c.cast_like(n.scalar(ratio), x)
+    drawn = n(
+        RandomUniformOp, target=dims_attribute(n.dims()), element=element_type(x), low=0.0,
+        high=1.0, seed=n.int("seed") if n.has("seed") else None,
+    )  # fmt: skip
+    off = c.eq(n.scalar(mode), n.constant(False, dtypes.i1))
+    kept = c.either(c.ge(drawn, ratio), off)
+    scaled = c.div(x, c.sub(c.like(1.0, ratio), ratio))
+    return [c.where(off, x, c.where(kept, scaled, c.like(0.0, x))), kept]
 
 
 # -- activations
@@ -128,7 +137,11 @@ def leaky_relu(n: Node) -> SSAValue:
 
 @converter("PRelu")
 def prelu(n: Node) -> SSAValue:
-    return n(PReluOp, n.input(0), n.c.cast_like(n.input(1), n.input(0)))
+    """Before opset 7 a slope of more than one element was one for each channel."""
+    x, slope = n.input(0), n.c.cast_like(n.input(1), n.input(0))
+    if n.version < 7 and rank_of(slope) == 1 and dims_of(slope)[0] != 1 and n.rank() > 1:
+        slope = n.c.per_channel(slope, n.rank())
+    return n(PReluOp, x, slope)
 
 
 @converter("Elu")
@@ -244,6 +257,8 @@ def _cast(n: Node, x: SSAValue, to: int) -> SSAValue:
         raise NotSupported("casts from and to strings", "convert outside the model")
     if row.name == "f8e8m0fnu":
         return n(CastOp, x, to=element, rounding=n.str("round_mode", "up"))
+    if row.bits < 8 and row.kind in ("int", "uint") and source.kind == "float":
+        x = n.c.cast(x, dtypes.i32)  # the low bits of the integer part, as ONNX's helpers pack it
     saturate = row.bits == 8 and row.kind == "float" and bool(n.int("saturate", 1))
     return n.c.cast(x, element, saturate=saturate)
 

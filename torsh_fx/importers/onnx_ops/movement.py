@@ -274,7 +274,9 @@ def slice_(n: Node) -> SSAValue:
         axes, steps = n.ints("axes", list(range(len(starts)))), [1] * len(starts)
         return _sliced(n, normal(axes, rank), starts, ends, steps)
     count = _static_extent(n, n.input(1))
-    axes = list(range(count)) if n.optional(3) is None else n.required_ints(3, "axes")
+    axes = list(range(count)) if n.optional(3) is None else n.known_ints(3)
+    if axes is None:
+        return _sliced_by_data(n, None)
     steps = [1] * count if n.optional(4) is None else n.known_ints(4)
     axes = normal(axes, rank)
     starts, ends = n.contents(n.input(1)), n.contents(n.input(2))
@@ -328,19 +330,40 @@ def _negative(value: Expr) -> bool:
     return all(coefficient < 0 for _, coefficient in value.terms)
 
 
-def _sliced_by_data(n: Node, axes: Sequence[int]) -> SSAValue:
+def _sliced_by_data(n: Node, axes: Sequence[int] | None) -> SSAValue:
     """A slice whose bounds are data: the results' extents are symbols bound to them."""
-    c, x, count = n.c, n.input(0), len(axes)
-    whole = c.take(n(ShapeOfOp, x), n.constant(np.asarray(axes, np.int64)), 0)
-    starts, ends = (c.cast(c.reshape(n.input(i), (count,)), dtypes.i64) for i in (1, 2))
-    given = n.optional(4)
-    steps = n.constant(np.ones(count, np.int64)) if given is None else c.cast(given, dtypes.i64)
-    known = n.known_ints(4) if given is not None else [1] * count
-    if known is None:
-        raise NotSupported("steps depend on data", "make them a constant of the model")
-    forward = n.constant(np.asarray(known) > 0)
-    zero, one = n.constant(np.int64(0)), n.constant(np.int64(1))
-    low = c.where(forward, zero, c.neg(one))
+    c, x = n.c, n.input(0)
+    rank, count = rank_of(x), _static_extent(n, n.input(1))
+    steps = n.optional(4)
+    given = [n.input(1), n.input(2), n.constant(np.ones(count, np.int64)) if steps is None else steps]
+    starts, ends, strides = (c.cast(c.reshape(v, (count,)), dtypes.i64) for v in given)
+    if axes is None:
+        places, _ = _wrapped_axes(n, n.input(3), rank)
+        axes = range(rank)
+        whole = n(ShapeOfOp, x)
+        plain = (n.constant(np.zeros(rank, np.int64)), whole, n.constant(np.ones(rank, np.int64)))
+        starts, ends, strides = (
+            n(ScatterElementsOp, every, places, some, axis=0, reduction="none")
+            for every, some in zip(plain, (starts, ends, strides), strict=True)
+        )
+    else:
+        whole = c.take(n(ShapeOfOp, x), n.constant(np.asarray(axes, np.int64)), 0)
+    first, size = _slice_bounds(n, starts, ends, strides, whole)
+    sizes = n.extents(size)
+    for place, axis in enumerate(axes):
+        start, stride = (n.scalar(c.slice(v, 0, place, 1)) for v in (first, strides))
+        index = c.add(start, c.mul(c.iota(sizes[place]), stride))
+        x = n(GatherOp, x, index, axis=axis)
+    return x
+
+
+def _slice_bounds(
+    n: Node, starts: SSAValue, ends: SSAValue, strides: SSAValue, whole: SSAValue
+) -> tuple[SSAValue, SSAValue]:
+    """First places and numbers of elements, by the rules of Python's slices."""
+    c, zero = n.c, n.constant(np.int64(0))
+    forward = c.gt(strides, 0)
+    low = c.where(forward, zero, n.constant(np.int64(-1)))
     high = c.where(forward, whole, c.sub(whole, 1))
 
     def clamped(value: SSAValue) -> SSAValue:
@@ -349,15 +372,8 @@ def _sliced_by_data(n: Node, axes: Sequence[int]) -> SSAValue:
 
     begin, stop = clamped(starts), clamped(ends)
     span = c.where(forward, c.sub(stop, begin), c.sub(begin, stop))
-    size = c.maximum(c.neg(c.floordiv(c.neg(span), c.abs(steps))), 0)
-    # A start of -1 (nothing left) would be no extent: an empty slice may start anywhere.
-    first, sizes = n.extents(c.maximum(begin, 0)), n.extents(size)
-    found: list[Dim] = [0] * rank_of(x)
-    extents, strides = list(dims_of(x)), [1] * rank_of(x)
-    for axis, start, extent, step in zip(axes, first, sizes, known, strict=True):
-        found[axis], extents[axis], strides[axis] = start, extent, step
-    attribute = dims_attribute
-    return n(SliceOp, x, starts=attribute(found), sizes=attribute(extents), steps=strides)
+    many = c.neg(c.floordiv(c.neg(span), c.maximum(c.abs(strides), 1)))
+    return begin, c.maximum(many, 0)
 
 
 @converter("Pad")

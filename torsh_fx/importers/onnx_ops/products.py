@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from xdsl.ir import SSAValue
 
-from torsh_dialect.attributes import PropertyValue
-from torsh_dialect.dims import Dim, product
+from torsh_dialect.attributes import PropertyValue, dims_attribute
+from torsh_dialect.dims import Dim, floordiv, product
 from torsh_dialect.dtypes import is_integer
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops.contract import EinsumOp, LinearOp, MatMulOp
@@ -22,6 +21,7 @@ from torsh_dialect.ops.pool import (
 )
 from torsh_dialect.ops.reduce import MaxOp, MeanOp, SumOp
 from torsh_dialect.ops.sampling import DeformConvOp
+from torsh_dialect.ops.scatter import ScatterElementsOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
 
@@ -134,46 +134,39 @@ def deform_conv(n: Node) -> SSAValue:
 
 @converter("Col2Im")
 def col2im(n: Node) -> SSAValue:
-    """Blocks summed where they overlap: a transposed convolution by one-hot filters."""
-    x, rank = n.input(0), len(n.ints("strides", [])) or _static(n, 1)
-    image, block = n.extents(n.input(1)), n.required_ints(2, "block_shape")
+    """Elements of blocks added at their places in the image; what lies in the padding is cut off."""
+    x, image, block = n.input(0), n.extents(n.input(1)), n.extents(n.input(2))
+    c, rank = n.c, len(image)
     strides, dilations = n.ints("strides", [1] * rank), n.ints("dilations", [1] * rank)
     pads = n.ints("pads", [0] * 2 * rank)
-    batch, rows, _ = dims_of(x)
-    taps = int(np.prod(block))
-    channels = rows // taps if isinstance(rows, int) else None
-    if channels is None:
-        raise NotSupported(f"the number of channels {rows} is not known")
-    counts: list[Dim] = []
-    for i in range(rank):
-        room = image[i] + pads[i] + pads[rank + i] - (dilations[i] * (block[i] - 1) + 1)
-        counts.append(
-            room // strides[i] + 1 if isinstance(room, int) else room.floordiv(strides[i]) + 1
-        )
-    x = n.c.reshape(x, (batch, channels * taps, *counts))
-    filters = np.eye(taps).reshape(taps, 1, *block)
-    w = n.constant(np.tile(filters, (channels, *[1] * (rank + 1))), element_type(x))
-    back = [
-        image[i]
-        + pads[i]
-        + pads[rank + i]
-        - ((counts[i] - 1) * strides[i] + dilations[i] * (block[i] - 1) + 1)
-        for i in range(rank)
+    batch, rows, columns = dims_of(x)
+    whole = [size + pads[i] + pads[rank + i] for i, size in enumerate(image)]
+    counts = [
+        floordiv(size - (block[i] - 1) * dilations[i] - 1, strides[i]) + 1
+        for i, size in enumerate(whole)
     ]
-    if any(not isinstance(b, int) for b in back):
-        raise NotSupported("an image whose uncovered border depends on its extents")
-    extra = [b for b in back if isinstance(b, int)]
-    return n(
-        ConvTransposeOp, x, w, None, groups=channels, strides=strides, dilations=dilations,
-        pads=pads, output_padding=extra,
-    )  # fmt: skip
+    index: SSAValue | None = None
+    for i in range(rank):
+        tap = c.reshape(c.mul(c.iota(block[i]), dilations[i]), _along(i, 2 * rank, block[i]))
+        step = c.reshape(c.mul(c.iota(counts[i]), strides[i]), _along(rank + i, 2 * rank, counts[i]))
+        place = c.add(tap, step)
+        index = place if index is None else c.add(c.mul(index, c.dim(whole[i])), place)
+    assert index is not None
+    taps, channels = product(block), floordiv(rows, product(block))
+    points = taps * columns
+    index = c.reshape(c.broadcast(index, (*block, *counts)), (1, 1, points))
+    target = (batch, channels, points)
+    zeros = c.broadcast(c.like(0, x), (batch, channels, product(whole)))
+    updates = c.reshape(x, target)
+    y = n(ScatterElementsOp, zeros, c.broadcast(index, target), updates, axis=2, reduction="add")
+    y = c.reshape(y, (batch, channels, *whole))
+    for i in range(rank):
+        y = c.slice(y, 2 + i, pads[i], image[i])
+    return y
 
 
-def _static(n: Node, index: int) -> int:
-    (count,) = n.dims(index)
-    if not isinstance(count, int):
-        raise NotSupported(f"the number of axes is {count}, not a number")
-    return count
+def _along(axis: int, rank: int, extent: Dim) -> list[Dim]:
+    return [extent if a == axis else 1 for a in range(rank)]
 
 
 # -- pooling
@@ -228,17 +221,16 @@ def max_unpool(n: Node) -> SSAValue:
     kernel = n.ints("kernel_shape")
     rank = len(kernel)
     strides, pads = n.ints("strides", [1] * rank), n.ints("pads", [0] * 2 * rank)
-    plain: list[int] = []
-    for i, extent in enumerate(dims[2:]):
-        if not isinstance(extent, int):
-            raise NotSupported(f"unpooling an axis of {extent}")
-        plain.append((extent - 1) * strides[i] + kernel[i] - pads[i] - pads[rank + i])
-    target = plain
-    if n.optional(2) is not None:
-        target = n.required_ints(2, "output_shape")[2:]
+    plain: list[Dim] = [
+        (extent - 1) * strides[i] + kernel[i] - pads[i] - pads[rank + i]
+        for i, extent in enumerate(dims[2:])
+    ]
     images = c.reshape(c.iota(dims[0] * dims[1]), (*dims[:2], *[1] * rank))
-    places = c.sub(n.input(1), c.mul(images, int(np.prod(target))))
-    return n(MaxUnpoolOp, n.input(0), places, output=list(target))
+    places = c.sub(n.input(1), c.mul(images, c.dim(product(plain))))
+    if n.optional(2) is None:
+        return n(MaxUnpoolOp, n.input(0), places, output=dims_attribute(plain))
+    target = n.extents(n.input(2))[2:]
+    return n(MaxUnpoolOp, n.input(0), places, output=dims_attribute(target))
 
 
 def _spatial(n: Node) -> list[int]:

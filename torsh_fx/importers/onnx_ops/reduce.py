@@ -173,19 +173,33 @@ def scan(n: Node) -> SSAValue:
     if known is not None:
         (axis,) = normal(known, rank)
         return n(cls, n.input(0), axis=axis, exclusive=exclusive, reverse=reverse)
-    y, place = n.input(0), n.c.cast(n.scalar(n.input(1)), dtypes.i64)
-    place = n.c.where(n.c.lt(place, 0), n.c.add(place, rank), place)
-    for axis in range(rank):
+    place = n.c.cast(n.scalar(n.input(1)), dtypes.i64)
 
-        def scanned(b: BlockBuilder, _: Sequence[SSAValue], axis: int = axis) -> Sequence[SSAValue]:
-            return [b(cls, n.input(0), axis=axis, exclusive=exclusive, reverse=reverse)]
+    def along(b: BlockBuilder, axis: int) -> SSAValue:
+        return b(cls, n.input(0), axis=axis, exclusive=exclusive, reverse=reverse)
 
-        def same(b: BlockBuilder, _: Sequence[SSAValue], y: SSAValue = y) -> Sequence[SSAValue]:
-            return [y]
+    return for_axis(n, place, rank, along)
 
-        regions = [build_region([], scanned), build_region([], same)]
-        y = n.all(CondOp, n.c.eq(place, axis), regions=regions)[0]
-    return y
+
+def for_axis(
+    n: Node, axis: SSAValue, rank: int, along: Callable[[BlockBuilder, int], SSAValue]
+) -> SSAValue:
+    """What `along` builds for an axis that is data: one branch for each axis that it may be."""
+    axis = n.c.where(n.c.lt(axis, 0), n.c.add(axis, n.c.like(n.rank(), axis)), axis)
+    location = n.scope.builder.location
+
+    def chosen(b: BlockBuilder, first: int) -> SSAValue:
+        if first == rank - 1:
+            return along(b, first)
+        regions = [
+            build_region([], lambda inner, _: [along(inner, first)], location),
+            build_region([], lambda inner, _: [chosen(inner, first + 1)], location),
+        ]
+        names = [n.fresh("u") for _ in range(n.rank())]
+        hit = Compose(b).eq(axis, first)
+        return b.all(CondOp, hit, regions=regions, symbols=names)[0]
+
+    return chosen(n.scope.builder, 0)
 
 
 @converter("TopK")

@@ -45,7 +45,7 @@ def resize(n: Node) -> SSAValue:
         if scales is None:
             factors = _spread(n, 2, axes, 1, [1.0] * rank)
     else:
-        output, scales = _sized(n, axes)
+        output, scales, factors = _sized(n, axes)
     if coordinates == "half_pixel_symmetric" and scales is None and factors is None:
         coordinates = "half_pixel"
     data = (factors, region)
@@ -109,24 +109,45 @@ def _scaled_by_data(n: Node, index: int, axes: Sequence[int]) -> list[Dim]:
     return dims
 
 
-def _sized(n: Node, axes: Sequence[int]) -> tuple[list[Dim], list[float] | None]:
+def _sized(
+    n: Node, axes: Sequence[int]
+) -> tuple[list[Dim], list[float] | None, SSAValue | None]:
     """Extents given as sizes; a policy may keep the aspect ratio."""
     output, sizes = list(n.dims()), n.extents(n.input(3))
     policy = n.str("keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
         for axis, size in zip(axes, sizes, strict=True):
             output[axis] = size
-        return output, None
+        return output, None, None
     pairs = [(s, output[a]) for s, a in zip(sizes, axes, strict=True)]
     if any(isinstance(v, Expr) for pair in pairs for v in pair):
-        raise NotSupported(f"the policy {policy} for extents that are not numbers")
+        return _sized_by_data(n, axes, pairs, policy)
     ratios = [float(str(s)) / float(str(d)) for s, d in pairs]
     scale = min(ratios) if policy == "not_larger" else max(ratios)
     scales = [1.0] * len(output)
     for axis in axes:
         scales[axis] = scale
         output[axis] = int(np.floor(float(str(output[axis])) * scale + 0.5))
-    return output, scales
+    return output, scales, None
+
+
+def _sized_by_data(
+    n: Node, axes: Sequence[int], pairs: Sequence[tuple[Dim, Dim]], policy: str
+) -> tuple[list[Dim], None, SSAValue]:
+    """One scale for all axes, the least or greatest that the sizes ask for, as data."""
+    c, output = n.c, list(n.dims())
+    scale: SSAValue | None = None
+    for size, extent in pairs:
+        ratio = c.div(c.cast(c.dim(size), f64), c.cast(c.dim(extent), f64))
+        choose = c.minimum if policy == "not_larger" else c.maximum
+        scale = ratio if scale is None else choose(scale, ratio)
+    assert scale is not None
+    one = n.constant(np.ones(1))
+    factors = [c.reshape(scale, (1,)) if a in axes else one for a in range(len(output))]
+    for axis in axes:
+        size = c.floor(c.add(c.mul(c.cast(c.dim(output[axis]), f64), scale), 0.5))
+        output[axis] = n.extents(c.cast(size, i64))[0]
+    return output, None, c.concat(factors, 0)
 
 
 def _roi(n: Node, axes: Sequence[int]) -> list[float]:

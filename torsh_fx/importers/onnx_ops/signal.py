@@ -8,6 +8,7 @@ from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import dims_attribute
+from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.dims import Dim, floordiv
 from torsh_dialect.dtypes import f64, i64
 from torsh_dialect.ops.gather import GatherOp
@@ -16,6 +17,7 @@ from torsh_dialect.ops.signal import DftOp
 from torsh_dialect.types import dims_of, rank_of
 from torsh_fx.importers.onnx_ops.movement import normal
 from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
+from torsh_fx.importers.onnx_ops.reduce import for_axis
 
 
 def _length(n: Node, index: int, default: Dim) -> Dim:
@@ -27,18 +29,23 @@ def _length(n: Node, index: int, default: Dim) -> Dim:
 def dft(n: Node) -> SSAValue:
     """The axis is an attribute in opset 17 and an input since 20."""
     x, rank = n.input(0), n.rank()
-    if n.version < 20:
-        axis = n.axis(1)
-    else:
-        axis = normal([-2 if n.optional(2) is None else n.required_ints(2, "axis")[0]], rank)[0]
     inverse, onesided = bool(n.int("inverse", 0)), bool(n.int("onesided", 0))
-    extent = dims_of(x)[axis]
-    default = (extent - 1) * 2 if inverse and onesided else extent
-    length = _length(n, 1, default)
-    return n(
-        DftOp, x, axis=axis, length=dims_attribute([length]),
-        inverse=inverse or None, onesided=onesided or None,
-    )  # fmt: skip
+    given = None if n.optional(1) is None else _length(n, 1, 0)
+
+    def along(b: BlockBuilder, axis: int) -> SSAValue:
+        extent = dims_of(x)[axis]
+        default = (extent - 1) * 2 if inverse and onesided else extent
+        return b(
+            DftOp, x, axis=axis, length=dims_attribute([default if given is None else given]),
+            inverse=inverse or None, onesided=onesided or None,
+        )  # fmt: skip
+
+    if n.version < 20:
+        return along(n.scope.builder, n.axis(1))
+    if n.optional(2) is not None and n.known_ints(2) is None:
+        return for_axis(n, n.c.cast(n.scalar(n.input(2)), i64), rank - 1, along)
+    (axis,) = normal([-2] if n.optional(2) is None else n.required_ints(2, "axis"), rank)
+    return along(n.scope.builder, axis)
 
 
 @converter("STFT")
