@@ -211,6 +211,7 @@ class AdvisoryDatabase:
 
 
 def _admits(spec: DependencySpec, version: str) -> bool:
+    """Whether `spec` admits `version`; ends made from pre-releases may be no versions."""
     try:
         return satisfies(spec, version)
     except DependencyError:
@@ -232,7 +233,7 @@ def _lower_ends(spec: DependencySpec) -> Iterator[str]:
                 yield f"{numbers[0]}.{numbers[1]}.{int(numbers[2]) + 1}"
         else:
             yield text
-            yield f"{text}.post1"
+            yield f"{text}.0.0.0.1"  # `>` excludes post-releases, so a later release is tried
 
 
 def _advisory(row: JsonValue) -> Advisory | None:
