@@ -62,11 +62,12 @@ class DigestSpec:
         """A fresh hash object."""
         return _constructor(self.algorithm)()
 
-    def leaf(self, data: Buffer) -> bytes:
-        """The digest of one leaf (at most `leaf_bytes` bytes, one-dimensional)."""
+    def leaf(self, *parts: Buffer) -> bytes:
+        """The digest of one leaf from its parts, in order (at most `leaf_bytes` in all)."""
         state = self.new()
         state.update(b"\0")
-        state.update(data)
+        for part in parts:
+            state.update(part)
         return state.digest()
 
     def root(self, size: int, leaves: Iterable[bytes]) -> bytes:

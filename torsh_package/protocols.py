@@ -53,8 +53,8 @@ class Sealer(Protocol):
     ) -> Iterator[Buffer]:
         """Yields the stored bytes for codec output given in pieces, in constant memory.
 
-        A resource may be sealed more than once per package (to learn its size); each time must
-        use fresh randomness.
+        Each piece is its own buffer, not used again for the next. A resource may be sealed more
+        than once per package (to learn its size); each time must use fresh randomness.
         """
         ...
 

@@ -1,13 +1,21 @@
 """CRC-32 of long contents from the CRCs of their parts, so that parts can be done in parallel."""
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import cast
+from typing import Protocol, cast
 
 from isal import isal_zlib
 
+
+class Crc32(Protocol):
+    """CRC-32 of a buffer behind bytes whose CRC is `start`."""
+
+    def __call__(self, data: bytes | bytearray | memoryview, start: int = 0, /) -> int:
+        """The CRC."""
+        ...
+
+
 # Several times zlib's speed; the numbers are the same.
-crc32 = cast("Callable[[bytes | bytearray | memoryview], int]", vars(isal_zlib)["crc32"])
+crc32 = cast("Crc32", vars(isal_zlib)["crc32"])
 
 _POLYNOMIAL = 0xEDB8_8320  # reflected, IEEE 802.3
 _Matrix = tuple[int, ...]

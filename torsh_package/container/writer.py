@@ -41,7 +41,8 @@ class Written:
 class Hasher:
     """Digests and CRC of contents, leaf by leaf on threads, in constant memory.
 
-    Buffers that are passed in must not change until `measure` or the iteration has ended.
+    Nothing is copied: a buffer that is passed in must not change or be used again for other
+    bytes until `measure` or the iteration has ended.
     """
 
     def __init__(self, spec: DigestSpec, pool: ThreadPoolExecutor | None = None):
@@ -50,7 +51,7 @@ class Hasher:
         self._ahead = 2 * default_workers()
 
     def tee(self, pieces: Iterable[Buffer], result: list[Written]) -> Iterator[memoryview]:
-        """Passes a content on in leaves while hashing it; appends to `result` at the end."""
+        """Passes a content on while hashing it; appends to `result` at the end."""
         leaves: list[bytes] = []
         crc = size = 0
         pending: deque[tuple[int, Future[tuple[bytes, int]]]] = deque()
@@ -63,9 +64,10 @@ class Hasher:
             crc = combine(crc, leaf_crc, count)
 
         for leaf in _leaves(pieces, self.spec.leaf_bytes):
-            pending.append((len(leaf), self._submit(leaf)))
-            size += len(leaf)
-            yield leaf
+            count = sum(map(len, leaf))
+            pending.append((count, self._submit(leaf, count)))
+            size += count
+            yield from leaf
             if len(pending) > self._ahead:
                 settle()
         while pending:
@@ -79,15 +81,18 @@ class Hasher:
             pass
         return result[0]
 
-    def _submit(self, leaf: memoryview) -> "Future[tuple[bytes, int]]":
-        if self._pool is not None and len(leaf) >= 1 << 16:
+    def _submit(self, leaf: list[memoryview], count: int) -> "Future[tuple[bytes, int]]":
+        if self._pool is not None and count >= 1 << 16:
             return self._pool.submit(self._hash, leaf)
         done: Future[tuple[bytes, int]] = Future()
         done.set_result(self._hash(leaf))
         return done
 
-    def _hash(self, leaf: memoryview) -> tuple[bytes, int]:
-        return self.spec.leaf(leaf), crc32(leaf)
+    def _hash(self, leaf: list[memoryview]) -> tuple[bytes, int]:
+        crc = 0
+        for part in leaf:
+            crc = crc32(part, crc)
+        return self.spec.leaf(*leaf), crc
 
 
 class ArchiveWriter:
@@ -177,22 +182,19 @@ class ArchiveWriter:
             view = view[self._blob.write(view) :]
 
 
-def _leaves(pieces: Iterable[Buffer], size: int) -> Iterator[memoryview]:
-    """Regroups pieces into leaves; whole leaves inside a piece are not copied."""
-    pending = bytearray()
+def _leaves(pieces: Iterable[Buffer], size: int) -> Iterator[list[memoryview]]:
+    """Regroups pieces into leaves, each a list of parts of pieces; nothing is copied."""
+    leaf: list[memoryview] = []
+    room = size
     for piece in pieces:
         view = memoryview(piece).cast("B")
-        if pending:
-            need = size - len(pending)
-            pending += view[:need]
-            view = view[need:]
-            if len(pending) < size:
-                continue
-            yield memoryview(pending)
-            pending = bytearray()
-        whole = len(view) - len(view) % size
-        for begin in range(0, whole, size):
-            yield view[begin : begin + size]
-        pending += view[whole:]
-    if pending:
-        yield memoryview(pending)
+        while len(view):
+            part = view[:room]
+            view = view[len(part) :]
+            leaf.append(part)
+            room -= len(part)
+            if not room:
+                yield leaf
+                leaf, room = [], size
+    if leaf:
+        yield leaf

@@ -1,0 +1,53 @@
+"""Converts foreign models to packages, and packages back to foreign files.
+
+Sources, told apart by content: torch (torch.package, torch.save, TorchScript, torch.export),
+safetensors, npz, ONNX, Hugging Face and MLflow folders. Targets of packages: .safetensors, .npz,
+.pt, and torch.package with --to torch.package. Nothing foreign is executed or unpickled.
+"""
+
+import argparse
+from pathlib import Path
+
+from torsh_package.convert import FormatConverter, PackageFormat, detect_format, export
+
+from . import OK, Output, ProgressBar, add_load_arguments, open_package
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's arguments."""
+    parser.add_argument("source", help="file or folder")
+    parser.add_argument("target", help="package, or foreign file if the source is a package")
+    parser.add_argument("--name", help="package name; made from the file name by default")
+    parser.add_argument("--version", default="1.0.0", help="package version")
+    parser.add_argument("--root", help="path of the model inside a checkpoint, such as ema")
+    parser.add_argument(
+        "--embed-original", action=argparse.BooleanOptionalAction, help="keep the source file"
+    )
+    parser.add_argument(
+        "--to",
+        choices=("safetensors", "npz", "torch", "torch.package"),
+        help="format of the target, if its extension does not say it",
+    )
+    add_load_arguments(parser)
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Converts in the direction that the source says."""
+    if detect_format(args.source) is PackageFormat.TORSH:
+        with open_package(args.source, args) as package:
+            export(package, args.target, args.to)
+            out.result({"target": args.target}, f"wrote {args.target}")
+        return OK
+    converter = FormatConverter(
+        name=args.name,
+        version=args.version,
+        root=args.root,
+        embed_original=args.embed_original,
+    )
+    package = converter.convert(Path(args.source))
+    with ProgressBar(out, "writing") as progress:
+        package.save(args.target, progress=progress)
+    report = converter.report
+    if report is not None:
+        out.result({**report.to_json(), "target": args.target}, report.summary)
+    return OK
