@@ -85,6 +85,9 @@ def _resolve(package: Package, args: argparse.Namespace, out: Output) -> int:
     lock = LockFile.of(specs, resolution, args.platform)
     if args.action == "lock":
         package.set_document(LOCK_DOCUMENT, lock.to_bytes())
+        if package.signatures is not None:
+            package.signatures = None
+            out.note("the signatures did not cover the lock file and were removed; sign anew")
         package.save(args.output or args.package)
     rows: list[JsonValue] = [lock.packages[key].to_json() for key in sorted(lock.packages)]
     lines = [(p.kind, p.name, p.version, p.digest[:16]) for p in lock.packages.values()]

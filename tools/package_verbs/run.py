@@ -7,6 +7,7 @@ that; --capabilities shows what it can. Arrays in the result are printed, or wri
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -64,7 +65,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     arrays: dict[str, Any] = {}
     value = _printable(result.value, "result", arrays, keep=args.output is not None)
     if args.output is not None:
-        with LocalStorage(".").create(args.output) as blob:
+        target = Path(args.output)
+        with LocalStorage(target.parent).create(target.name) as blob:
             blob.write(write_npz(arrays))
     text = result.stdout + (value if isinstance(value, str) else json.dumps(value))
     out.result({"result": value, "stdout": result.stdout, "stderr": result.stderr}, text)
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 def _argument(text: str) -> object:
     if text.startswith("@"):
-        array = read_npy(map_file(_path(text[1:])), entry=text[1:])
+        array = read_npy(map_file(Path(text[1:])), entry=text[1:])
         if isinstance(array, str):
             raise InvalidArgumentError(f"holds {array}, not numbers", entry=text[1:])
         return array
@@ -83,12 +85,6 @@ def _argument(text: str) -> object:
         raise InvalidArgumentError(
             f"argument {text[:80]!r} is no JSON ({error}); write text as '\"...\"'"
         ) from error
-
-
-def _path(text: str) -> Any:
-    from pathlib import Path
-
-    return Path(text)
 
 
 def _printable(value: Any, name: str, arrays: dict[str, Any], *, keep: bool) -> JsonValue:
