@@ -24,7 +24,7 @@ from torsh_dialect.dims import Dim, broadcast
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Contract, Labels
-from torsh_dialect.ops.reference import narrow, require_equal, wide
+from torsh_dialect.ops.reference import narrow, precise, require_equal
 from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tensor
 
 
@@ -59,7 +59,7 @@ def labelled_dims(labels: Labels, operands: Sequence[Sequence[Dim]]) -> dict[str
 
 
 def _operand(array: Array, accumulate: Attribute | None) -> Any:
-    return wide(array) if accumulate is None else array.astype(dtype_of(accumulate).numpy)
+    return precise(array) if accumulate is None else array.astype(dtype_of(accumulate).numpy)
 
 
 @op
@@ -147,9 +147,9 @@ class LinearOp(Contract):
         return (tensor(result_element(self, None), (*x[:-1], w[0])),)
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
-        x, w = wide(args[0]), wide(args[1])
+        x, w = precise(args[0]), precise(args[1])
         y = np.matmul(x, w.T)
-        return (narrow(y + wide(args[2]) if len(args) > 2 else y, args[0]),)
+        return (narrow(y + precise(args[2]) if len(args) > 2 else y, args[0]),)
 
 
 @op
@@ -194,7 +194,7 @@ class EinsumOp(Contract):
         return (tensor(result_element(self, None), [extents[name] for name in labels[-1]]),)
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
-        return (narrow(np.einsum(self.equation.data, *map(wide, args)), args[0]),)
+        return (narrow(np.einsum(self.equation.data, *map(precise, args)), args[0]),)
 
 
 def _split(term: str, rank: int, stretch: tuple[str, ...]) -> tuple[str, ...]:

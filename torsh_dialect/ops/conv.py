@@ -20,7 +20,7 @@ from torsh_dialect.dims import Dim, floordiv
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Geometry
-from torsh_dialect.ops.reference import Real, narrow, operands_by_value, require_equal, wide
+from torsh_dialect.ops.reference import Real, narrow, operands_by_value, precise, require_equal
 from torsh_dialect.ops.window import (
     SlidingWindow,
     every,
@@ -81,7 +81,7 @@ class Convolution(SlidingWindow):
     def evaluate(self, *args: Array) -> Sequence[Array]:
         at = operands_by_value(self, args)
         if self.accumulate is None:
-            x, w = wide(at(self.x)), wide(at(self.w))
+            x, w = precise(at(self.x)), precise(at(self.w))
             dtype = args[0].dtype
         else:
             dtype = dtype_of(self.accumulate).numpy
@@ -90,7 +90,7 @@ class Convolution(SlidingWindow):
         g = self.slide(w.shape[2:], x.shape[2:])
         y = convolve(x, w, g, _groups(self.groups))
         if self.bias is not None:
-            y = y + wide(at(self.bias)).reshape(-1, *[1] * (x.ndim - 2))
+            y = y + precise(at(self.bias)).reshape(-1, *[1] * (x.ndim - 2))
         y = np.moveaxis(y, 1, -1) if self.channels_last() else y
         return (np.ascontiguousarray(y.astype(dtype)),)
 
@@ -202,7 +202,7 @@ class ConvTransposeOp(SlidingWindow):
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
         at = operands_by_value(self, args)
-        x, w = wide(at(self.x)), wide(at(self.w))
+        x, w = precise(at(self.x)), precise(at(self.w))
         x = np.moveaxis(x, -1, 1) if self.channels_last() else x
         g = self._geometry(w.shape[2:], x.shape[2:])
         groups, each = _groups(self.groups), w.shape[1]
@@ -226,7 +226,7 @@ class ConvTransposeOp(SlidingWindow):
                 y[(slice(None), channels, *where)] += np.moveaxis(share, -1, 1)
         y = cropped(y, [row[3] for row in rows], extents)
         if self.bias is not None:
-            y = y + wide(at(self.bias)).reshape(-1, *[1] * len(rows))
+            y = y + precise(at(self.bias)).reshape(-1, *[1] * len(rows))
         y = np.moveaxis(y, 1, -1) if self.channels_last() else y
         return (np.ascontiguousarray(narrow(y, args[0])),)
 

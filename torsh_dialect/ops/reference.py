@@ -33,6 +33,12 @@ def wide(array: Array) -> Real:
     return array.astype(np.float32) if half else array  # pyright: ignore[reportReturnType]
 
 
+def precise(array: Array) -> Real:
+    """The array in f64 if it is a real float, so that sums of products are good to the last bit."""
+    real = dtype_of_numpy(array.dtype).kind == "float"
+    return array.astype(np.float64) if real else array  # pyright: ignore[reportReturnType]
+
+
 def narrow(result: Any, like: Array) -> Array:
     """Round a result once to the dtype of the operand `like`."""
     return np.asarray(result).astype(like.dtype)

@@ -1,4 +1,4 @@
-"""ONNX models to the torsh dialect: opset 7 to the newest, functions, subgraphs, external data."""
+"""ONNX models to the torsh dialect: opset 1 to the newest, functions, subgraphs, external data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from torsh_fx.importers.onnx_scope import Importing, Scope, hint_of, identifier
 if TYPE_CHECKING:
     from onnx import ModelProto, TypeProto, ValueInfoProto
 
-OLDEST = 6
+OLDEST = 1
 """Oldest version of the ai.onnx operator set whose semantics the converters know."""
 
 TRIES = 32

@@ -52,7 +52,7 @@ def converters() -> dict[tuple[str, str], Converter]:
 
 def _one_to_one(cls: type[TensorOp]) -> Converter:
     def convert(n: Node) -> Sequence[SSAValue]:
-        return n.all(cls, *n.inputs)
+        return n.all(cls, *n.operands())
 
     return convert
 

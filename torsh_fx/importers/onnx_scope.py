@@ -14,13 +14,13 @@ from xdsl.ir import Attribute, Block, OpResult, SSAValue
 from torsh_dialect.attributes import Array, literal
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.context import Context
-from torsh_dialect.dims import Bounds
+from torsh_dialect.dims import Bounds, Expr
 from torsh_dialect.dtypes import dtype_of, dtype_of_numpy
 from torsh_dialect.errors import ImportModelError, InvalidArgumentError
 from torsh_dialect.evaluate import evaluate_op
-from torsh_dialect.kinds import TensorOp, contents_of
+from torsh_dialect.kinds import DefinesSymbols, Random, TensorOp, contents_of
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
-from torsh_dialect.types import dims_of, element_type, tensor
+from torsh_dialect.types import DimsAttr, dims_of, element_type, tensor
 from torsh_fx.importers.model import Report
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Importing:
         if contents is not None and all(isinstance(d, int) for d in contents):
             dims = [d for d in dims_of(value) if isinstance(d, int)]
             return np.asarray(contents).reshape(dims).astype(dtype_of(element_type(value)).numpy)
-        if op.regions or "symbols" in op.properties or not self._small(op):
+        if op.regions or isinstance(op, Random) or _symbolic(op) or not self._small(op):
             return None
         operands = [self.known(operand) for operand in op.operands]
         arrays = [array for array in operands if array is not None]
@@ -182,6 +182,15 @@ class Importing:
                 size *= dim
             count += size
         return count <= KNOWN_LIMIT
+
+
+def _symbolic(op: TensorOp) -> bool:
+    """Whether an op names symbols or has a property that needs their values."""
+    return any(
+        name in DefinesSymbols.PROPERTIES
+        or (isinstance(value, DimsAttr) and any(isinstance(d, Expr) for d in value.data))
+        for name, value in op.properties.items()
+    )
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
 
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import dims_attribute
@@ -43,7 +43,7 @@ from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
 def div(n: Node) -> SSAValue:
     """Integers divide towards zero (C)."""
     whole = n.kind() in ("int", "uint")
-    return n(TruncDivOp if whole else DivOp, n.input(0), n.input(1))
+    return n(TruncDivOp if whole else DivOp, *n.operands())
 
 
 @converter("Mod")
@@ -55,7 +55,7 @@ def mod(n: Node) -> SSAValue:
 @converter("Pow")
 def power(n: Node) -> SSAValue:
     """The exponent may have another type; the result has the base's."""
-    base, exponent = n.input(0), n.input(1)
+    base, exponent = n.operands()
     if element_type(base) == element_type(exponent):
         return n(PowOp, base, exponent)
     row, other = dtype_of(element_type(base)), dtype_of(element_type(exponent))
@@ -110,6 +110,8 @@ def identity(n: Node) -> SSAValue:
 def dropout(n: Node) -> list[SSAValue | None]:
     """The identity in inference; in training mode (an input since opset 12) zeros at random."""
     x, c = n.input(0), n.c
+    if n.version < 7 and not n.int("is_test", 0):
+        raise NotSupported("dropout in training mode", "export the model in inference mode")
     mode = n.optional(2) if n.version >= 12 else None
     known = n.array(2) if mode is not None else None
     if mode is None or (known is not None and not known.any()):
@@ -250,8 +252,7 @@ def is_inf(n: Node) -> SSAValue:
 # -- casts
 
 
-def _cast(n: Node, x: SSAValue, to: int) -> SSAValue:
-    element = n.element(to)
+def _cast(n: Node, x: SSAValue, element: Attribute) -> SSAValue:
     row, source = dtype_of(element), dtype_of(element_type(x))
     if "string" in (row.kind, source.kind) and row != source:
         raise NotSupported("casts from and to strings", "convert outside the model")
@@ -265,15 +266,17 @@ def _cast(n: Node, x: SSAValue, to: int) -> SSAValue:
 
 @converter("Cast")
 def cast(n: Node) -> SSAValue:
-    return _cast(n, n.input(0), n.int("to"))
+    to = n.attribute("to")
+    if isinstance(to, bytes):  # opset 1 to 5 spell the type
+        from onnx import TensorProto
+
+        to = TensorProto.DataType.Value(to.decode())
+    return _cast(n, n.input(0), n.element(int(to)))
 
 
 @converter("CastLike")
 def cast_like(n: Node) -> SSAValue:
-    element = element_type(n.input(1))
-    row = dtype_of(element)
-    saturate = row.bits == 8 and row.kind == "float" and bool(n.int("saturate", 1))
-    return n.c.cast(n.input(0), element, saturate=saturate)
+    return _cast(n, n.input(0), element_type(n.input(1)))
 
 
 @converter("BitCast")

@@ -94,7 +94,10 @@ def constant_of_shape(n: Node) -> SSAValue:
 
 @converter("Reshape")
 def reshape(n: Node) -> SSAValue:
-    x, target = n.input(0), n.input(1)
+    x = n.input(0)
+    if n.version < 5:
+        return n.c.reshape(x, resolved(n, dims_of(x), n.ints("shape"), zero_is_zero=False))
+    target = n.input(1)
     known = n.contents(target)
     if known is None:
         known = _bound_target(n, x, target)

@@ -85,6 +85,17 @@ class Node:
         """All inputs that are present."""
         return [self.scope.get(name) for name in self.proto.input if name]
 
+    def operands(self) -> list[SSAValue]:
+        """All inputs; before opset 7 the second is aligned by `axis` where `broadcast` is set."""
+        values = self.inputs
+        if self.version >= 7 or len(values) != 2 or not self.int("broadcast", 0):
+            return values
+        rank, mine = rank_of(values[0]), dims_of(values[1])
+        axis = self.int("axis", rank - len(mine))
+        axis = axis + rank if axis < 0 else axis
+        behind = rank - axis - len(mine)
+        return [values[0], self.c.reshape(values[1], (*mine, *[1] * behind))]
+
     def input(self, index: int) -> SSAValue:
         """A required input.
 

@@ -48,6 +48,10 @@ def batch_norm(n: Node) -> SSAValue | Sequence[SSAValue | None]:
     """`training_mode` computes statistics over the batch and also gives running ones."""
     operands = [n.input(i) for i in range(5)]
     epsilon = n.float("epsilon", 1e-5)
+    if n.version < 7 and not n.int("is_test", 0):
+        raise NotSupported("batch normalisation in training mode", "export for inference")
+    if not n.int("spatial", 1):
+        raise NotSupported("statistics for each element (spatial = 0)", "convert to opset 9")
     if not n.int("training_mode", 0):
         return n(BatchNormOp, *operands, epsilon=epsilon)
     x, _, _, mean, variance = operands

@@ -12,6 +12,7 @@ from torsh_dialect.dtypes import is_integer
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops.contract import EinsumOp, LinearOp, MatMulOp
 from torsh_dialect.ops.conv import ConvOp, ConvTransposeOp
+from torsh_dialect.ops.join import PadOp
 from torsh_dialect.ops.pool import (
     AvgPoolOp,
     LpPoolOp,
@@ -227,10 +228,12 @@ def max_unpool(n: Node) -> SSAValue:
     ]
     images = c.reshape(c.iota(dims[0] * dims[1]), (*dims[:2], *[1] * rank))
     places = c.sub(n.input(1), c.mul(images, c.dim(product(plain))))
+    y = n(MaxUnpoolOp, n.input(0), places, output=dims_attribute(plain))
     if n.optional(2) is None:
-        return n(MaxUnpoolOp, n.input(0), places, output=dims_attribute(plain))
-    target = n.extents(n.input(2))[2:]
-    return n(MaxUnpoolOp, n.input(0), places, output=dims_attribute(target))
+        return y
+    grown = [a - b for a, b in zip(n.extents(n.input(2))[2:], plain, strict=True)]
+    low, high = dims_attribute([0] * len(dims)), dims_attribute([0, 0, *grown])
+    return n(PadOp, y, None, low=low, high=high, mode="constant")
 
 
 def _spatial(n: Node) -> list[int]:
