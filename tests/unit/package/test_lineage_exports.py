@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from google.protobuf import json_format
+from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
+from in_toto_attestation.v1 import statement_pb2
+from in_toto_attestation.v1.statement import Statement
 from prov.model import ProvActivity, ProvDerivation, ProvDocument, ProvEntity
 
 from torsh_package import (
@@ -240,6 +244,19 @@ def test_the_predicate_is_slsa_provenance_v1():
         "tolerance": "1e-05",
         "reference": "torch 2.13.0, float64",
     }
+
+
+def test_in_toto_reads_statement_and_predicate():
+    """The protobuf definitions of in-toto accept every field; the verdict is our extension."""
+    payload = attest(b"{}", BUILD, PackageSigner().private_key).envelope.payload
+    parsed = json_format.Parse(payload, statement_pb2.Statement())
+    Statement.copy_from_pb(parsed).validate()
+    predicate = json.loads(payload)["predicate"]
+    del predicate["torsh_equality"]
+    provenance = json_format.ParseDict(predicate, provenance_pb2.Provenance())
+    (source,) = provenance.build_definition.resolved_dependencies
+    assert source.digest["sha256"] == "ab" * 32
+    assert provenance.run_details.metadata.started_on.ToDatetime(dt.UTC) == NOON
 
 
 def test_forged_provenance_is_refused():
