@@ -8,7 +8,7 @@ import jsonschema
 import numpy as np
 import pytest
 import rfc8785
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torsh_package
@@ -23,6 +23,7 @@ VALUES: Any = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_same_bytes_as_rfc8785(value: Any) -> None:
     raw = dumps(value)
@@ -37,6 +38,7 @@ def test_keys_sort_by_utf16() -> None:
     assert raw.index("\U0001f600".encode()) < raw.index("\ufb33".encode())
 
 
+@settings(deadline=None)
 @given(VALUES, st.sampled_from([1, 2, None]), st.booleans())
 def test_any_other_spelling_is_refused(value: Any, indent: int | None, ascii_only: bool) -> None:
     other = json.dumps(value, indent=indent, ensure_ascii=ascii_only, sort_keys=False).encode()

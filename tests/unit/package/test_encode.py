@@ -40,6 +40,7 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_round_trip(value: Any) -> None:
     assert same(decode(encode(value)), value)
@@ -100,6 +101,7 @@ def test_nesting() -> None:
         decode(raw)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes(raw: bytes) -> None:
     for candidate in (raw, encode(0)[:9] + raw):
@@ -110,7 +112,7 @@ def test_arbitrary_bytes(raw: bytes) -> None:
         assert encode(value) == candidate
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(VALUES, st.data())
 def test_truncated_or_followed(value: Any, data: Any) -> None:
     raw = encode(value)

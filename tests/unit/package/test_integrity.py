@@ -117,6 +117,7 @@ def test_random_damage_gives_typed_errors_in_relaxed_mode(small: bytes, data: An
         assert loaded.get_resource("a").data == b"weights!"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_are_refused(raw: bytes) -> None:
     for mode in ("strict", "relaxed"):
@@ -124,6 +125,7 @@ def test_arbitrary_bytes_are_refused(raw: bytes) -> None:
             Package.load(raw, mode=mode)  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=500), st.binary(max_size=500))
 def test_crc_of_two_parts(first: bytes, second: bytes) -> None:
     combined = combine(zlib.crc32(first), zlib.crc32(second), len(second))

@@ -161,6 +161,7 @@ def test_many_entries(count: int) -> None:
     assert len(ArchiveReader.open(raw).entries) == count
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=64), st.data())
 def test_whatever_is_accepted_means_the_same_to_zipfile(patch: bytes, data: Any) -> None:
     raw = bytearray(written({"a": b"alpha", "b": b"beta"}))
