@@ -34,6 +34,15 @@ def _bounded(name: str, value: int, low: int, high: int, unit: str = "") -> None
         )
 
 
+def _derived(kdf: Argon2id | Scrypt, password: bytes, name: str, memory: int) -> bytes:
+    try:
+        return kdf.derive(password)
+    except MemoryError:
+        raise LimitError(
+            f"{name} needs {memory} bytes of memory, more than this process may have"
+        ) from None
+
+
 @dataclass(frozen=True)
 class Argon2idParams:
     """Argon2id (RFC 9106): the default, memory-hard.
@@ -66,7 +75,7 @@ class Argon2idParams:
             lanes=self.lanes,
             memory_cost=self.memory_kib,
         )
-        return kdf.derive(password)
+        return _derived(kdf, password, self.name, self.memory_kib * 1024)
 
 
 @dataclass(frozen=True)
@@ -96,9 +105,8 @@ class ScryptParams:
 
     def derive(self, password: bytes, salt: bytes) -> bytes:
         """32 bytes from the password; `check` first."""
-        return Scrypt(salt=salt, length=DERIVED_BYTES, n=self.n, r=self.r, p=self.p).derive(
-            password
-        )
+        kdf = Scrypt(salt=salt, length=DERIVED_BYTES, n=self.n, r=self.r, p=self.p)
+        return _derived(kdf, password, self.name, 128 * self.n * self.r)
 
 
 KdfParams = Argon2idParams | ScryptParams

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -165,6 +167,29 @@ def test_row_81_costs_are_refused_before_any_work(case: str):
     with pytest.raises(LimitError, match=message):
         EncryptionHeader.parse(data)
     assert time.process_time() - start < 0.5
+
+
+_LITTLE_MEMORY = """
+import resource
+from torsh_package.crypto.kdf import Argon2idParams, ScryptParams
+from torsh_package.errors import LimitError
+resource.setrlimit(resource.RLIMIT_AS, (512 << 20, 512 << 20))
+for params in (Argon2idParams(1 << 20, 1, 1), ScryptParams(n=1 << 20)):
+    try:
+        params.derive(b"x", bytes(16))
+    except LimitError as error:
+        print(error)
+"""
+
+
+def test_row_81_too_little_memory_is_an_error_like_others():
+    run = subprocess.run(
+        [sys.executable, "-c", _LITTLE_MEMORY], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.splitlines() == [
+        "argon2id needs 1073741824 bytes of memory, more than this process may have",
+        "scrypt needs 1073741824 bytes of memory, more than this process may have",
+    ]
 
 
 def _edited(**changes) -> bytes:
