@@ -12,8 +12,6 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from torsh_dialect.attributes import Array, PropertyValue, literal
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.kinds import Operand, TensorOp
-from torsh_dialect.ops.constant import ConstantOp
-from torsh_dialect.ops.control import YieldOp
 
 
 @dataclass
@@ -57,6 +55,8 @@ class BlockBuilder:
 
     def constant(self, value: float | Array, element: Attribute) -> SSAValue:
         """A constant of the given element type."""
+        from torsh_dialect.ops.constant import ConstantOp  # ops build with this module
+
         array = np.asarray(value).astype(dtype_of(element).numpy)
         return self(ConstantOp, value=literal(array))
 
@@ -74,6 +74,8 @@ def build_region(
         fill: Builds the ops with a builder for the block, given the arguments.
         location: The location of the ops.
     """
+    from torsh_dialect.ops.control import YieldOp
+
     block = Block(arg_types=types)
     inner = BlockBuilder(block, location=location)
     values = fill(inner, block.args)

@@ -19,7 +19,7 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.traits import IsTerminator
 
 from torsh_dialect.attributes import Array, dims_attribute, str_of
-from torsh_dialect.dims import Expr, evaluate_dim
+from torsh_dialect.dims import Dim, Expr, evaluate_dim, symbols_of
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import InputError, TorshError
 from torsh_dialect.kinds import TensorOp
@@ -34,6 +34,10 @@ class RunRegion(Protocol):
     """Evaluates a region of a control op with the given block arguments."""
 
     def __call__(self, region: Region, /, *args: Array) -> Sequence[Array]: ...
+
+    def extent(self, dim: Dim) -> int:
+        """The number that an extent is outside the region; 0 where it is not known."""
+        ...
 
 
 @runtime_checkable
@@ -78,9 +82,9 @@ class Evaluator:
             raise InputError(f"@{name} takes {len(block.args)} inputs, got {len(args)}")
         for number, (argument, array) in enumerate(zip(block.args, args, strict=True)):
             _check_dtype(argument.type, array, f"input {number} of @{name}")
-        return self._block(block, args, {}, {}, f"an input of @{name}")
+        return self.run_block(block, args, {}, {}, f"an input of @{name}")
 
-    def _block(
+    def run_block(
         self,
         block: Block,
         args: Sequence[Array],
@@ -88,6 +92,7 @@ class Evaluator:
         symbols: Mapping[str, int],
         what: str,
     ) -> list[Array]:
+        """The values that a block ends with; `what` names its arguments in messages."""
         values = dict(outer)
         known = dict(symbols)
         for argument, array in zip(block.args, args, strict=True):
@@ -119,12 +124,26 @@ class Evaluator:
         if not isinstance(op, TensorOp):
             raise TorshError(f"{op.name} has no reference value")
         if isinstance(op, Runs):
-
-            def region(body: Region, /, *args: Array) -> Sequence[Array]:
-                return self._block(body.block, args, values, symbols, f"an argument in {op.name}")
-
-            return op.run(region, *operands)
+            return op.run(_Regions(self, values, symbols, op.name), *operands)
         return evaluate_op(op, operands, symbols)
+
+
+@dataclass
+class _Regions:
+    """`RunRegion` for one control op: its regions see the values and symbols around it."""
+
+    evaluator: Evaluator
+    values: Mapping[SSAValue, Array]
+    symbols: Mapping[str, int]
+    name: str
+
+    def __call__(self, region: Region, /, *args: Array) -> Sequence[Array]:
+        what = f"an argument in {self.name}"
+        return self.evaluator.run_block(region.block, args, self.values, self.symbols, what)
+
+    def extent(self, dim: Dim) -> int:
+        known = symbols_of(dim) <= self.symbols.keys()
+        return evaluate_dim(dim, self.symbols) if known else 0
 
 
 def evaluate_op(

@@ -33,6 +33,10 @@ class RunRegion(Protocol):
 
     def __call__(self, region: Region, /, *args: Array) -> Sequence[Array]: ...
 
+    def extent(self, dim: Dim) -> int:
+        """The number that an extent is outside the region; 0 where it is not known."""
+        ...
+
 
 @op
 class YieldOp(TensorOp):
@@ -258,13 +262,13 @@ class LoopOp(Control):
             for stack, value in zip(stacks, values[len(carried) :], strict=True):
                 stack.append(value)
             step += 1
-        return [*carried, *(self._stacked(n, stack) for n, stack in enumerate(stacks))]
+        return [*carried, *(self._stacked(region, n, stack) for n, stack in enumerate(stacks))]
 
-    def _stacked(self, number: int, stack: list[Array]) -> Array:
+    def _stacked(self, region: RunRegion, number: int, stack: list[Array]) -> Array:
         if stack:
             return np.stack(stack)
         value = yielded(self.body)[1 + len(self.carried) + number]
-        dims = [d if isinstance(d, int) else 0 for d in dims_of(value)]
+        dims = [region.extent(d) for d in dims_of(value)]
         return np.empty((0, *dims), dtype_of(element_type(value)).numpy)
 
 
