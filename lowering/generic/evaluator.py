@@ -174,17 +174,18 @@ def merged_groups(
     groups: list[list[int]] = []
     for axis in range(rank):
         joins = bool(groups) and not border[axis]
-        if joins and all(_alike(value, dims, axis - 1, axis) for value in values):
+        if joins and all(_alike(value, dims, [*groups[-1], axis]) for value in values):
             groups[-1].append(axis)
         else:
             groups.append([axis])
     return tuple(tuple(group) for group in groups)
 
 
-def _alike(value: SSAValue, dims: Sequence[Dim], first: int, second: int) -> bool:
+def _alike(value: SSAValue, dims: Sequence[Dim], axes: Sequence[int]) -> bool:
+    """Whether a value is read in one way along all of `axes` (any way is right for extent 1)."""
     own = dims_of(value)
     padded = (1,) * (len(dims) - len(own)) + own
-    ways = {_access(padded[n], dims[n]) for n in (first, second) if dims[n] != 1}
+    ways = {_access(padded[n], dims[n]) for n in axes if dims[n] != 1}
     return len(ways) <= 1 and "unknown" not in ways
 
 
