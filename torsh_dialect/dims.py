@@ -3,7 +3,7 @@
 An extent (`Dim`) is an `int` or an `Expr`. An `Expr` is a polynomial with integer coefficients
 over atoms; an atom is a symbol or one of the functions `floordiv`, `min`, `max`, `bcast`.
 `ceildiv` and `mod` are written with `floordiv`, so equal values more often have equal forms.
-Every symbol stands for a non-negative integer.
+Every symbol stands for an integer in 0..`LARGEST_EXTENT`.
 
     >>> n = symbol("n")
     >>> str((n * 2 + 4) * 3), (n * 6 + 4).floordiv(2) == n * 3 + 2
@@ -23,6 +23,12 @@ from torsh_dialect.errors import InvalidArgumentError, ShapeError
 Dim: TypeAlias = "int | Expr"
 Bounds: TypeAlias = "tuple[int, int | None]"
 FUNCTIONS = ("floordiv", "min", "max", "bcast")
+
+LARGEST_EXTENT = 10**9 - 1
+"""No symbol is larger, unless its bounds say so: checked when a program is called.
+
+It makes `min(n, 10**9)`, which exporters write for "to the end", equal to `n`.
+"""
 
 
 @dataclass(frozen=True)
@@ -221,9 +227,11 @@ def maximum(a: Dim, b: Dim) -> Dim:
 
 
 def _extremum(name: str, a: Dim, b: Dim) -> Dim:
-    difference = a - b
-    if isinstance(difference, int):
-        return a if (difference <= 0) == (name == "min") else b
+    low, high = bounds_of(a - b, {})
+    if low is not None and low >= 0:
+        return b if name == "min" else a
+    if high is not None and high <= 0:
+        return a if name == "min" else b
     return _function(name, *sorted((a, b), key=str))
 
 
@@ -310,7 +318,7 @@ def bounds_of(dim: Dim, bounds: Mapping[str, Bounds]) -> tuple[int | None, int |
 
     Args:
         dim: The extent.
-        bounds: Bounds of symbols; a symbol that is missing lies in 0..infinity.
+        bounds: Bounds of symbols; a symbol that is missing lies in 0..`LARGEST_EXTENT`.
     """
     if isinstance(dim, int):
         return dim, dim
@@ -340,7 +348,7 @@ def _interval_product(
 
 def _atom_bounds(atom: Atom, bounds: Mapping[str, Bounds]) -> tuple[int | None, int | None]:
     if not atom.arguments:
-        return bounds.get(atom.name, (0, None))
+        return bounds.get(atom.name, (0, LARGEST_EXTENT))
     (al, ah), (bl, bh) = (bounds_of(argument, bounds) for argument in atom.arguments)
     if atom.name == "min":
         low = None if al is None or bl is None else min(al, bl)

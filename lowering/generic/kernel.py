@@ -24,6 +24,9 @@ CHUNK = 4096
 Place = Callable[[SSAValue], tuple[Sequence[Index], Index]]
 """From a lane's index to the index of an element and its position in memory."""
 
+Whole = Callable[[Sequence[Index]], list[Index]]
+"""From the index in the loops to the index of an element: axes of extent 1 have no loop."""
+
 
 class RegionKernel:
     """Builds the kernel of a pure region by elements.
@@ -48,11 +51,18 @@ class RegionKernel:
 
     def build(self) -> Kernel:
         """The kernel with its launch parameters."""
-        groups = self._groups()
-        e = Evaluator(self.b, self.buffers, self.record, groups)
+        e = Evaluator(self.b, self.buffers, self.record, self._groups())
         dims = e.dims(self.outputs[0])
-        units = self._flat(e, dims) if len(dims) <= 1 else self._nest(e, dims)
-        return self._finish(units, dims)
+        loops = [axis for axis, dim in enumerate(dims) if dim != 1]
+        extents = [dims[axis] for axis in loops]
+
+        def whole(index: Sequence[Index]) -> list[Index]:
+            found = dict(zip(loops, index, strict=True))
+            return [found.get(axis, 0) for axis in range(len(dims))]
+
+        scalar = bool(loops) and self._scalar_rows(len(dims) - loops[-1])
+        nest = self._flat if len(loops) <= 1 else self._nest
+        return self._finish(nest(e, extents, whole, scalar), extents)
 
     def _groups(self) -> Groups | None:
         if not all(v in self.buffers or is_plain(v) for v in self.values):
@@ -60,38 +70,38 @@ class RegionKernel:
         dims = dims_of(self.outputs[0])
         return merged_groups(self.values, dims, [False] * len(dims))
 
-    def _scalar_rows(self) -> bool:
-        """Whether the innermost axis of the result is one of single reductions.
+    def _scalar_rows(self, from_end: int) -> bool:
+        """Whether each element along the axis `from_end` is a reduction of its own row.
 
         Then lanes are in the reduction, not across results.
         """
         for op in self.computed:
             if isinstance(op, Reduce) and rank_of(op.x) - 1 in op.axis_list():
                 dims = dims_of(op.y)
-                if dims and dims[-1] != 1:
+                if from_end <= len(dims) and dims[-from_end] != 1:
                     return True
         return False
 
-    def _flat(self, e: Evaluator, dims: Sequence[Dim]) -> Dim:
+    def _flat(self, e: Evaluator, dims: Sequence[Dim], whole: Whole, scalar: bool) -> Dim:
         """No or one axis: units are chunks of it."""
         b = self.b
         if not dims:
-            b.each(self.lo, self.hi, lambda u: self._store(e, [], 0))
+            b.each(self.lo, self.hi, lambda u: self._store(e, whole([]), 0))
             return 1
-        if self._scalar_rows():
-            b.each(self.lo, self.hi, lambda u: self._store(e, [u], u))
+        if scalar:
+            b.each(self.lo, self.hi, lambda u: self._store(e, whole([u]), u))
             return dims[0]
         extent = b.dim(dims[0])
 
         def chunk(unit: SSAValue) -> None:
             start = b.mul_index(unit, CHUNK)
             end = b.min_index(b.add_index(start, CHUNK), extent)
-            self._lanes(e, start, end, lambda i: ([i], i))
+            self._lanes(e, start, end, lambda i: (whole([i]), i))
 
         b.each(self.lo, self.hi, chunk)
         return ceildiv(dims[0], CHUNK)
 
-    def _nest(self, e: Evaluator, dims: Sequence[Dim]) -> Dim:
+    def _nest(self, e: Evaluator, dims: Sequence[Dim], whole: Whole, scalar: bool) -> Dim:
         """Several axes: units are rows, the innermost axis is in lanes."""
         b, outer = self.b, dims[:-1]
         extent = b.dim(dims[-1])
@@ -99,14 +109,14 @@ class RegionKernel:
         def row(unit: SSAValue) -> None:
             index = self._split(unit, outer)
             start = b.mul_index(unit, extent)
-            if self._scalar_rows():
+            if scalar:
 
                 def single(i: SSAValue) -> None:
-                    self._store(e, [*index, i], b.add_index(start, i))
+                    self._store(e, whole([*index, i]), b.add_index(start, i))
 
                 b.each(0, extent, single)
             else:
-                self._lanes(e, 0, extent, lambda i: ([*index, i], b.add_index(start, i)))
+                self._lanes(e, 0, extent, lambda i: (whole([*index, i]), b.add_index(start, i)))
 
         b.each(self.lo, self.hi, row)
         return product(outer)
@@ -116,9 +126,6 @@ class RegionKernel:
         b, index, rest = self.b, list[Index](), unit
         position: Index = rest
         for dim in reversed(outer[1:]):
-            if dim == 1:
-                index.append(0)
-                continue
             extent = b.dim(dim)
             index.append(b.mod(position, extent))
             position = b.floordiv(position, extent)

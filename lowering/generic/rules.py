@@ -88,7 +88,7 @@ def reduce(
         flat = e.flat([extents[g] for g in loops], position)
         return op.lift(b, inner.computed(op.x, place, where), b.cast(b.index(flat), dtypes.i64))
 
-    total = _fold(e, op, [extents[g] for g in loops], lift, e.varies(index))
+    total = _fold(e, op, [extents[g] for g in loops], lift, e.varies(list(fixed.values())))
     count = b.cast(b.index(b.dim(product(dims[a] for a in axes))), dtypes.i64)
     return b.cast(op.finish(b, tuple(total), count), result_element(op))
 

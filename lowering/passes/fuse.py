@@ -116,10 +116,29 @@ def joins(op: Operation, group: Group) -> bool:
     if group.template is not None:
         return False
     if isinstance(op, Elementwise):
+        elementwise = all(isinstance(other, Elementwise) for other in group.ops)
+        if not elementwise and follows_template(op):
+            return False  # it is computed where the template stores its result
         return not _is_recomputed(op, group)
     if isinstance(op, Movement):
         return len(op.operands) <= MOST_SOURCES and not _has_reduce(group)
     return isinstance(op, Reduce) and _is_row_statistic(op, group)
+
+
+def follows_template(op: Operation) -> bool:
+    """Whether the op can be in the epilogue of a template before it."""
+    dims = dims_of(op.results[0])
+    for operand in op.operands:
+        if not isinstance(operand, OpResult) or not operand.has_one_use():
+            continue
+        if dims_of(operand) != dims:
+            continue
+        source = operand.op
+        if is_template_root(source) or (
+            isinstance(source, Elementwise) and follows_template(source)
+        ):
+            return True
+    return False
 
 
 def _is_epilogue(op: Operation, group: Group) -> bool:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from xdsl.context import Context as XdslContext
 from xdsl.dialects.builtin import ModuleOp
@@ -150,39 +151,22 @@ class PackConv(RewritePattern):
         rewriter.replace(op, (), [y])
 
     def _convolve(self, b: Builder, op: ConvOp, element: str, axes: Sequence[Axis]) -> SSAValue:
-        flat = len(axes) == 1
-        x, w = op.x, op.w
-        if flat:
-            batch, length, channels = dims_of(x)
-            x = reshape(b, x, batch, 1, length, channels)
-            filters, each, kernel = dims_of(w)
-            w = reshape(b, w, filters, each, 1, kernel)
-            axes = [Axis(1), *axes]
-        y = self._packed(b, op, x, w, element, axes)
-        if flat:
-            batch, _, count, filters = dims_of(y)
-            y = reshape(b, y, batch, count, filters)
-        return y
-
-    def _packed(
-        self, b: Builder, op: ConvOp, x: SSAValue, w: SSAValue, element: str, axes: Sequence[Axis]
-    ) -> SSAValue:
-        filters, each, *kernel = (d for d in dims_of(w) if isinstance(d, int))
-        groups = 1 if op.groups is None else int_of(op.groups)
+        filters, each, *kernel = (d for d in dims_of(op.w) if isinstance(d, int))
+        groups, taps = 1 if op.groups is None else int_of(op.groups), prod(kernel)
         algorithm = self._algorithm(filters, each, groups, axes, element)
         if algorithm == "winograd":
             width = register_tile(filters, self.target).width
-            packed = b(WinogradFiltersOp, w, width=width)
+            packed = b(WinogradFiltersOp, op.w, width=width)
         elif algorithm == "depthwise":
-            matrix = reshape(b, w, 1, filters, kernel[0] * kernel[1])
+            matrix = reshape(b, op.w, 1, filters, taps)
             packed = pack_panels(b, matrix, register_tile(filters, self.target, element).width)
         else:
-            moved = b(TransposeOp, w, perm=[0, 2, 3, 1])
-            columns, k = filters // groups, each * kernel[0] * kernel[1]
-            matrix = reshape(b, moved, groups, columns, k)
-            packed = pack_panels(b, matrix, register_tile(columns, self.target, element).width)
+            last = b(TransposeOp, op.w, perm=[0, *range(2, rank_of(op.w)), 1])
+            matrix = reshape(b, last, groups, filters // groups, each * taps)
+            width = register_tile(filters // groups, self.target, element).width
+            packed = pack_panels(b, matrix, width)
         return b(
-            PackedConvOp, x, packed, None,
+            PackedConvOp, op.x, packed, None,
             algorithm=algorithm, data_layout="NHWC", filters=filters, kernel=kernel,
             groups=groups, strides=[a.stride for a in axes], dilations=[a.dilation for a in axes],
             pads=[*(a.before for a in axes), *(a.after for a in axes)],
@@ -195,7 +179,7 @@ class PackConv(RewritePattern):
         if each == 1 and groups == filters and groups > 1:
             return "depthwise"
         plain = all((a.kernel, a.stride, a.dilation) == (3, 1, 1) for a in axes)
-        if plain and groups == 1 and element == "float" and self.allow_winograd:
+        if len(axes) == 2 and plain and groups == 1 and element == "float" and self.allow_winograd:
             params = winograd.WinogradParams(each, filters, axes[0], axes[1])
             if winograd.suits(params):
                 return "winograd"

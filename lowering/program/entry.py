@@ -24,7 +24,7 @@ from lowering.program.storage import Storage, bytes_of, is_computed
 from lowering.runtime.abi import Word
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import integer, strs_of
-from torsh_dialect.dims import Expr, symbol
+from torsh_dialect.dims import LARGEST_EXTENT, Expr, symbol
 from torsh_dialect.errors import UnsupportedError
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 from torsh_dialect.ops.control import CondOp, LoopOp, YieldOp
@@ -125,15 +125,18 @@ class Entry:
                 code = self.checks.input_extent(self.input_name(number), axis, dim)
                 b.check(record, b.compare_index("eq", given, wanted), given, wanted, code)
                 position += 1
-        for name, (low, high) in symbols_in(self.function).items():
-            if symbol(name) not in b.known_dims:
+        bounds = symbols_in(self.function)
+        for known in list(b.known_dims):
+            name = str(known)
+            if not name.isidentifier():
                 continue
-            value = b.dim(symbol(name))
-            code = self.checks.lower_bound(name)
-            b.check(record, b.compare_index("ge", value, low), value, low, code)
-            if high is not None:
-                code = self.checks.upper_bound(name)
-                b.check(record, b.compare_index("le", value, high), value, high, code)
+            low, high = bounds.get(name, (0, None))
+            value, most = b.dim(known), LARGEST_EXTENT if high is None else high
+            code = self.checks.upper_bound(name)
+            b.check(record, b.compare_index("le", value, most), value, most, code)
+            if low > 0:
+                code = self.checks.lower_bound(name)
+                b.check(record, b.compare_index("ge", value, low), value, low, code)
 
     def input_name(self, number: int) -> str:
         """The user's name of an input."""

@@ -57,6 +57,11 @@ def packed_linear(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel |
     return shell.finish("gemm", params, units, gemm.flops(params, some) / max(1, count))
 
 
+def image_dims(dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """[N, H, W, C] of an activation; H is 1 where there is one spatial axis."""
+    return dims if len(dims) == 4 else (dims[0], 1, *dims[1:])
+
+
 def _image(shell: TemplateShell, dims: tuple[Dim, ...]) -> tuple[int | None, ...]:
     for dim in dims[:3]:
         shell.extent(dim)
@@ -66,9 +71,10 @@ def _image(shell: TemplateShell, dims: tuple[Dim, ...]) -> tuple[int | None, ...
 def packed_conv(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
     """Convolution in NHWC: indirect GEMM, depthwise or Winograd."""
     assert isinstance(op, PackedConvOp)
-    dims, g = dims_of(op.x), op.geometry()
+    dims, g = image_dims(dims_of(op.x)), op.geometry()
     channels, filters = dims[3], int_of(op.filters)
-    vertical, horizontal = window_axis(g, 0), window_axis(g, 1)
+    windows = [window_axis(g, n) for n in range(len(g.kernel))]
+    vertical, horizontal = windows if len(windows) == 2 else (Axis(1), windows[0])
     assert isinstance(channels, int)
     assert vertical is not None
     assert horizontal is not None
@@ -100,12 +106,12 @@ def _some(dims: tuple[Dim, ...]) -> tuple[int, int, int]:
 def _indirect(
     shell: TemplateShell, op: PackedConvOp, params: conv.ConvParams, target: TargetInfo
 ) -> Kernel | None:
-    batch, down, across, _ = dims_of(op.y)
+    batch, down, across, _ = image_dims(dims_of(op.y))
     scratch = conv.scratch_bytes(params)
     shell.scratch(scratch)
     rows = batch * down if params.strip else batch * down * across
     extent = conv.parallel_extent(params, target)
-    some = _some(dims_of(op.x))
+    some = _some(image_dims(dims_of(op.x)))
     count = extent.value(static_or(rows, 64 * 64))
     flops = conv.flops(params, *some) / max(1, count)
     return shell.finish("conv", params, units_of(extent, rows), flops, scratch)
@@ -118,9 +124,9 @@ def _depthwise(
     target: TargetInfo,
 ) -> Kernel:
     shell.scratch(0)
-    batch, down, _, _ = dims_of(op.y)
+    batch, down, _, _ = image_dims(dims_of(op.y))
     extent = depthwise.parallel_extent(params, target)
-    some = _some(dims_of(op.x))
+    some = _some(image_dims(dims_of(op.x)))
     flops = depthwise.flops(params, *some) / max(1, extent.value(some[0] * some[1]))
     return shell.finish("depthwise", params, units_of(extent, batch * down), flops)
 
@@ -130,10 +136,10 @@ def _winograd(
 ) -> Kernel:
     scratch = -(-winograd.scratch_bytes(params, target) // 64) * 64
     shell.scratch(scratch)
-    batch, down, across, _ = dims_of(op.y)
+    batch, down, across, _ = image_dims(dims_of(op.y))
     tiles = batch * ceildiv(down, 2) * ceildiv(across, 2)
     extent = winograd.parallel_extent(params, target)
-    some = _some(dims_of(op.x))
+    some = _some(image_dims(dims_of(op.x)))
     flops = winograd.flops(params, *some) / max(1, extent.value(params.tiles(*some)))
     return shell.finish("winograd", params, units_of(extent, tiles), flops, scratch)
 
@@ -181,7 +187,7 @@ def pooling(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
     )
     batch, down, _, _ = dims_of(op.y)
     extent = pool.parallel_extent(params, target)
-    some = _some(dims_of(op.x))
+    some = _some(image_dims(dims_of(op.x)))
     flops = pool.flops(params, *some) / max(1, extent.value(some[0] * some[1]))
     return shell.finish("pool", params, units_of(extent, batch * down), flops)
 

@@ -64,14 +64,14 @@ class PackedLinearOp(TensorOp):
 
 @op
 class PackedConvOp(Convolution):
-    """`torsh.conv` in NHWC with a packed weight, without bias, over two spatial axes.
+    """`torsh.conv` in NHWC with a packed weight, without bias, over one or two spatial axes.
 
     `algorithm` says how the weight is packed: `indirect` ([groups, panels, KH * KW * C, NR]),
     `depthwise` ([1, panels, KH * KW, NR]) or `winograd` ([panels, 16, C, NR], the filters under
     F(2, 3)'s transform).
 
-    C1: x is [N, H, W, C] and `data_layout` is NHWC.
-    C2: `kernel` has two entries and `filters` output channels fit the panels.
+    C1: x is [N, H, W, C] or [N, W, C] and `data_layout` is NHWC.
+    C2: `kernel` has an entry for each spatial axis; `filters` output channels fit the panels.
 
     %r = torsh.packed_conv %x, %w {algorithm = "indirect", data_layout = "NHWC", filters = 4 : i64, kernel = array<i64: 1, 1>} : (tensor<1x8x8x3xf32>, tensor<1x1x3x16xf32>) -> tensor<1x8x8x4xf32>
     """  # noqa: E501
@@ -85,8 +85,8 @@ class PackedConvOp(Convolution):
         return self.slide(ints_of(self.kernel), self.split(self.x)[2])
 
     def infer(self) -> Sequence[AnyTensor]:
-        if rank_of(self.x) != 4 or not self.channels_last():
-            raise ShapeError("x is [N, H, W, C] in NHWC (C1)")
+        if rank_of(self.x) not in (3, 4) or not self.channels_last():
+            raise ShapeError("x is [N, H, W, C] or [N, W, C] in NHWC (C1)")
         batch, _, spatial = self.split(self.x)
         g = self.geometry()
         counts = [window_count(g, axis, extent) for axis, extent in enumerate(spatial)]
@@ -97,7 +97,7 @@ class PackedConvOp(Convolution):
 
     def filters_of(self, packed: Array) -> Array:
         """The filters [M, C / groups, KH, KW] of a packed weight."""
-        height, width = ints_of(self.kernel)
+        kernel = ints_of(self.kernel)
         filters = int_of(self.filters)
         if str_of(self.algorithm) == "winograd":
             panels, _, channels, columns = packed.shape
@@ -107,7 +107,7 @@ class PackedConvOp(Convolution):
             return flat.astype(packed.dtype)
         groups = packed.shape[0]
         matrix = unpacked(packed, filters // groups)
-        return matrix.reshape(filters, height, width, -1).transpose(0, 3, 1, 2)
+        return np.moveaxis(matrix.reshape(filters, *kernel, -1), -1, 1)
 
 
 @op
