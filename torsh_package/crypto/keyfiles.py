@@ -7,9 +7,7 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
-    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
@@ -17,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from torsh_package.crypto.pkcs8 import encrypted_pem
 from torsh_package.errors import DecryptionError, InvalidArgumentError, StorageError
 from torsh_package.small_files import read_file
 
@@ -59,10 +58,11 @@ def read_public_pem(path: str | os.PathLike[str]) -> PublicKeyTypes:
 def private_pem(key: PrivateKeyTypes, passphrase: str | bytes | None = None) -> bytes:
     """PKCS#8 PEM of a private key, encrypted when a passphrase is given."""
     secret = passphrase.encode() if isinstance(passphrase, str) else passphrase
-    protection: KeySerializationEncryption = (
-        BestAvailableEncryption(secret) if secret else NoEncryption()
+    if not secret:
+        return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return encrypted_pem(
+        key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), secret
     )
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
 
 
 def public_pem(key: PublicKeyTypes) -> bytes:

@@ -3,6 +3,8 @@
 import base64
 import copy
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,28 @@ def test_key_files_round_trip(algorithm, tmp_path):
     assert public.verify(b"x", again.sign(b"x"))
     assert public == again.public_key == PublicKey.from_spki(public.spki)
     assert "PRIVATE" not in repr(again)
+
+
+@pytest.mark.parametrize("algorithm", SignatureAlgorithm)
+def test_encrypted_keys_are_read_by_openssl(algorithm, tmp_path):
+    """PBES2 with scrypt, decrypted by the openssl program (which may not know ML-DSA yet)."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    key = PrivateKey.generate(algorithm)
+    key.save(tmp_path / "k", passphrase="p\u00e4ss")
+    decrypt = [openssl, "pkcs8", "-in", str(tmp_path / "k"), "-passin", "pass:p\u00e4ss"]
+    listed = subprocess.run(
+        [openssl, "asn1parse", "-in", str(tmp_path / "k")], capture_output=True, check=True
+    )
+    assert b":PBES2" in listed.stdout
+    assert b"scrypt" in listed.stdout
+    assert b":aes-256-cbc" in listed.stdout
+    if algorithm is SignatureAlgorithm.MlDsa65:
+        return
+    plain = subprocess.run(decrypt, capture_output=True, check=True)
+    (tmp_path / "plain").write_bytes(plain.stdout)
+    assert PrivateKey.load(tmp_path / "plain").public_key == key.public_key
 
 
 ENVELOPE = SIGNER.sign(MANIFEST).envelope
