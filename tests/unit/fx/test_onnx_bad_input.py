@@ -82,7 +82,7 @@ def test_external_data_outside_the_folder(tmp_path: Path, location: str):
     (folder / "a").mkdir(parents=True)
     path = folder / "m.onnx"
     path.write_bytes(external(location).SerializeToString())
-    with pytest.raises(ImportModelError, match="outside the model's folder|cannot be read"):
+    with pytest.raises(ImportModelError, match=r"outside the model's folder|cannot be read"):
         import_onnx(path, Context())
 
 
@@ -142,8 +142,7 @@ def test_all_unsupported_nodes_are_reported_at_once():
         ([helper.make_node("Gemm", ["x", "w"], ["y"], transA="no")], "Gemm"),
         ([helper.make_node("Reshape", ["x"], ["y"])], "input 1 is missing"),
         ([helper.make_node("Concat", ["x", "w"], ["y"], axis=7)], "axis 7"),
-        ([helper.make_node("MatMul", ["w", "x"], ["h"]), helper.make_node("Conv", ["h", "w"], ["y"])],
-         "C1"),
+        ([helper.make_node("Conv", ["x", "w"], ["y"])], "C1"),
     ],
     ids=["undefined", "too-few", "attribute-type", "missing-input", "axis", "rank"],
 )  # fmt: skip
@@ -183,7 +182,7 @@ def test_bounds_for_unknown_extents():
 def test_a_tensor_with_too_little_data():
     model = simple(helper.make_node("MatMul", ["x", "w"], ["y"]))
     model.graph.initializer[0].raw_data = bytes(10)
-    with pytest.raises(ImportModelError, match="'w'.*is damaged"):
+    with pytest.raises(ImportModelError, match=r"'w'.*is damaged"):
         import_onnx(model, Context())
 
 

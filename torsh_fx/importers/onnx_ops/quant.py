@@ -74,11 +74,12 @@ def conv_integer(n: Node) -> SSAValue:
 
 
 def _requantized(n: Node, total: SSAValue, factor: SSAValue, zero: SSAValue) -> SSAValue:
-    """saturate(round(total * factor + zero)) in the zero point's type."""
+    """saturate(round(total * factor) + zero) in the zero point's type, as QuantizeLinear does."""
     c, row = n.c, dtype_of(element_type(zero))
     low, high = integer_range(row)
-    y = c.add(c.mul(c.cast_like(total, factor), factor), c.cast_like(zero, factor))
-    y = c.minimum(c.maximum(c.round(y), float(low)), float(high))
+    y = c.round(c.mul(c.cast_like(total, factor), factor))
+    y = c.add(y, c.cast_like(zero, factor))
+    y = c.minimum(c.maximum(y, float(low)), float(high))
     return c.cast(y, row.element)
 
 
