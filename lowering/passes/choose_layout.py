@@ -192,6 +192,29 @@ class SinkThroughConcat(RewritePattern):
         rewriter.replace(op, (), [transposed(rewriter, new.results[0], perm)])
 
 
+class SinkThroughUnitReshape(RewritePattern):
+    """A reshape that only adds or drops axes of extent 1 happens before the transpose."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: ReshapeOp, rewriter: PatternRewriter):
+        perm, before, after = perm_of(op.x), dims_of(op.x), dims_of(op.y)
+        wide = [axis for axis, dim in enumerate(after) if dim != 1]
+        if perm is None or [after[n] for n in wide] != [d for d in before if d != 1]:
+            return
+        sources = [perm[n] for n, d in enumerate(before) if d != 1]
+        placed = sorted(zip(sources, wide, strict=True))
+        order = [axis for _, axis in placed]
+        order += [axis for axis in range(len(after)) if axis not in wide]
+        if order == list(range(len(after))) and perm == tuple(range(len(perm))):
+            return
+        source = transposed(rewriter, op.x, inverse(perm))
+        target = dims_attribute([after[axis] for axis in order])
+        new = ReshapeOp.make(source, target=target, location=op.location)
+        rewriter.insert(new)
+        back = tuple(order.index(axis) for axis in range(len(after)))
+        rewriter.replace(op, (), [transposed(rewriter, new.y, back)])
+
+
 class SinkThroughPerAxis(RewritePattern):
     """pad or slice of a transposed value: the properties are permuted."""
 
@@ -224,6 +247,7 @@ PATTERNS = (
     SinkThroughElementwise,
     SinkThroughReduce,
     SinkThroughConcat,
+    SinkThroughUnitReshape,
     SinkThroughPerAxis,
 )
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
+from torsh_dialect.attributes import dims_attribute, extents_of, ints_of
+from torsh_dialect.ops.join import ConcatOp, PadOp
+from torsh_dialect.ops.movement import (
+    BroadcastToOp,
+    ReshapeOp,
+    SliceOp,
+    SqueezeOp,
+    UnsqueezeOp,
+)
 from torsh_dialect.ops.select import CastOp
+from torsh_dialect.types import dims_of
 
 
 class DropCastToSameType(RewritePattern):
@@ -16,5 +26,75 @@ class DropCastToSameType(RewritePattern):
             rewriter.replace(op, (), [op.x])
 
 
-CANONICAL: tuple[type[RewritePattern], ...] = (DropCastToSameType,)
+class UnitAxesAsReshape(RewritePattern):
+    """`squeeze` and `unsqueeze` are reshapes, so that chains of them become one."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: SqueezeOp | UnsqueezeOp, rewriter: PatternRewriter):
+        target = dims_attribute(dims_of(op.y))
+        new = ReshapeOp.make(op.x, target=target, location=op.location)
+        rewriter.insert(new)
+        rewriter.replace(op, (), list(new.results))
+
+
+class ComposeReshapes(RewritePattern):
+    """A reshape of a reshape is one; a reshape to the operand's extents is none."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: ReshapeOp, rewriter: PatternRewriter):
+        if op.x.type == op.y.type:
+            rewriter.replace(op, (), [op.x])
+            return
+        if isinstance(op.x.owner, ReshapeOp):
+            new = ReshapeOp.make(op.x.owner.x, target=op.target, location=op.location)
+            rewriter.insert(new)
+            rewriter.replace(op, (), list(new.results))
+
+
+class DropWholeSlice(RewritePattern):
+    """A slice that takes everything, in order, is its operand."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: SliceOp, rewriter: PatternRewriter):
+        plain = all(s == 1 for s in ints_of(op.steps))
+        if plain and op.x.type == op.y.type and not any(extents_of(op.starts)):
+            rewriter.replace(op, (), [op.x])
+
+
+class DropEmptyPad(RewritePattern):
+    """Padding by nothing is its operand."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: PadOp, rewriter: PatternRewriter):
+        if not any((*extents_of(op.low), *extents_of(op.high))):
+            rewriter.replace(op, (), [op.x])
+
+
+class DropSameBroadcast(RewritePattern):
+    """A broadcast to the operand's extents is the operand."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: BroadcastToOp, rewriter: PatternRewriter):
+        if op.x.type == op.y.type:
+            rewriter.replace(op, (), [op.x])
+
+
+class DropSingleConcat(RewritePattern):
+    """A concatenation of one value is that value."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: ConcatOp, rewriter: PatternRewriter):
+        if len(op.operands) == 1:
+            rewriter.replace(op, (), [op.operands[0]])
+
+
+CANONICAL: tuple[type[RewritePattern], ...] = (
+    DropCastToSameType,
+    UnitAxesAsReshape,
+    ComposeReshapes,
+    DropWholeSlice,
+    DropEmptyPad,
+    DropSameBroadcast,
+    DropSingleConcat,
+)
 """Patterns of the `canonicalize` pass, in the order in which they are tried."""
