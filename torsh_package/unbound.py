@@ -27,6 +27,7 @@ def replace_unbound(
     *,
     signatures: bytes | None,
     encryption: bytes | None,
+    if_match: str | None = None,
 ) -> None:
     """Write an archive anew with other signatures or another header; replaces `target` whole.
 
@@ -35,12 +36,13 @@ def replace_unbound(
         target: File to write.
         signatures: Bytes of `META/signatures.dsse.json`, None for none.
         encryption: Bytes of `META/encryption.json`, None exactly if nothing is encrypted.
+        if_match: Replace only if `file_tag(target)` still is this.
 
     Raises:
         IntegrityError: The archive changed since it was read.
-        StorageError: The file system refuses.
+        StorageError: The file system refuses, or another writer came first.
     """
-    with AtomicFile(target) as blob:
+    with AtomicFile(target, if_match=if_match) as blob:
         write_unbound(loaded, blob, signatures=signatures, encryption=encryption)
 
 

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from torsh_package.container.atomic import file_tag
 from torsh_package.manifest import Manifest
 from torsh_package.small_files import read_file, replace_file
 from torsh_package.trust.dsse import MAX_SIGNATURES_BYTES
@@ -64,8 +65,10 @@ def sign_file(
         sequence: Number that grows with each release of the package.
 
     Raises:
-        PackageError: The package is damaged, or a file cannot be written.
+        StorageError: A file cannot be written, or somebody else changed it meanwhile.
+        PackageError: The package is damaged.
     """
+    tag = file_tag(path)
     loaded = read_keyless(path)
     signature = signer.sign(loaded.manifest_bytes, sequence=sequence)
     if detached is not None:
@@ -74,7 +77,7 @@ def sign_file(
         replace_file(there, signature.added_to(old))
     else:
         joined = signature.added_to(loaded.signatures)
-        replace_unbound(loaded, path, signatures=joined, encryption=loaded.encryption)
+        replace_unbound(loaded, path, signatures=joined, encryption=loaded.encryption, if_match=tag)
     return signature
 
 

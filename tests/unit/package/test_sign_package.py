@@ -24,7 +24,7 @@ from torsh_package import (
     X25519Identity,
     serialize_package,
 )
-from torsh_package.errors import InvalidArgumentError, PackageError, SignatureError
+from torsh_package.errors import InvalidArgumentError, PackageError, SignatureError, StorageError
 from torsh_package.files import load_json_config, load_numpy_weights
 from torsh_package.trust import (
     PrivateKey,
@@ -34,6 +34,7 @@ from torsh_package.trust import (
     sign_file,
     verify_file,
 )
+from torsh_package.trust.dsse import load_envelopes
 
 ALICE, EVE = PackageSigner(), PackageSigner()
 STORE = TrustStore.trusting([ALICE.public_key], packages=["acme/*"])
@@ -225,6 +226,22 @@ def test_files_are_signed_without_touching_their_content(tmp_path):
     package = Package.load(path)
     package.signatures = None
     assert package.to_bytes() == before
+
+
+def test_two_signers_at_once_lose_no_signature(tmp_path):
+    path = tmp_path / "m.torshpkg"
+    make().save(path)
+
+    class Slow(PackageSigner):
+        def sign(self, data, **claim):
+            sign_file(path, EVE)  # somebody else, between our reading and our writing
+            return super().sign(data, **claim)
+
+    with pytest.raises(StorageError):
+        sign_file(path, Slow())
+    assert len(load_envelopes(Package.load(path).signatures or b"")) == 1
+    sign_file(path, ALICE)
+    assert len(load_envelopes(Package.load(path).signatures or b"")) == 2
 
 
 def test_detached_signatures(tmp_path):
