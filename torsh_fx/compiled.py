@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
 from lowering.runtime.executable import Executable, Program, RunOptions
+from lowering.runtime.profile import Profile
 from torsh_dialect.attributes import Array
 from torsh_dialect.errors import InvalidArgumentError
 from torsh_dialect.weights import WeightStore
@@ -89,6 +91,31 @@ class CompiledModule:
     def run_into(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         """Run on numpy arrays and write into the caller's outputs, without allocation."""
         self.executable.run_into(inputs, outputs)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model as MLIR text, and its weights as `.safetensors` beside it.
+
+        `torsh_fx.load(path)` compiles it again; the outputs have the same bytes.
+
+        Args:
+            path: A name that ends in `.mlir`.
+
+        Raises:
+            InvalidArgumentError: The name does not end in `.mlir`.
+            OSError: A file cannot be written.
+        """
+        from torsh_fx.save import save
+
+        save(self.imported, path)
+
+    def profile(self, *args: Any, **kwargs: Any) -> Profile:
+        """Run once, as a call does, and time every kernel.
+
+        Returns:
+            The times; `table()` shows them with the source ops of each kernel.
+        """
+        flat = self._flatten(args, kwargs)
+        return self.executable.profile([_to_numpy(v) for v in flat])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run on torch tensors or numpy arrays; the same kind comes back.

@@ -30,6 +30,10 @@ def import_model(
         return model
     family = type(model).__module__.partition(".")[0]
     bases = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
+    if isinstance(model, str | Path) and Path(model).suffix == ".mlir":
+        from torsh_fx.save import import_mlir
+
+        return import_mlir(Path(model), ctx)
     if isinstance(model, str | Path | bytes) or family == "onnx":
         from torsh_fx.importers.onnx import import_onnx
 

@@ -53,7 +53,7 @@ class Epilogue:
     """
 
     description: str = "none"
-    begin: Callable[[Text], EpilogueBody] = field(default=_unchanged, compare=False)
+    begin: Callable[[Text], EpilogueBody] = field(default=_unchanged, compare=False, repr=False)
     element: str | None = None
     operations: int = 0
 

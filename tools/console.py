@@ -1,0 +1,73 @@
+"""What the compiler's command lines share: exit codes, and errors without a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from xdsl.utils.exceptions import DiagnosticException, ParseError
+
+from torsh_dialect.context import Numerics, Settings
+from torsh_dialect.errors import InvalidArgumentError, TorshError
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def guarded(program: str, action: Callable[[], int], *, debug: bool) -> int:
+    """The exit code of `action`; an expected error becomes a message on standard error and 1.
+
+    Args:
+        program: Name in front of messages.
+        action: Does the work.
+        debug: Let errors through, so that Python prints where they came from.
+    """
+    try:
+        return action()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing is left to write to
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (TorshError, ParseError, DiagnosticException, OSError) as error:
+        if debug:
+            raise
+        print(f"{program}: error: {message_of(error)}", file=sys.stderr)
+        return FAILED
+
+
+def message_of(error: Exception) -> str:
+    """What a user needs of an error."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error).strip()
+
+
+def read_file(path: str) -> bytes:
+    """The content of a file, or of standard input for `-`."""
+    return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+
+
+def settings_of(numerics: Numerics, disabled: list[str], *, in_process: bool) -> Settings:
+    """Settings from a command line; the environment gives what the arguments do not."""
+    return Settings(
+        numerics=numerics,
+        disabled_rewrites=frozenset(disabled),
+        verify_each=os.environ.get("TORSH_VERIFY_EACH") == "1",
+        in_process=in_process or os.environ.get("TORSH_INPROCESS") == "1",
+    )
+
+
+def require_extension(path: str, *allowed: str) -> str:
+    """The extension of `path`, without the dot.
+
+    Raises:
+        InvalidArgumentError: It is none of `allowed`.
+    """
+    extension = Path(path).suffix.removeprefix(".").lower()
+    if extension not in allowed:
+        known = ", ".join(f".{one}" for one in allowed)
+        raise InvalidArgumentError(f"{path}: the name must end in one of {known}")
+    return extension

@@ -1,0 +1,226 @@
+"""Saving a model as text and weights, and reading it again.
+
+`save(model, "m.mlir")` writes two files: `m.mlir`, the module as it was imported, with the
+format's version, locations, and for each weight its name and digest; and `m.safetensors` beside
+it, with the data. Reading compiles again: the same program on the same target has the same bytes.
+The structure of a torch model's arguments and results is not kept: a loaded model takes its
+inputs by position or name, and gives one array or a tuple.
+"""
+
+from __future__ import annotations
+
+import os
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Attribute
+from xdsl.parser import Parser
+from xdsl.printer import Printer
+from xdsl.utils.exceptions import DiagnosticException, ParseError
+
+from torsh_dialect.attributes import int_of, integer, str_of, text
+from torsh_dialect.context import Context
+from torsh_dialect.errors import ImportModelError, InvalidArgumentError, VerificationError
+from torsh_dialect.evaluate import names_of
+from torsh_dialect.ops.constant import WeightOp
+from torsh_dialect.symbols import symbols_in
+from torsh_dialect.weights import WeightStore, digest_of
+from torsh_fx.importers.model import ImportedModel, Report, State
+from torsh_fx.safetensors import read_safetensors, write_safetensors
+
+if TYPE_CHECKING:
+    from torsh_fx.compiled import CompiledModule
+
+FORMAT_VERSION = "2.0"
+VERSION_KEY, WEIGHTS_KEY, STATE_KEY = "torsh.format_version", "torsh.weights", "torsh.state"
+SUFFIX = ".mlir"
+
+
+def save(model: ImportedModel, path: str | Path) -> None:
+    """Write a model as `path` (ends in `.mlir`) and a `.safetensors` file beside it.
+
+    Raises:
+        InvalidArgumentError: The path does not end in `.mlir`, or a weight holds strings.
+        OSError: A file cannot be written; an old pair of files is then unchanged, or complete.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise InvalidArgumentError(f"{path}: the name of a saved model ends in {SUFFIX}")
+    module = model.module.clone()
+    used = {op.id.data: op for op in weights_in(module)}
+    for op in weights_in(module):
+        op.properties["digest"] = text(digest_of(model.weights[op.id.data]))
+    arrays = {name: model.weights[name] for name in used}
+    arrays.update({s.weight: model.weights[s.weight] for s in model.state})
+    beside = path.with_suffix(".safetensors")
+    module.attributes[VERSION_KEY] = text(FORMAT_VERSION)
+    if arrays:
+        module.attributes[WEIGHTS_KEY] = text(beside.name)
+        write_safetensors(beside, arrays)
+    if model.state:
+        module.attributes[STATE_KEY] = ArrayAttr([_state_attribute(s) for s in model.state])
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(module_text(module), encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | Path, **options: Any) -> CompiledModule:
+    """Compile a model that `CompiledModule.save` wrote.
+
+    Args:
+        path: The `.mlir` file.
+        options: As `torsh_fx.compile` takes them.
+
+    Raises:
+        ImportModelError: A file is missing, damaged, or of a newer format.
+    """
+    from torsh_fx.compiler import compile
+
+    return compile(Path(path), **options)
+
+
+def import_mlir(path: Path, ctx: Context) -> ImportedModel:
+    """Read MLIR text with its weights; what a file without weights names stays without data.
+
+    Raises:
+        ImportModelError: The text is no module of the torsh dialect, is of a newer format, or
+            its weights are missing or damaged.
+        OSError: The file cannot be read.
+    """
+    try:
+        module = Parser(ctx, path.read_bytes().decode(), str(path)).parse_module()
+        module.verify()
+    except UnicodeDecodeError as error:
+        raise ImportModelError(f"{path} is no MLIR text: byte {error.start} is no UTF-8") from None
+    except (ParseError, DiagnosticException) as error:
+        raise ImportModelError(f"{path}: {str(error).strip()}") from None
+    check_version(module, path)
+    ctx.weights = _weights_beside(module, path)
+    attach_weights(module, ctx.weights)
+    main = _main(module, path)
+    state = tuple(_state(one) for one in _array(module.attributes.pop(STATE_KEY, None)))
+    module.attributes.pop(VERSION_KEY, None)
+    module.attributes.pop(WEIGHTS_KEY, None)
+    inputs, outputs = names_of(main, "arg_names"), names_of(main, "result_names")
+    return ImportedModel(
+        module, ctx.weights, inputs, outputs, symbols_in(main), Report(), state=state
+    )
+
+
+def check_version(module: ModuleOp, path: Path) -> None:
+    """Refuse a module of a newer format.
+
+    Raises:
+        ImportModelError: With both versions.
+    """
+    value = module.attributes.get(VERSION_KEY)
+    version = str_of(value) if isinstance(value, StringAttr) else FORMAT_VERSION
+    major = version.partition(".")[0]
+    if not major.isdigit() or int(major) > int(FORMAT_VERSION.partition(".")[0]):
+        raise ImportModelError(
+            f"{path} has format version {version}; this ToRSh reads up to {FORMAT_VERSION}: "
+            "update it, or save the model with an older one"
+        )
+
+
+def read_weights(path: Path) -> WeightStore:
+    """The arrays of a `.safetensors` or `.npz` file.
+
+    Raises:
+        ImportModelError: The file is damaged.
+        InvalidArgumentError: The name ends in neither.
+    """
+    if path.suffix == ".safetensors":
+        return WeightStore(read_safetensors(path))
+    if path.suffix != ".npz":
+        raise InvalidArgumentError(f"{path}: weights are .safetensors or .npz files")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return WeightStore({name: archive[name] for name in archive.files})
+    except (ValueError, EOFError) as error:
+        raise ImportModelError(f"{path}: {error}") from None
+
+
+def attach_weights(module: ModuleOp, weights: WeightStore) -> None:
+    """Check that every weight of the module is there with its type and, where known, digest.
+
+    Raises:
+        ImportModelError: One is missing or differs.
+    """
+    for op in weights_in(module):
+        name = op.id.data
+        if name not in weights:
+            raise ImportModelError(f"the weight {name!r} is missing; there are {len(weights)}")
+        if weights.type_of(name) != op.type:
+            raise ImportModelError(
+                f"the weight {name!r} is {weights.type_of(name)}, the module says {op.type}"
+            )
+        if op.digest is not None and digest_of(weights[name]) != op.digest.data:
+            raise ImportModelError(f"the weight {name!r} differs from the one that was saved")
+
+
+def weights_in(module: ModuleOp) -> list[WeightOp]:
+    """The `torsh.weight` ops of a module."""
+    return [op for op in module.walk() if isinstance(op, WeightOp)]
+
+
+def module_text(module: ModuleOp) -> str:
+    """A module as text, with locations."""
+    stream = StringIO()
+    Printer(stream=stream, print_debuginfo=True).print_op(module)
+    return f"{stream.getvalue()}\n"
+
+
+def _weights_beside(module: ModuleOp, path: Path) -> WeightStore:
+    name = module.attributes.get(WEIGHTS_KEY)
+    if name is None:
+        if any(True for _ in weights_in(module)):
+            raise ImportModelError(
+                f"{path} has weights, but no {WEIGHTS_KEY} attribute says in which file they are"
+            )
+        return WeightStore()
+    file = str_of(name)
+    if file != Path(file).name or file in ("", ".", ".."):
+        raise ImportModelError(f"{path}: weights must lie beside the module, not at {file!r}")
+    try:
+        return read_weights(path.with_name(file))
+    except FileNotFoundError:
+        raise ImportModelError(f"{path.with_name(file)} is missing: it holds the weights") from None
+
+
+def _main(module: ModuleOp, path: Path) -> FuncOp:
+    for op in module.ops:
+        if isinstance(op, FuncOp) and op.sym_name.data == "main":
+            return op
+    raise ImportModelError(f"{path} has no function @main")
+
+
+def _state_attribute(state: State) -> DictionaryAttr:
+    return DictionaryAttr(
+        {
+            "name": text(state.name),
+            "input": integer(state.input),
+            "output": integer(state.output),
+            "weight": text(state.weight),
+        }
+    )
+
+
+def _state(attribute: Attribute) -> State:
+    if not isinstance(attribute, DictionaryAttr):
+        raise VerificationError(f"{STATE_KEY} holds {attribute}, which is no dictionary")
+    row = attribute.data
+    return State(
+        str_of(row["name"]), int_of(row["input"]), int_of(row["output"]), str_of(row["weight"])
+    )
+
+
+def _array(attribute: Attribute | None) -> tuple[Attribute, ...]:
+    return tuple(attribute) if isinstance(attribute, ArrayAttr) else ()  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
