@@ -1,0 +1,250 @@
+"""Imports a `torch.export.ExportedProgram`.
+
+The program is made functional and decomposed with torch's own core decompositions, except for
+ops that the dialect has whole (layer norms, attention, convolutions, recurrent layers, ...).
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import (
+    ConstantArgument,
+    InputKind,
+    InputSpec,
+    OutputKind,
+    SymIntArgument,
+    TensorArgument,
+)
+from xdsl.dialects.builtin import FunctionType, ModuleOp
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import SSAValue
+
+from torsh_dialect import dtypes
+from torsh_dialect.builder import BlockBuilder
+from torsh_dialect.context import Context
+from torsh_dialect.dims import Bounds, Expr
+from torsh_dialect.errors import ImportModelError
+from torsh_dialect.ops.shape import BindOp
+from torsh_dialect.symbols import set_symbols
+from torsh_dialect.types import tensor
+from torsh_fx.importers.model import ImportedModel, Report, State, set_names
+from torsh_fx.importers.torch_call import Leaf, TorchCall
+from torsh_fx.importers.torch_graph import GraphImporter, Shared, spelling, type_of_fake
+from torsh_fx.importers.torch_ops import CONVERTERS
+from torsh_fx.importers.torch_symbols import bounds_of_range, dim_of
+
+
+def import_exported_program(ep: ExportedProgram, ctx: Context) -> ImportedModel:
+    """Import an exported program; its weights go into `ctx.weights`.
+
+    Raises:
+        UnsupportedError: Ops without a converter, all of them with node and place.
+        ImportModelError: The program has inputs that no compiled program can have.
+    """
+    return ExportImporter(functional(ep), ctx).run()
+
+
+def functional(ep: ExportedProgram) -> ExportedProgram:
+    """The program without in-place ops and unknown ops, decomposed only where that is needed."""
+    if all(_is_plain(node) for graph in _graphs(ep) for node in graph.graph.nodes):
+        return ep
+    table = torch.export.default_decompositions()
+    for op in list(table):
+        if spelling(op) in CONVERTERS:
+            table.pop(op)
+    with torch.no_grad():
+        return ep.run_decompositions(table)
+
+
+def _graphs(ep: ExportedProgram) -> list[torch.fx.GraphModule]:
+    return [m for m in ep.graph_module.modules() if isinstance(m, torch.fx.GraphModule)]
+
+
+def _is_plain(node: torch.fx.Node) -> bool:
+    if node.op != "call_function" or node.target is operator.getitem:
+        return True
+    if isinstance(node.target, torch._ops.OpOverload):  # pyright: ignore[reportPrivateUsage]
+        return spelling(node.target) in CONVERTERS and not node.target._schema.is_mutable  # pyright: ignore[reportPrivateUsage]
+    if isinstance(node.target, torch._ops.HigherOrderOperator):  # pyright: ignore[reportPrivateUsage]
+        return spelling(node.target) in CONVERTERS
+    return True
+
+
+@dataclass
+class ExportImporter:
+    """The state of one import.
+
+    Attributes:
+        ep: The program.
+        ctx: Where weights go.
+    """
+
+    ep: ExportedProgram
+    ctx: Context
+    function: FuncOp = field(default_factory=lambda: FuncOp("main", ([], [])))
+    names: list[str] = field(default_factory=list[str])
+    state_names: list[str] = field(default_factory=list[str])
+    leaves: list[Leaf] = field(default_factory=list[Leaf])
+    states: dict[str, int] = field(default_factory=dict[str, int])
+
+    def run(self) -> ImportedModel:
+        """Import the program."""
+        bounds = self._bounds()
+        shared = Shared(self.ctx, Report(), bounds, self.function.body.block)
+        builder = BlockBuilder(self.function.body.block)
+        graph = GraphImporter(self.ep.graph_module, builder, shared)
+        inputs = self._inputs(graph)
+        found = graph.run(inputs)
+        shared.report.check(f"exported program of {len(self.ep.graph.nodes)} nodes")
+        outputs, names, leaves = self._outputs(graph, builder, found)
+        return self._finish(shared, outputs, names, leaves)
+
+    def _bounds(self) -> dict[str, Bounds]:
+        return {str(s): bounds_of_range(r) for s, r in self.ep.range_constraints.items()}
+
+    # -- inputs
+
+    def _inputs(self, graph: GraphImporter) -> list[Any]:
+        """The values of placeholders: user inputs, then state, become arguments of `@main`."""
+        mutated = set(self.ep.graph_signature.buffers_to_mutate.values())
+        nodes = {n.name: n for n in self.ep.graph.nodes if n.op == "placeholder"}
+        values: dict[str, Any] = {}
+        specs = self.ep.graph_signature.input_specs
+        for spec in specs:
+            if spec.kind == InputKind.USER_INPUT:
+                values[spec.arg.name] = self._user_input(graph, spec, nodes)
+        for spec in specs:
+            if spec.kind == InputKind.BUFFER and spec.target in mutated:
+                values[spec.arg.name] = self._argument(str(spec.target), nodes[spec.arg.name])
+                self.states[str(spec.target)] = len(self.names) + len(self.state_names)
+                self.state_names.append(str(spec.target))
+            elif spec.kind != InputKind.USER_INPUT:
+                used = len(nodes[spec.arg.name].users) > 0
+                values[spec.arg.name] = self._stored(graph, spec) if used else None
+        return [values[spec.arg.name] for spec in specs]
+
+    def _user_input(self, graph: GraphImporter, spec: InputSpec, nodes: dict[str, Any]) -> Any:
+        if isinstance(spec.arg, ConstantArgument):
+            self.leaves.append(Leaf(None, spec.arg.value))
+            return spec.arg.value
+        node = nodes[spec.arg.name]
+        self.leaves.append(Leaf(len(self.names)))
+        self.names.append(spec.arg.name)
+        if isinstance(spec.arg, TensorArgument):
+            return self._argument(spec.arg.name, node)
+        if isinstance(spec.arg, SymIntArgument):
+            block = self.function.body.block
+            argument = block.insert_arg(tensor(dtypes.i64, ()), len(block.args))
+            extent = dim_of(node.meta["val"])
+            if isinstance(extent, Expr):
+                BlockBuilder(block)(BindOp, argument, names=[str(extent)])
+            return extent
+        raise ImportModelError(f"the input {spec.arg.name} is a {type(spec.arg).__name__}")
+
+    def _argument(self, name: str, node: torch.fx.Node) -> SSAValue:
+        block = self.function.body.block
+        argument = block.insert_arg(type_of_fake(node.meta["val"]), len(block.args))
+        if name.isidentifier():
+            argument.name_hint = name
+        return argument
+
+    def _stored(self, graph: GraphImporter, spec: InputSpec) -> Any:
+        """Parameters, buffers and constants."""
+        name = str(spec.target)
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+            known = self.ep.state_dict if name in self.ep.state_dict else self.ep.constants
+            value = known[name]
+            return graph.shared.weight(name, graph.array(value))
+        if spec.kind == InputKind.CONSTANT_TENSOR:
+            return graph.constant(name, self.ep.constants[name])
+        if spec.kind == InputKind.TOKEN:
+            return None
+        raise ImportModelError(
+            f"the input {name} is a {spec.kind.name}; only tensors can be compiled"
+        )
+
+    # -- outputs
+
+    def _outputs(
+        self, graph: GraphImporter, builder: BlockBuilder, found: Any
+    ) -> tuple[list[SSAValue], list[str], list[Leaf]]:
+        """User outputs first, then new values of state and of changed inputs."""
+        from torsh_fx.importers.torch_ops.base import NodeBuilder
+
+        node = next(n for n in self.ep.graph.nodes if n.op == "output")
+        c = NodeBuilder(builder, node, graph)
+        users: list[SSAValue] = []
+        names: list[str] = []
+        leaves: list[Leaf] = []
+        changed: list[tuple[str, SSAValue]] = []
+        for spec, value in zip(self.ep.graph_signature.output_specs, found, strict=True):
+            if spec.kind == OutputKind.USER_OUTPUT:
+                if isinstance(value, SSAValue | Expr):
+                    leaves.append(
+                        Leaf(
+                            len(users),
+                            scalar=isinstance(value, Expr) or self._is_number(node, spec),
+                        )
+                    )
+                    users.append(c.tensor(value))
+                    names.append(getattr(spec.arg, "name", f"output_{len(names)}"))
+                else:
+                    leaves.append(Leaf(None, value))
+            elif spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION):
+                changed.append((str(spec.target), c.tensor(value)))
+            elif spec.kind != OutputKind.TOKEN:
+                raise ImportModelError(
+                    f"the program returns a {spec.kind.name}; export for inference"
+                )
+        self.changed = {name: len(users) + n for n, (name, _) in enumerate(changed)}
+        return (
+            [*users, *(v for _, v in changed)],
+            [*names, *(f"{n}.next" for n, _ in changed)],
+            leaves,
+        )
+
+    def _is_number(self, node: torch.fx.Node, spec: Any) -> bool:
+        found = next(
+            (n for n in node.all_input_nodes if n.name == getattr(spec.arg, "name", None)), None
+        )
+        return found is not None and not isinstance(found.meta.get("val"), torch.Tensor)
+
+    def _finish(
+        self, shared: Shared, outputs: list[SSAValue], names: list[str], leaves: list[Leaf]
+    ) -> ImportedModel:
+        block = self.function.body.block
+        block.add_op(ReturnOp(*outputs))
+        self.function.function_type = FunctionType.from_lists(
+            [a.type for a in block.args], [v.type for v in outputs]
+        )
+        inputs = [*self.names, *self.state_names]
+        set_names(self.function, inputs, names)
+        set_symbols(self.function, shared.bounds)
+        states = tuple(
+            State(name, place, self.changed[name], self._initial(shared, name))
+            for name, place in self.states.items()
+        )
+        call = self.ep.call_spec
+        return ImportedModel(
+            ModuleOp([self.function]),
+            self.ctx.weights,
+            tuple(inputs),
+            tuple(names),
+            shared.bounds,
+            shared.report,
+            states,
+            TorchCall(call.in_spec, tuple(self.leaves)),
+            TorchCall(call.out_spec, tuple(leaves)),
+        )
+
+    def _initial(self, shared: Shared, name: str) -> str:
+        """Store the first value of a buffer that changes."""
+        from torsh_fx.importers.torch_types import to_numpy
+
+        known = self.ep.state_dict if name in self.ep.state_dict else self.ep.constants
+        return shared.ctx.weights.add(name, to_numpy(known[name]).copy())

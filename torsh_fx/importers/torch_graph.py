@@ -1,0 +1,287 @@
+"""Walks a torch.fx graph and builds the ops that its nodes mean."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+from xdsl.dialects.builtin import FileLineColLoc, IntAttr, LocationAttr, NameLoc, StringAttr
+from xdsl.ir import Block, SSAValue
+
+from torsh_dialect.attributes import Array
+from torsh_dialect.builder import BlockBuilder
+from torsh_dialect.context import Context
+from torsh_dialect.dims import Bounds, Dim, provably_different
+from torsh_dialect.errors import TorshError
+from torsh_dialect.ops.constant import WeightOp
+from torsh_dialect.types import dims_of, element_type, tensor
+from torsh_dialect.weights import digest_of
+from torsh_fx.importers.model import Fate, Finding, Report
+from torsh_fx.importers.torch_ops import CONVERTERS, SYMBOLIC, NodeBuilder
+from torsh_fx.importers.torch_symbols import dim_of
+from torsh_fx.importers.torch_types import element_of, row_of_torch
+
+REMEDY = "register a converter with torsh_fx.importers.torch_ops.converts, or replace the op in the model"
+
+
+class Refused:
+    """Stands for the value of a node that was refused."""
+
+
+REFUSED = Refused()
+SMALL = 64
+"""Constants of at most this many elements stand in the module, larger ones are weights."""
+
+
+def location_of(node: Node, path: str) -> tuple[LocationAttr, str]:
+    """Where a node comes from: as an attribute, and in words (module path, file:line)."""
+    stack = node.meta.get("nn_module_stack") or {}
+    module = next((str(entry[0]) for entry in reversed(list(stack.values()))), "")
+    name = ".".join(
+        part for part in (module.removeprefix("L['self'].").lstrip("."), node.name) if part
+    )
+    frames = [ln for ln in (node.meta.get("stack_trace") or "").splitlines() if " line " in ln]
+    words = f"{path}{name}"
+    file, line = "", 0
+    if frames:
+        parts = frames[-1].strip().split(", ")
+        file, line = parts[0].removeprefix("File ").strip('"'), int(parts[1].split()[1])
+        words = f"{words} ({file}:{line})"
+    place = FileLineColLoc(StringAttr(file), IntAttr(line), IntAttr(0))
+    return NameLoc(StringAttr(f"{path}{name}"), place), words
+
+
+@dataclass
+class Shared:
+    """What all graphs of one import share.
+
+    Attributes:
+        ctx: Where weights go.
+        report: What became of each node.
+        bounds: Bounds of symbols.
+        entry: The block of `@main`, where weights stand.
+        weights: Weight values by name in the store.
+    """
+
+    ctx: Context
+    report: Report
+    bounds: dict[str, Bounds]
+    entry: Block
+    weights: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
+    arrays: dict[tuple[Any, ...], Array] = field(default_factory=dict[tuple[Any, ...], Array])
+    fresh: int = 0
+
+    def weight(self, name: str, array: Array) -> SSAValue:
+        """The value of a weight; the same array is stored once."""
+        store = self.ctx.weights
+        known = next((n for n, a in store.arrays.items() if a is array), None)
+        name = known or store.add(name, array)
+        if name not in self.weights:
+            first = BlockBuilder(self.entry, before=self.entry.first_op)
+            self.weights[name] = first(
+                WeightOp, id=name, type=store.type_of(name), digest=digest_of(array)
+            )
+        return self.weights[name]
+
+    def symbol(self, prefix: str = "n") -> str:
+        """A name for an extent that torch has no symbol for."""
+        self.fresh += 1
+        return f"{prefix}_{self.fresh}"
+
+
+@dataclass
+class GraphImporter:
+    """Imports one graph into a block.
+
+    Attributes:
+        module: The graph and its attributes.
+        builder: Where ops go.
+        shared: What all graphs share.
+        path: Prefix of node names of nested graphs.
+    """
+
+    module: GraphModule
+    builder: BlockBuilder
+    shared: Shared
+    path: str = ""
+    values: dict[Node, Any] = field(default_factory=dict[Node, Any])
+
+    def run(self, inputs: Sequence[Any]) -> Any:
+        """Build all nodes; `inputs` are the values of placeholders, in order.
+
+        Returns:
+            The argument of the output node, with nodes replaced by their values.
+        """
+        live = _live(self.module)
+        given = iter(inputs)
+        for node in self.module.graph.nodes:
+            name = self.path + node.name
+            if node.op == "placeholder":
+                self.values[node] = next(given)
+                self.shared.report.fates[name] = Fate.MAPPED if node in live else Fate.DEAD
+            elif node.op == "output":
+                self.shared.report.fates[name] = Fate.MAPPED
+                return self.value(node.args[0])
+            elif node not in live:
+                self.shared.report.fates[name] = Fate.DEAD
+            else:
+                self.values[node] = self._node(node)
+        raise TorshError("the graph has no output node")
+
+    def value(self, argument: Any) -> Any:
+        """A node's argument with nodes replaced by their values."""
+        if isinstance(argument, Node):
+            return self.values[argument]
+        if isinstance(argument, tuple | list):
+            return [self.value(item) for item in argument]
+        if isinstance(argument, slice):
+            return slice(*map(self.value, (argument.start, argument.stop, argument.step)))
+        if isinstance(argument, Mapping):
+            return {key: self.value(item) for key, item in argument.items()}
+        return dim_of(argument) if isinstance(argument, torch.SymInt) else argument
+
+    def _node(self, node: Node) -> Any:
+        fates, name = self.shared.report.fates, self.path + node.name
+        if node.op == "get_attr":
+            fates[name] = Fate.FOLDED
+            return self._attribute(node)
+        if node.op != "call_function":
+            return self._refuse(node, f"`{node.op}` nodes are not in an exported program")
+        if any(isinstance(self.values[n], Refused) for n in node.all_input_nodes):
+            fates[name] = Fate.REFUSED
+            if not self._is_known(node):
+                return self._refuse(node, "there is no converter for this op")
+            return REFUSED
+        if node.target is operator.getitem:
+            fates[name] = Fate.FOLDED
+            return self.value(node.args[0])[node.args[1]]
+        size = node.meta.get("val")
+        if isinstance(size, int | torch.SymInt) and not isinstance(size, bool):
+            known = self._extent(node, size)
+            if known is not None:
+                fates[name] = Fate.FOLDED
+                return known
+        if not self._is_known(node):
+            return self._refuse(node, "there is no converter for this op")
+        return self._convert(node)
+
+    def _extent(self, node: Node, size: int | torch.SymInt) -> Dim | None:
+        if str(node.target) in SYMBOLIC:
+            return None
+        try:
+            return dim_of(size)
+        except TorshError:
+            return None
+
+    def _is_known(self, node: Node) -> bool:
+        return spelling(node.target) in CONVERTERS or node.target is operator.getitem
+
+    def _convert(self, node: Node) -> Any:
+        location, words = location_of(node, self.path)
+        self.builder.location = location
+        c = NodeBuilder(self.builder, node, self)
+        try:
+            args, kwargs = self.value(node.args), self.value(node.kwargs)
+            result = CONVERTERS[spelling(node.target)](c, *args, **kwargs)
+            self._check(node, result)
+        except TorshError as error:
+            return self._refuse(node, error.message, words)
+        self.shared.report.fates[self.path + node.name] = Fate.MAPPED
+        return result
+
+    def _check(self, node: Node, result: Any) -> None:
+        """The result has the element types and extents that torch says it has."""
+        expected = node.meta.get("val")
+        pairs = [(expected, result)]
+        if isinstance(expected, tuple | list):
+            pairs = list(zip(expected, result, strict=False))
+        for fake, value in pairs:
+            if not isinstance(fake, torch.Tensor) or not isinstance(value, SSAValue):
+                continue
+            dims = tuple(dim_of(size) for size in fake.shape)
+            wrong = element_type(value) != element_of(fake.dtype) or len(dims) != len(
+                dims_of(value)
+            )
+            if wrong or any(map(provably_different, dims, dims_of(value))):
+                raise TorshError(
+                    f"the converter gives {value.type}, torch says {fake.dtype} {list(fake.shape)}"
+                )
+
+    def _refuse(self, node: Node, reason: str, words: str | None = None) -> Refused:
+        where = words or location_of(node, self.path)[1]
+        name = self.path + node.name
+        self.shared.report.refuse(Finding(spelling(node.target), name, reason, where, REMEDY))
+        return REFUSED
+
+    def _attribute(self, node: Node) -> Any:
+        value: Any = self.module
+        for part in str(node.target).split("."):
+            value = getattr(value, part)
+        if isinstance(value, torch.Tensor):
+            return self.constant(f"{self.path}{node.target}", value)
+        return value
+
+    def constant(self, name: str, value: torch.Tensor) -> SSAValue:
+        """A tensor of the model: in the module if it is small, else a weight."""
+        from torsh_fx.importers.torch_types import to_numpy
+
+        array = to_numpy(value)
+        if array.size <= SMALL:
+            return BlockBuilder(self.shared.entry, before=self.shared.entry.first_op).constant(
+                array, row_of_torch(value.dtype).element
+            )
+        return self.shared.weight(name, self.array(value))
+
+    def array(self, value: torch.Tensor) -> Array:
+        """The array of a tensor; one object for tensors that share storage and geometry."""
+        from torsh_fx.importers.torch_types import to_numpy
+
+        key = (value.data_ptr(), value.dtype, tuple(value.shape), tuple(value.stride()))
+        if value.numel() == 0 or value.data_ptr() == 0:
+            key = (id(value),)
+        if key not in self.shared.arrays:
+            self.shared.arrays[key] = to_numpy(value)
+        return self.shared.arrays[key]
+
+    def nested(self, module: GraphModule, builder: BlockBuilder, inputs: Sequence[Any]) -> Any:
+        """Import a graph that a node of this one calls, into another block."""
+        inner = GraphImporter(
+            module,
+            builder,
+            self.shared,
+            f"{self.path}{module._get_name()}.{self.shared.symbol('g')}/",
+        )
+        return inner.run(inputs)
+
+
+def spelling(target: Any) -> str:
+    """The name of a call target: `aten.add.Tensor`, `cond`, `add`."""
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target)
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return target.name()
+    module = getattr(target, "__module__", "")
+    name = getattr(target, "__name__", str(target))
+    return f"math.{name}" if module == "math" or target in vars(math).values() else name
+
+
+def _live(module: GraphModule) -> set[Node]:
+    """Nodes that the output needs; ops with effects that are only checks are not."""
+    live: set[Node] = set()
+    work = [node for node in module.graph.nodes if node.op == "output"]
+    while work:
+        node = work.pop()
+        if node not in live:
+            live.add(node)
+            work.extend(node.all_input_nodes)
+    return live
+
+
+def type_of_fake(fake: torch.Tensor) -> Any:
+    """The tensor type of a fake tensor."""
+    return tensor(element_of(fake.dtype), tuple(dim_of(size) for size in fake.shape))

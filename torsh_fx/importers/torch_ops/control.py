@@ -1,0 +1,172 @@
+"""Higher-order ops: cond, while_loop, scan, map, and graphs that are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch.fx import GraphModule
+from xdsl.ir import Block, Region, SSAValue
+
+from torsh_dialect import dtypes
+from torsh_dialect.builder import BlockBuilder
+from torsh_dialect.dims import Dim, Expr
+from torsh_dialect.ops.control import CondOp, LoopOp, YieldOp, unknown_extents
+from torsh_dialect.types import dims_of
+from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder
+from torsh_fx.importers.torch_ops.symbolic import size_or_tensor, truth
+
+
+def _values(c: NodeBuilder, result: Any) -> list[SSAValue]:
+    """The results of a nested graph as tensors, cast to nothing."""
+    flat = result if isinstance(result, list | tuple) else [result]
+    return [size_or_tensor(c, value) for value in flat if value is not None]
+
+
+def region_of(c: NodeBuilder, graph: GraphModule, inputs: Sequence[Any]) -> Region:
+    """A region without arguments: a nested graph of values from outside."""
+    block = Block()
+    builder = BlockBuilder(block, location=c.node and c.b.location)  # pyright: ignore[reportAttributeAccessIssue]
+    inner = NodeBuilder(builder, c.node, c.graph)
+    values = _values(inner, c.graph.nested(graph, builder, inputs))
+    builder.put(YieldOp.create(operands=values))
+    return Region(block)
+
+
+def _cond(
+    c: NodeBuilder,
+    predicate: Any,
+    then: GraphModule,
+    otherwise: GraphModule,
+    operands: Sequence[Any] = (),
+) -> Any:
+    if isinstance(predicate, bool):
+        return c.graph.nested(then if predicate else otherwise, c.b, operands)  # pyright: ignore[reportArgumentType]
+    regions = [region_of(c, g, operands) for g in (then, otherwise)]
+    first, second = (r.block.last_op for r in regions)
+    assert first is not None
+    assert second is not None
+    count = unknown_extents(first.operands, second.operands)
+    names = _fresh(c, count)
+    return c.b.all(CondOp, truth(c, predicate), regions=regions, symbols=names or None)
+
+
+def _fresh(c: NodeBuilder, count: int) -> list[str]:
+    """Names of extents that differ between branches: torch's own symbols where it has them."""
+    found: list[str] = []
+    for number in range(len(c.meta())):
+        for extent in c.out_dims(number):
+            if (
+                isinstance(extent, Expr)
+                and str(extent).isidentifier()
+                and str(extent).startswith("u")
+            ):
+                found.append(str(extent))
+    return [*found[:count], *(c.graph.shared.symbol("u") for _ in range(count - len(found)))]
+
+
+def _while_loop(
+    c: NodeBuilder,
+    condition: GraphModule,
+    body: GraphModule,
+    carried: Sequence[Any],
+    extra: Sequence[Any] = (),
+) -> Any:
+    first = [size_or_tensor(c, v) for v in carried]
+    start = truth(c, _values(c, c.graph.nested(condition, c.b, [*first, *extra]))[0])  # pyright: ignore[reportArgumentType]
+
+    def fill(builder: BlockBuilder, arguments: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        inner = NodeBuilder(builder, c.node, c.graph)
+        state = arguments[1:]
+        following = _values(inner, c.graph.nested(body, builder, [*state, *extra]))
+        following = [inner.cast(v, dtypes_of(s)) for v, s in zip(following, state, strict=True)]
+        again = _values(inner, c.graph.nested(condition, builder, [*following, *extra]))[0]
+        return [truth(inner, again), *following]
+
+    trips = c.tensor(-1, dtypes.i64)
+    region = c.region([trips.type, *(v.type for v in first)], fill)
+    return c.b.all(LoopOp, trips, start, first, regions=[region], scans=0)
+
+
+def dtypes_of(value: SSAValue) -> Any:
+    """The element type of a value."""
+    from torsh_dialect.types import element_type
+
+    return element_type(value)
+
+
+def _scan(
+    c: NodeBuilder,
+    body: GraphModule,
+    init: Sequence[SSAValue],
+    rows: Sequence[SSAValue],
+    extra: Sequence[Any] = (),
+) -> Any:
+    count: Dim = dims_of(rows[0])[0]
+
+    def fill(builder: BlockBuilder, arguments: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        inner = NodeBuilder(builder, c.node, c.graph)
+        state = arguments[1:]
+        mine = [inner.take(x, arguments[0], 0) for x in rows]
+        found = _values(inner, c.graph.nested(body, builder, [*state, *mine, *extra]))
+        following = [inner.cast(v, dtypes_of(s)) for v, s in zip(found, state, strict=False)]
+        return [inner.tensor(True, dtypes.i1), *following, *found[len(state) :]]
+
+    return _counted_loop(c, count, init, fill)
+
+
+def _counted_loop(c: NodeBuilder, count: Dim, init: Sequence[SSAValue], fill: Any) -> Any:
+    trips = c.dim(count)
+    region = c.region([trips.type, *(v.type for v in init)], fill)
+    last = region.block.last_op
+    assert last is not None
+    scans = len(last.operands) - 1 - len(init)
+    return c.loop(
+        LoopOp,
+        trips,
+        c.tensor(True, dtypes.i1),
+        list(init),
+        region,
+        extent=count if scans else None,
+        scans=scans,
+    )
+
+
+def _map(
+    c: NodeBuilder, body: GraphModule, rows: Sequence[SSAValue], extra: Sequence[Any] = ()
+) -> Any:
+    count: Dim = dims_of(rows[0])[0]
+
+    def fill(builder: BlockBuilder, arguments: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        inner = NodeBuilder(builder, c.node, c.graph)
+        mine = [inner.take(x, arguments[0], 0) for x in rows]
+        found = _values(inner, c.graph.nested(body, builder, [*mine, *extra]))
+        return [inner.tensor(True, dtypes.i1), *found]
+
+    return _counted_loop(c, count, [], fill)
+
+
+def _called(c: NodeBuilder, *arguments: Any, **options: Any) -> Any:
+    """Ops that call a graph once: `invoke_subgraph`, `wrap_with_set_grad_enabled`, ..."""
+    place = next(n for n, a in enumerate(arguments) if isinstance(a, GraphModule))
+    rest = [a for a in arguments[place + 1 :] if not isinstance(a, str)]
+    if len(rest) == 1 and isinstance(rest[0], list):
+        rest = rest[0]
+    return c.graph.nested(arguments[place], c.b, rest)  # pyright: ignore[reportArgumentType]
+
+
+CONVERTERS["cond"] = _cond
+CONVERTERS["while_loop"] = _while_loop
+CONVERTERS["scan"] = _scan
+CONVERTERS["map_impl"] = CONVERTERS["map"] = _map
+for _name in (
+    "invoke_subgraph",
+    "wrap_with_set_grad_enabled",
+    "wrap_with_autocast",
+    "wrap",
+    "hints_wrapper",
+    "wrap_activation_checkpoint",
+    "tag_activation_checkpoint",
+    "strict_mode",
+):
+    CONVERTERS[_name] = _called

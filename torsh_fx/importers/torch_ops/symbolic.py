@@ -1,0 +1,122 @@
+"""Numbers of the program: sizes, values read from tensors, and arithmetic on them in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from xdsl.ir import SSAValue
+
+from torsh_dialect import dtypes
+from torsh_dialect.dims import Expr
+from torsh_dialect.ops import compare, elementwise, maths, rounding, select
+from torsh_dialect.ops.shape import BindOp
+from torsh_dialect.types import element_type
+from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, Scalar, converts
+from torsh_fx.importers.torch_symbols import dim_of
+
+SYMBOLIC = frozenset({"aten._local_scalar_dense.default", "aten.item.default"})
+"""Ops that define a symbol: their value is not folded away although it is a number."""
+
+
+def bound(c: NodeBuilder, x: SSAValue) -> Any:
+    """The number that a scalar tensor holds: an extent, or the tensor for floats and bools."""
+    value = c.meta()
+    if isinstance(value, torch.SymInt):
+        expr = dim_of(value)
+        if isinstance(expr, Expr) and str(expr).isidentifier():
+            low, high = c.graph.shared.bounds.get(str(expr), (0, None))
+            c.b(BindOp, c.cast(x, dtypes.i64), names=[str(expr)], low=low or None, high=high)
+        return expr
+    if isinstance(value, torch.SymFloat | float):
+        return c.cast(x, dtypes.f64)
+    return c.cast(x, dtypes.i1) if isinstance(value, torch.SymBool | bool) else x
+
+
+@converts(
+    "sym_constrain_range_for_size",
+    "sym_constrain_range",
+    "_assert_scalar",
+    "_assert_async",
+    "_assert_async.msg",
+    "_assert_tensor_metadata",
+    "_functional_assert_async.msg",
+    "_functional_assert_scalar",
+    "_print",
+)
+def _nothing(c: NodeBuilder, *arguments: Any, **options: Any) -> None:
+    return None
+
+
+def _number(c: NodeBuilder, value: Scalar) -> SSAValue:
+    """A Python number as a scalar tensor: i64, f64 or bool."""
+    if isinstance(value, SSAValue):
+        return value
+    if isinstance(value, bool):
+        return c.tensor(value, dtypes.i1)
+    return c.tensor(value, dtypes.i64 if isinstance(value, int | Expr) else dtypes.f64)
+
+
+def _both(c: NodeBuilder, a: Scalar, b: Scalar, real: bool = False) -> tuple[SSAValue, SSAValue]:
+    x, y = _number(c, a), _number(c, b)
+    if real or dtypes.f64 in (element_type(x), element_type(y)):
+        return c.cast(x, dtypes.f64), c.cast(y, dtypes.f64)
+    return x, y
+
+
+def _binary(cls: Any, real: bool = False) -> Callable[..., SSAValue]:
+    return lambda c, a, b: c.b(cls, *_both(c, a, b, real))
+
+
+def _unary(cls: Any) -> Callable[..., SSAValue]:
+    return lambda c, a: c.b(cls, c.cast(_number(c, a), dtypes.f64))
+
+
+for _name, _cls in {
+    "add": elementwise.AddOp,
+    "sub": elementwise.SubOp,
+    "mul": elementwise.MulOp,
+    "floordiv": elementwise.FloorDivOp,
+    "mod": elementwise.RemainderOp,
+    "pow": elementwise.PowOp,
+    "lt": compare.LessOp,
+    "le": compare.LessEqualOp,
+    "gt": compare.GreaterOp,
+    "ge": compare.GreaterEqualOp,
+    "eq": compare.EqualOp,
+    "ne": compare.NotEqualOp,
+    "sym_max": select.MaximumOp,
+    "sym_min": select.MinimumOp,
+}.items():
+    CONVERTERS[_name] = _binary(_cls)
+CONVERTERS["truediv"] = _binary(elementwise.DivOp, real=True)
+CONVERTERS["pow_by_natural"] = _binary(elementwise.PowOp)
+CONVERTERS["neg"] = lambda c, a: c.neg(_number(c, a))
+CONVERTERS["sym_float"] = lambda c, a: c.cast(_number(c, a), dtypes.f64)
+CONVERTERS["sym_not"] = lambda c, a: c.eq(c.cast(_number(c, a), dtypes.i64), 0)
+CONVERTERS["and_"] = lambda c, a, b: c.both(_number(c, a), _number(c, b))
+CONVERTERS["or_"] = lambda c, a, b: c.either(_number(c, a), _number(c, b))
+for _name, _cls in {
+    "_sym_sqrt": maths.SqrtOp,
+    "sqrt": maths.SqrtOp,
+    "floor": rounding.FloorOp,
+    "ceil": rounding.CeilOp,
+    "trunc": rounding.TruncOp,
+    "round": rounding.RoundOp,
+    "log2": maths.Log2Op,
+    "_sym_log2": maths.Log2Op,
+}.items():
+    CONVERTERS[f"math.{_name}"] = CONVERTERS[_name] = _unary(_cls)
+
+
+def truth(c: NodeBuilder, value: Scalar) -> SSAValue:
+    """A predicate as one bool of rank 0."""
+    return c.cast(c.reshape(_number(c, value), []), dtypes.i1)
+
+
+def size_or_tensor(c: NodeBuilder, value: Any) -> SSAValue:
+    """An extent as a scalar tensor; a tensor as it is."""
+    if isinstance(value, SSAValue):
+        return value
+    return c.tensor(value, None) if not isinstance(value, Expr) else c.dim(value)
