@@ -95,6 +95,28 @@ def test_temporary_file_of_a_living_writer_is_left_alone(tmp_path: Path) -> None
     assert leftovers(tmp_path) == []
 
 
+def test_temporary_file_taken_for_left_over_before_it_was_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer may reap the file between its creation and its lock: it is made again."""
+    from torsh_package.container import atomic
+
+    original, taken = atomic._lock, []
+
+    def late(fd: int, *, required: bool) -> None:
+        if not taken:
+            taken.extend(leftovers(tmp_path))
+            (tmp_path / taken[0]).unlink()
+        original(fd, required=required)
+
+    monkeypatch.setattr(atomic, "_lock", late)
+    path = tmp_path / "m"
+    package(b"A", 1).save(path)
+    assert len(taken) == 1
+    assert content(path) == b"A"
+    assert leftovers(tmp_path) == []
+
+
 def test_97_full_disk(tmp_path: Path) -> None:
     """RLIMIT_FSIZE stands for a full disk where tmpfs cannot be mounted: EFBIG, then clean-up."""
     path = tmp_path / "m"

@@ -300,6 +300,10 @@ def swap(first: str, second: str) -> Callable[[dict[str, bytes]], None]:
     return change
 
 
+def longer_leaves(entries: dict[str, bytes]) -> None:
+    entries[LEAVES_PATH] += bytes(32)
+
+
 def reorder(entries: dict[str, bytes]) -> None:
     items = list(entries.items())
     entries.clear()
@@ -317,6 +321,7 @@ CONTENT_CASES: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
     "resource shorter": (put("resources/a", b"A" * 99), "manifest 100"),
     "leaves changed": (put(LEAVES_PATH, bytes(64)), "leaf digests"),
     "leaves too long": (put(LEAVES_PATH, bytes(96)), "leaf digests|belong to no"),
+    "leaves right but followed by more": (longer_leaves, "belong to no entry"),
     "leaves not in whole digests": (put(LEAVES_PATH, bytes(63)), "leaf digests"),
     "other order": (reorder, "order"),
     "encryption header without encryption": (put("META/encryption.json", b"{}"), "nothing is enc"),
