@@ -46,22 +46,26 @@ def movement(
     assert isinstance(op, Movement)
     b = e.builder
     assert e.groups is None, f"{op.name} cannot be read in grouped axes"
-    result: SSAValue | None = None
-    picks = list(op.pick(e.indices, index))
-    for position, pick in enumerate(reversed(picks)):
-        condition = pick.where
-        known = None if condition is None else b.known_bool(condition)
+    found: list[tuple[SSAValue | None, SSAValue]] = []
+    left = where
+    for pick in op.pick(e.indices, index):
+        known = None if pick.where is None else b.known_bool(pick.where)
         if known is False:
             continue
-        if condition is None or known:
-            result = e.element(op.operands[pick.operand], pick.index, where)
-            continue
-        if result is None and (position or op.fill() != 0):
-            result = _fill(e, op)
-        mask = condition if where is None else b.and_(where, condition)
+        always = pick.where is None or known is True
+        # A later source may only be read where no earlier one holds: elsewhere its index is wild.
+        mask = left if always else e.both(left, pick.where)
         value = e.element(op.operands[pick.operand], pick.index, mask)
-        result = b.select(condition, value, _fill(e, op) if result is None else result)
-    return _fill(e, op) if result is None else result
+        found.append((None if always else pick.where, value))
+        if always or pick.where is None:
+            break
+        left = e.both(left, b.not_(pick.where))
+    everywhere = bool(found) and found[-1][0] is None
+    result = found.pop()[1] if everywhere else _fill(e, op)
+    for condition, value in reversed(found):
+        assert condition is not None
+        result = b.select(condition, value, result)
+    return result
 
 
 def _fill(e: Evaluator, op: Movement) -> SSAValue:
@@ -158,5 +162,7 @@ def constant(
     element = result_element(op)
     scalar = array.reshape(())
     kind = dtype_of(element).kind
+    if kind == "complex":
+        return e.builder.const(complex(scalar.astype(np.complex128)), element)
     value = float(scalar.astype(np.float64)) if kind == "float" else int(scalar.astype(np.int64))
     return e.builder.const(value, element)

@@ -124,7 +124,8 @@ class SinkThroughElementwise(RewritePattern):
     def match_and_rewrite(self, op: Elementwise, rewriter: PatternRewriter):
         rank = rank_of(op.results[0])
         perms = [perm_of(v) for v in op.operands]
-        perm = next((p for p in perms if p is not None and len(p) == rank), None)
+        moving = [p for v, p in zip(op.operands, perms, strict=True) if p and not _is_view(v)]
+        perm = next((p for p in moving if len(p) == rank), None)
         if perm is None or not all(
             p == perm or self._turns(v, perm) for v, p in zip(op.operands, perms, strict=True)
         ):
@@ -146,6 +147,11 @@ class SinkThroughElementwise(RewritePattern):
         if rank_of(value) < len(back):
             value = RewriterBuilder(rewriter)(ReshapeOp, value, target=dims_attribute(dims))
         return transposed(rewriter, value, back)
+
+
+def _is_view(value: SSAValue) -> bool:
+    """Whether the transpose that computes `value` moves nothing in memory."""
+    return isinstance(value.owner, TransposeOp) and value.owner.is_view()
 
 
 def _full(value: SSAValue, rank: int):
