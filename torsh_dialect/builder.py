@@ -51,7 +51,7 @@ class BlockBuilder:
         self, cls: type[TensorOp], *operands: Operand, **properties: PropertyValue
     ) -> SSAValue:
         """Build an op and return its first result."""
-        return self.all(cls, *operands, **properties)[0]
+        return self.all(cls, *operands, regions=(), **properties)[0]
 
     def constant(self, value: float | Array, element: Attribute) -> SSAValue:
         """A constant of the given element type."""

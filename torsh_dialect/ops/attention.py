@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from xdsl.dialects.builtin import BoolAttr, Float64Type, FloatAttr
@@ -18,7 +18,7 @@ from torsh_dialect.dtypes import i1
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Builder, Composite
 from torsh_dialect.ops.compose import Compose
-from torsh_dialect.ops.reference import Real, narrow, require_equal, row_of, wide
+from torsh_dialect.ops.reference import Real, narrow, positions, require_equal, row_of, wide
 from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tensor
 
 F64 = FloatAttr[Float64Type]
@@ -90,6 +90,7 @@ class AttentionOp(Composite):
         return 1 / math.sqrt(size) if self.scale is None else self.scale.value.data
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
+        first = args[0]
         q, k, v = map(wide, args[:3])
         k, v = (np.repeat(t, q.shape[1] // max(t.shape[1], 1), axis=1) for t in (k, v))
         scores = np.matmul(q, k.swapaxes(2, 3)) * q.dtype.type(self.factor(q.shape[3]))
@@ -102,9 +103,10 @@ class AttentionOp(Composite):
             top = scores.max(axis=-1, keepdims=True, initial=-np.inf)
             e = np.exp(scores - top)
             weights = e / e.sum(axis=-1, keepdims=True)
-        unseen = np.isneginf(np.broadcast_to(bias, scores.shape).max(-1, initial=-np.inf))
+        lowest: Any = np.broadcast_to(bias, scores.shape).max(-1, initial=-np.inf)
+        unseen: Any = np.equal(lowest, -np.inf)
         weights = np.where(unseen[..., None], 0, weights)
-        return (narrow(np.matmul(weights, v), args[0]),)
+        return (narrow(np.matmul(weights, v), first),)
 
     def _bias(self, mask: Array | None, scores: Real) -> Real:
         bias = np.zeros(scores.shape, scores.dtype)
@@ -112,8 +114,8 @@ class AttentionOp(Composite):
             bias = bias + (np.where(mask, 0, -np.inf) if mask.dtype == np.bool_ else wide(mask))
         if bool_of(self.causal):
             first = extents_of(self.offset)[0] if self.offset is not None else 0
-            rows = np.arange(scores.shape[2])[:, None] + int(str(first))
-            bias = np.where(np.arange(scores.shape[3]) <= rows, bias, -np.inf)
+            rows = positions(scores.shape[2])[:, None] + int(str(first))
+            bias = np.where(positions(scores.shape[3]) <= rows, bias, -np.inf)
         return bias.astype(scores.dtype)  # pyright: ignore[reportReturnType]
 
     def expand(self, b: Builder) -> Sequence[SSAValue]:

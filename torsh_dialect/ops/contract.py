@@ -7,7 +7,7 @@ from string import ascii_letters
 from typing import Any, ClassVar
 
 import numpy as np
-from xdsl.dialects.builtin import StringAttr, TypeAttribute
+from xdsl.dialects.builtin import StringAttr
 from xdsl.ir import Attribute
 from xdsl.irdl import (
     operand_def,
@@ -24,7 +24,7 @@ from torsh_dialect.dims import Dim, broadcast
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Contract, Labels
-from torsh_dialect.ops.reference import narrow, precise, require_equal
+from torsh_dialect.ops.reference import narrow, precise, require_equal, row_of
 from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tensor
 
 
@@ -79,7 +79,7 @@ class MatMulOp(Contract):
     name = "torsh.matmul"
     a = operand_def()
     b = operand_def()
-    accumulate = opt_prop_def(TypeAttribute)
+    accumulate = opt_prop_def(Attribute)
     y = result_def()
     SPELLED: ClassVar = Spelled(
         torch=("aten.matmul.default", "aten.mm.default", "aten.bmm.default", "aten.mv.default",
@@ -99,7 +99,7 @@ class MatMulOp(Contract):
         a, b = dims_of(self.a), dims_of(self.b)
         if not a or not b:
             raise ShapeError("a matrix product needs operands of rank 1 or more, got a scalar (C1)")
-        require_equal("contracted extents (C2)", a[-1], b[-2] if len(b) > 1 else b[0])
+        require_equal("contracted extents (C2)", a[-1], b[max(len(b) - 2, 0)])
         labels = self.labels()
         extents = labelled_dims(labels, (a, b))
         element = result_element(self, self.accumulate)
@@ -107,8 +107,7 @@ class MatMulOp(Contract):
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
         a, b = (_operand(x, self.accumulate) for x in args)
-        y = np.matmul(a, b)
-        return (y if self.accumulate is not None else narrow(y, args[0]),)
+        return (np.matmul(a, b).astype(row_of(self.y).numpy),)
 
 
 @op
@@ -147,9 +146,9 @@ class LinearOp(Contract):
         return (tensor(result_element(self, None), (*x[:-1], w[0])),)
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
-        x, w = precise(args[0]), precise(args[1])
+        first, x, w = args[0], precise(args[0]), precise(args[1])
         y = np.matmul(x, w.T)
-        return (narrow(y + precise(args[2]) if len(args) > 2 else y, args[0]),)
+        return (narrow(y + precise(args[2]) if len(args) > 2 else y, first),)
 
 
 @op

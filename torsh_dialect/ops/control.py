@@ -19,7 +19,7 @@ from xdsl.irdl import (
 )
 from xdsl.traits import IsTerminator, Pure
 
-from torsh_dialect.attributes import Array, ints_of, str_of
+from torsh_dialect.attributes import Array, extents_of, ints_of, str_of
 from torsh_dialect.declare import op
 from torsh_dialect.dims import Dim, provably_equal, symbol
 from torsh_dialect.dtypes import dtype_of, i1, i64
@@ -228,7 +228,7 @@ class LoopOp(Control):
         inside = {a for arg in self.regions[0].block.args for a in _symbols(arg)}
         outside = {a for value in self.carried for a in _symbols(value)}
         local = (inside - outside) | self._local_symbols()
-        count = self.extent.data[0] if self.extent is not None else fresh.next()  # pyright: ignore
+        count = fresh.next() if self.extent is None else extents_of(self.extent)[0]
         found: list[AnyTensor] = []
         for value in values:
             dims = [

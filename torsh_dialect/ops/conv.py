@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from xdsl.dialects.builtin import I64, DenseArrayBase, IntegerAttr, TypeAttribute
+from xdsl.dialects.builtin import I64, DenseArrayBase, IntegerAttr
+from xdsl.ir import Attribute
 from xdsl.irdl import (
     operand_def,
     opt_operand_def,
@@ -49,7 +50,7 @@ class Convolution(SlidingWindow):
     w = operand_def()
     bias = opt_operand_def()
     groups = opt_prop_def(IntegerAttr[I64])
-    accumulate = opt_prop_def(TypeAttribute)
+    accumulate = opt_prop_def(Attribute)
     y = result_def()
 
     def geometry(self) -> Geometry:
@@ -95,12 +96,12 @@ class Convolution(SlidingWindow):
         return (np.ascontiguousarray(y.astype(dtype)),)
 
 
-def convolve(x: Array, w: Array, g: Geometry, groups: int) -> Real:
+def convolve(x: Real, w: Real, g: Geometry, groups: int) -> Real:
     """The convolution of [N, C, *S] by [M, C / groups, *K], by windows and a sum of products."""
     counts = [int(str(window_count(g, axis, n))) for axis, n in enumerate(x.shape[2:])]
-    view = windows(padded(x, g, counts, 0), g, counts)
+    view: Any = windows(padded(x, g, counts, 0), g, counts)
     rank, each = len(counts), w.shape[1]
-    parts: list[Real] = []
+    parts: list[Any] = []
     for group, filters in enumerate(np.split(w, groups)):
         mine = view[:, group * each : (group + 1) * each]
         taps = [1, *range(2 + rank, 2 + 2 * rank)]

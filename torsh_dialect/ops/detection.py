@@ -57,7 +57,8 @@ class NonMaxSuppressionOp(DataDependent):
         return (tensor(i64, (symbol(str_of(self.count)), 3)),)
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
-        boxes, scores, most, overlap, *least = (np.asarray(a) for a in args)
+        inputs: list[Any] = list(args)
+        boxes, scores, most, overlap, *least = inputs
         rows: list[tuple[int, int, int]] = []
         for batch, group in enumerate(scores):
             low, high = self._corners(boxes[batch])

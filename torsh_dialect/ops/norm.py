@@ -134,10 +134,10 @@ class RmsNormOp(Normalisation):
         self.axes()
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
-        x = wide(args[0])
+        first, x = args[0], wide(args[0])
         square = (x * x).mean(axis=self.axes(), keepdims=True)
         y = x / np.sqrt(square + x.dtype.type(self.epsilon.value.data))
-        return (narrow(y * wide(args[1]) if len(args) > 1 else y, args[0]),)
+        return (narrow(y * wide(args[1]) if len(args) > 1 else y, first),)
 
     def expand(self, b: Builder) -> Sequence[SSAValue]:
         c = Compose(b)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from xdsl.dialects.builtin import I64, BoolAttr, DenseArrayBase, IntegerAttr
@@ -16,7 +16,7 @@ from torsh_dialect.dims import Dim, divide_exact
 from torsh_dialect.dtypes import dtype_of_numpy, i64
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Geometry, Window
-from torsh_dialect.ops.reference import Real, narrow, wide
+from torsh_dialect.ops.reference import Real, narrow, positions, wide
 from torsh_dialect.ops.window import (
     SlidingWindow,
     every,
@@ -51,7 +51,7 @@ class Pool(SlidingWindow):
     def infer(self) -> Sequence[AnyTensor]:
         return (tensor(element_type(self.x), self.result_dims()),)
 
-    def view(self, x: Array, fill: float) -> tuple[Array, Geometry, list[int]]:
+    def view(self, x: Array, fill: float) -> tuple[Any, Geometry, list[int]]:
         """Windows [N, C, *counts, *kernel] of x ([N, C, *S]), geometry and counts."""
         g, ceil = self.slide(ints_of(self.kernel), x.shape[2:]), bool_of(self.ceil_mode)
         counts = [
@@ -68,19 +68,32 @@ class Pool(SlidingWindow):
         return np.ascontiguousarray(np.moveaxis(y, 1, -1) if self.channels_last() else y)
 
 
+def _unravelled(flat: Any, shape: Sequence[int]) -> list[Any]:
+    """The index along each axis of flat row-major positions."""
+    found: list[Any] = []
+    for extent in reversed(shape):
+        found.insert(0, flat % extent)
+        flat = flat // extent
+    return found
+
+
 def lowest(x: Array) -> float:
     """The identity of the maximum: -inf, or the smallest integer."""
     row = dtype_of_numpy(x.dtype)
-    return -np.inf if row.kind == "float" else int(np.iinfo(x.dtype).min)
+    return -np.inf if row.kind == "float" else _least(row.bits, row.kind)
 
 
-def _max_windows(op: Pool, x: Array) -> tuple[Array, Array]:
+def _least(bits: int, kind: str) -> int:
+    return 0 if kind == "uint" else -(2 ** (bits - 1))
+
+
+def _max_windows(op: Pool, x: Array) -> tuple[Any, Any]:
     """Maxima and their flat positions in the window; NaN wins, the first of equals too."""
     x = wide(x)
     view, g, _ = op.view(x, lowest(x))
     rank = len(g.kernel)
     flat = view.reshape(*view.shape[: 2 + rank], -1)
-    best = flat.argmax(axis=-1)
+    best: Any = flat.argmax(axis=-1)
     return np.take_along_axis(flat, best[..., None], -1)[..., 0], best
 
 
@@ -125,10 +138,10 @@ class MaxPoolIndicesOp(Pool):
         x = self.first(args[0])
         values, best = _max_windows(self, x)
         rows = static(self.slide(ints_of(self.kernel), x.shape[2:]))
-        taps = np.unravel_index(best, [row[0] for row in rows])
-        position = np.zeros(best.shape, np.int64)
+        taps = _unravelled(best, [row[0] for row in rows])
+        position: Any = np.zeros(best.shape, np.int64)
         for axis, ((_, s, d, b, _), tap) in enumerate(zip(rows, taps, strict=True)):
-            start = np.arange(best.shape[2 + axis]) * s - b
+            start = positions(best.shape[2 + axis]) * s - b
             start = start.reshape(-1, *[1] * (len(rows) - 1 - axis))
             position = position * x.shape[2 + axis] + start + tap * d
         return self.last(narrow(values, args[0])), self.last(position)
@@ -242,7 +255,7 @@ class AdaptiveAvgPoolOp(AdaptivePool):
     C1: x has a batch, a channel and as many spatial axes as `output` has entries.
 
     %r = torsh.adaptive_avg_pool %x {output = array<i64: 3>} : (tensor<1x2x8xf32>) -> tensor<1x2x3xf32>
-    """
+    """  # noqa: E501
 
     name = "torsh.adaptive_avg_pool"
 
@@ -311,7 +324,8 @@ class MaxUnpoolOp(Window):
         return (tensor(element_type(self.x), (*dims[:2], *output)),)
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
-        x, indices = args
+        x: Any = args[0]
+        indices: Any = args[1]
         output = [int(str(d)) for d in extents_of(self.output)]
         y = np.zeros((*x.shape[:2], int(np.prod(output))), x.dtype)
         np.put_along_axis(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from xdsl.dialects.builtin import I64, BoolAttr, IntegerAttr
@@ -148,7 +148,8 @@ class QuantizeLinearOp(Quantisation):
         x = at(self.x).astype(working.numpy)
         scale = _cut(self.spread(at(self.scale).astype(working.numpy)), x)
         with np.errstate(all="ignore"):
-            quotient = widened((widened(x) / widened(scale)).astype(working.numpy))
+            wide_x: Any = widened(x)
+            quotient: Any = widened((wide_x / widened(scale)).astype(working.numpy))
         zero = 0 if self.zero is None else _cut(self.spread(widened(at(self.zero))), x)
         if to.kind not in ("int", "uint"):
             shifted = (quotient + np.asarray(zero).astype(quotient.dtype)).astype(np.float32)
@@ -201,12 +202,13 @@ class DequantizeLinearOp(Quantisation):
         at, working = operands_by_value(self, args), dtype_of(self._working()).numpy
         x = at(self.x)
         scale = _cut(self.spread(at(self.scale).astype(working)), x)
+        centred: Any
         if self.zero is None:
             centred = x.astype(working)
         elif row_of(self.x).kind == "float":
             centred = x.astype(working) - _cut(self.spread(at(self.zero).astype(working)), x)
         else:
-            wide = widened(x).astype(np.int64)
+            wide: Any = widened(x).astype(np.int64)
             centred = wide - _cut(self.spread(widened(at(self.zero)).astype(np.int64)), x)
         return ((centred.astype(working) * scale).astype(row_of(self.results[0]).numpy),)
 

@@ -42,6 +42,10 @@ def _expanded_threshold(c: Compose, x: SSAValue, a: float, b: float) -> SSAValue
     return c.where(c.lt(x, c.like(a, x)), c.like(0.0, x), x)
 
 
+def _expanded_scaled_tanh(c: Compose, x: SSAValue, a: float, b: float) -> SSAValue:
+    return c.mul(c.tanh(c.mul(x, b)), a)
+
+
 def _expanded_softsign(c: Compose, x: SSAValue, a: float, b: float) -> SSAValue:
     return c.div(x, c.add(c.abs(x), 1.0))
 
@@ -68,9 +72,7 @@ TABLE: dict[str, Row] = {
     "affine": Row(1.0, 0.0, lambda x, a, b: a * x + b, _expanded_affine),
     "leakyrelu": Row(0.01, None, lambda x, a, b: np.where(x < 0, a * x, x), _expanded_leaky),
     "thresholdedrelu": Row(1.0, None, lambda x, a, b: np.where(x >= a, x, 0), _expanded_threshold),
-    "scaledtanh": Row(
-        1.0, 1.0, lambda x, a, b: a * np.tanh(b * x), lambda c, x, a, b: c.mul(c.tanh(c.mul(x, b)), a)
-    ),
+    "scaledtanh": Row(1.0, 1.0, lambda x, a, b: a * np.tanh(b * x), _expanded_scaled_tanh),
     "hardsigmoid": Row(
         0.2, 0.5, lambda x, a, b: np.clip(a * x + b, 0, 1), _expanded_hard_sigmoid
     ),

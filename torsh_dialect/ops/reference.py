@@ -49,6 +49,11 @@ def row_of(value: SSAValue) -> DType:
     return dtype_of(element_type(value))
 
 
+def positions(*bounds: int) -> Any:
+    """`numpy.arange`, whose type the checker does not know."""
+    return np.arange(*bounds)  # pyright: ignore[reportUnknownMemberType]
+
+
 def require_equal(what: str, a: Dim, b: Dim) -> None:
     """Refuse two extents that provably differ.
 

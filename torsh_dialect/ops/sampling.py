@@ -28,7 +28,15 @@ from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Builder, Composite, Geometry
 from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.control import LoopOp
-from torsh_dialect.ops.reference import Real, narrow, operands_by_value, require_equal, row_of, wide
+from torsh_dialect.ops.reference import (
+    Real,
+    narrow,
+    operands_by_value,
+    positions,
+    require_equal,
+    row_of,
+    wide,
+)
 from torsh_dialect.ops.window import SlidingWindow, static, window_count
 from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tensor
 
@@ -56,7 +64,7 @@ class Reading:
         """`x` [A, B, *S] at coordinates `at` (one array [A, *T] for each axis of S): [A, B, *T]."""
         total: Any = 0
         taps = [list(self._taps(u)) for u in at]
-        first = np.arange(x.shape[0]).reshape(-1, *[1] * (at[0].ndim - 1))
+        first = positions(x.shape[0]).reshape(-1, *[1] * (at[0].ndim - 1))
         for choice in itertools.product(*taps):
             weight, keep, index = 1.0, True, list[Any]()
             for (place, share), extent in zip(choice, x.shape[2:], strict=True):
@@ -269,9 +277,9 @@ class DeformConvOp(SlidingWindow, Composite):
         (groups, parts), rows = self._counts(), static(self.slide(w.shape[2:], x.shape[2:]))
         n, (kh, kw), (oh, ow) = x.shape[0], w.shape[2:], offset.shape[2:]
         offset = offset.reshape(n, parts, kh, kw, 2, oh, ow)
-        places = []
+        places: list[Any] = []
         for axis, (k, s, d, begin, _) in enumerate(rows):
-            base = np.arange(k)[:, None] * d + np.arange((oh, ow)[axis]) * s - begin
+            base = positions(k)[:, None] * d + positions((oh, ow)[axis]) * s - begin
             base = base[:, None, :, None] if axis == 0 else base[None, :, None, :]
             places.append(offset[:, :, :, :, axis] + base)
         each = x.shape[1] // parts

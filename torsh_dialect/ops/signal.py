@@ -114,7 +114,7 @@ class DftOp(Composite):
         return c.slice(longer, axis, 0, wanted)
 
     def _matrices(self, c: Compose, rows: Dim, columns: Dim) -> tuple[SSAValue, SSAValue]:
-        """cos and sin of 2 pi k t / length (negated for the forward transform), [rows, columns]."""
+        """Cos and sin of 2 pi k t / length (negated for the forward transform), [rows, columns]."""
         length = self._length()
         k = c.reshape(c.iota(rows), (rows, 1))
         turn = c.remainder(c.mul(k, c.iota(columns)), c.dim(length))

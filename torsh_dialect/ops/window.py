@@ -15,6 +15,7 @@ from torsh_dialect.attributes import Array, ints_of
 from torsh_dialect.dims import Dim, ceildiv, floordiv, maximum, minimum
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Geometry, Window
+from torsh_dialect.ops.reference import positions
 from torsh_dialect.types import dims_of
 
 SAME = ("same_upper", "same_lower")
@@ -138,7 +139,7 @@ def padded(x: Array, g: Geometry, counts: Sequence[int], fill: Any) -> Array:
         last = (count - 1) * s + (k - 1) * d + 1
         widths.append((max(b, 0), max(last - extent - b, 0)))
         if b < 0:
-            x = np.take(x, np.arange(-b, extent), axis=len(widths) - 1)
+            x = np.take(x, positions(-b, extent), axis=len(widths) - 1)
     return np.pad(x, widths, constant_values=fill)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xdsl.ir import SSAValue
 
@@ -18,7 +18,7 @@ from torsh_fx.importers.onnx_ops.node import CONVERTERS, Converter, Node, NotSup
 from torsh_fx.importers.onnx_scope import Scope, Skipped, hint_of, named_location
 
 if TYPE_CHECKING:
-    from onnx import FunctionProto, GraphProto, NodeProto
+    from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
 MALFORMED = (
     ValueError,
@@ -179,13 +179,12 @@ def _by_definition(
 
 
 def schema_function(
-    scope: Scope, node: NodeProto, schema: object, version: int
+    scope: Scope, node: NodeProto, schema: Any, version: int
 ) -> FunctionProto | None:
     """The body of an operator that is defined as a function, for the node's input types."""
-    from onnx import FunctionProto, defs
+    from onnx import FunctionProto
 
-    assert isinstance(schema, defs.OpSchema)
-    body = None
+    body: bytes | None = None
     if schema.has_function:
         body = schema.get_function_with_opset_version(
             max(v for v in schema.function_opset_versions if v <= version)
@@ -245,7 +244,7 @@ def inline(
 
 
 def _with_attributes(
-    node: NodeProto, bound: dict[str, object], present: set[str], function: FunctionProto
+    node: NodeProto, bound: Mapping[str, AttributeProto], present: set[str], function: FunctionProto
 ) -> NodeProto:
     """A copy of a body's node with references to the function's attributes resolved."""
     from onnx import NodeProto
@@ -260,7 +259,7 @@ def _with_attributes(
     return copy
 
 
-def _resolve(node: NodeProto, bound: dict[str, object]) -> None:
+def _resolve(node: NodeProto, bound: Mapping[str, AttributeProto]) -> None:
     from onnx import AttributeProto
 
     kept: list[AttributeProto] = []
@@ -270,7 +269,7 @@ def _resolve(node: NodeProto, bound: dict[str, object]) -> None:
             if actual is None:
                 continue
             named = AttributeProto()
-            named.CopyFrom(actual)  # pyright: ignore[reportArgumentType]
+            named.CopyFrom(actual)
             named.name = attribute.name
             attribute = named
         for graph in (attribute.g,) if attribute.type == AttributeProto.GRAPH else ():

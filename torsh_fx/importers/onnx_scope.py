@@ -73,7 +73,9 @@ class Importing:
     functions: Mapping[tuple[str, str, str], FunctionProto]
     load: Callable[[TensorProto], Array]
     block: Block
-    converters: Mapping[tuple[str, str], Converter] = field(default_factory=dict)
+    converters: Mapping[tuple[str, str], Converter] = field(
+        default_factory=dict[tuple[str, str], "Converter"]
+    )
     bounds: dict[str, Bounds] = field(default_factory=dict[str, Bounds])
     calling: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     report: Report = field(default_factory=Report)

@@ -121,7 +121,9 @@ def _scores(
     bias = c.like(0.0, scores)
     if mask is not None:
         shown = element_type(mask) == i1
-        bias = c.where(mask, bias, c.like(-math.inf, scores)) if shown else c.cast_like(mask, scores)
+        bias = (
+            c.where(mask, bias, c.like(-math.inf, scores)) if shown else c.cast_like(mask, scores)
+        )
     if causal:
         length, reach = dims_of(scores)[2:]
         rows = c.add(c.reshape(c.iota(length), (length, 1)), c.dim(offset))
@@ -151,7 +153,7 @@ def rotary_embedding(n: Node) -> SSAValue:
 
 @converter("RotaryEmbedding", domain=MS)
 def ms_rotary_embedding(n: Node) -> SSAValue:
-    """onnxruntime's form: position ids come second and may be one offset."""
+    """Onnxruntime's form: position ids come second and may be one offset."""
     x, c = n.input(0), n.c
     positions, cos, sin = n.input(1), n.input(2), n.input(3)
     if n.float("scale", 1.0) != 1 or n.int("is_packed_batching", 0):
@@ -232,9 +234,11 @@ def _padding(n: Node, mask: SSAValue | None, hidden: float, like: SSAValue) -> S
 
 @converter("Attention", domain=MS)
 def ms_attention(n: Node) -> Sequence[SSAValue | None]:
-    """onnxruntime's self-attention: one product gives q, k and v."""
+    """Onnxruntime's self-attention: one product gives q, k and v."""
     c, heads = n.c, n.int("num_heads")
-    if n.optional(4) is not None or n.has("qkv_hidden_sizes") and len(set(n.ints("qkv_hidden_sizes"))) > 1:
+    if n.optional(4) is not None or (
+        n.has("qkv_hidden_sizes") and len(set(n.ints("qkv_hidden_sizes"))) > 1
+    ):
         raise NotSupported("a past state, or hidden sizes that differ")
     packed = c.matmul(n.input(0), n.input(1))
     if n.optional(2) is not None:

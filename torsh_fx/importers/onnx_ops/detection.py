@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from xdsl.ir import Attribute, SSAValue
 
 from torsh_dialect import dtypes
-from torsh_dialect.attributes import PropertyValue, dims_attribute
+from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import Dim
 from torsh_dialect.dtypes import f32
 from torsh_dialect.ops.detection import NonMaxSuppressionOp
@@ -30,7 +31,7 @@ def non_max_suppression(n: Node) -> SSAValue:
     )  # fmt: skip
 
 
-def _seed(n: Node) -> dict[str, PropertyValue]:
+def _seed(n: Node) -> dict[str, Any]:
     return {"seed": int(n.float("seed"))} if n.has("seed") else {}
 
 
@@ -145,5 +146,3 @@ def adam(n: Node) -> Sequence[SSAValue]:
         for column, part in zip(found, (value, speed, square), strict=True):
             column.append(part)
     return [part for column in found for part in column]
-
-

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 Values: TypeAlias = "SSAValue | Sequence[SSAValue | None]"
 Converter: TypeAlias = "Callable[[Node], Values]"
 ConverterT = TypeVar("ConverterT", bound=Converter)
-T = TypeVar("T")
 
 CONVERTERS: dict[tuple[str, str], Converter] = {}
 """(domain, operator) to its converter; the domain of ai.onnx is the empty string."""
@@ -129,33 +128,38 @@ class Node:
         return None if found is None else helper.get_attribute_value(found)
 
     def int(self, name: str, default: int | None = None) -> int:
-        return int(self._value(name, default))
+        return int(self.value(name, default))
 
     def float(self, name: str, default: float | None = None) -> float:
-        return float(self._value(name, default))
+        return float(self.value(name, default))
 
     def str(self, name: str, default: str | None = None) -> str:
-        value = self._value(name, default)
+        value = self.value(name, default)
         return value.decode() if isinstance(value, bytes) else str(value)
 
     def ints(self, name: str, default: Sequence[int] | None = None) -> list[int]:
-        return [int(v) for v in self._value(name, default)]
+        return [int(v) for v in self.value(name, default)]
 
     def floats(self, name: str, default: Sequence[float] | None = None) -> list[float]:
-        return [float(v) for v in self._value(name, default)]
+        return [float(v) for v in self.value(name, default)]
 
     def strs(self, name: str, default: Sequence[str] | None = None) -> list[str]:
-        return [v.decode() if isinstance(v, bytes) else str(v) for v in self._value(name, default)]
+        return [v.decode() if isinstance(v, bytes) else str(v) for v in self.value(name, default)]
 
     def tensor(self, name: str) -> Array:
         """A tensor attribute as an array."""
-        return self.scope.importing.array_of(self._value(name, None))
+        return self.scope.importing.array_of(self.value(name))
 
     def graph(self, name: str) -> GraphProto:
         """A graph attribute."""
-        return self._value(name, None)
+        return self.value(name)
 
-    def _value(self, name: str, default: T | None) -> Any:
+    def value(self, name: str, default: object = None) -> Any:
+        """An attribute that must be there, or have a default.
+
+        Raises:
+            NotSupported: It has neither.
+        """
         value = self.attribute(name)
         if value is None:
             value = default

@@ -182,17 +182,21 @@ def _nll(n: Node, scores: SSAValue, target: SSAValue, weight: SSAValue | None) -
         one = c.like(1.0, loss) if share is None else share
         share = c.where(keep, one, c.like(0.0, loss))
         loss = c.where(keep, loss, c.like(0.0, loss))
-    loss = loss if share is None else c.mul(loss, share)
-    match n.str("reduction", "mean"):
-        case "none":
-            return loss
-        case "sum":
-            return c.sum(loss, range(len(dims)))
-        case "mean" if share is None:
-            return c.mean(loss, range(len(dims)))
-        case "mean":
-            share = c.broadcast(share, dims)
-            axes = range(len(dims))
-            return c.div(c.sum(loss, axes), c.sum(share, axes))
-        case other:
-            raise NotSupported(f"reduction {other!r}", "use none, sum or mean")
+    if share is not None:
+        loss = c.mul(loss, share)
+    return _reduced(n, loss, share)
+
+
+def _reduced(n: Node, loss: SSAValue, share: SSAValue | None) -> SSAValue:
+    """The losses, their sum, or their mean weighted by `share`."""
+    c, dims = n.c, dims_of(loss)
+    axes, reduction = range(len(dims)), n.str("reduction", "mean")
+    if reduction not in ("none", "sum", "mean"):
+        raise NotSupported(f"reduction {reduction!r}", "use none, sum or mean")
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return c.sum(loss, axes)
+    if share is None:
+        return c.mean(loss, axes)
+    return c.div(c.sum(loss, axes), c.sum(c.broadcast(share, dims), axes))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from xdsl.ir import SSAValue
 
-from torsh_dialect.attributes import PropertyValue, dims_attribute
+from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import Dim, floordiv, product
 from torsh_dialect.dtypes import is_integer
 from torsh_dialect.kinds import TensorOp
@@ -29,9 +30,9 @@ from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
 AUTO = {"SAME_UPPER": "same_upper", "SAME_LOWER": "same_lower"}
 
 
-def window(n: Node, rank: int) -> dict[str, PropertyValue]:
+def window(n: Node, rank: int) -> dict[str, Any]:
     """Strides, dilations and padding of a node with a window of `rank` axes."""
-    found: dict[str, PropertyValue] = {}
+    found: dict[str, Any] = {}
     for name in ("strides", "dilations"):
         if n.has(name) and any(v != 1 for v in n.ints(name)):
             found[name] = n.ints(name)
@@ -135,7 +136,7 @@ def deform_conv(n: Node) -> SSAValue:
 
 @converter("Col2Im")
 def col2im(n: Node) -> SSAValue:
-    """Elements of blocks added at their places in the image; what lies in the padding is cut off."""
+    """Elements of blocks added at their places; what lies in the padding is cut off."""
     x, image, block = n.input(0), n.extents(n.input(1)), n.extents(n.input(2))
     c, rank = n.c, len(image)
     strides, dilations = n.ints("strides", [1] * rank), n.ints("dilations", [1] * rank)
@@ -149,7 +150,9 @@ def col2im(n: Node) -> SSAValue:
     index: SSAValue | None = None
     for i in range(rank):
         tap = c.reshape(c.mul(c.iota(block[i]), dilations[i]), _along(i, 2 * rank, block[i]))
-        step = c.reshape(c.mul(c.iota(counts[i]), strides[i]), _along(rank + i, 2 * rank, counts[i]))
+        step = c.reshape(
+            c.mul(c.iota(counts[i]), strides[i]), _along(rank + i, 2 * rank, counts[i])
+        )
         place = c.add(tap, step)
         index = place if index is None else c.add(c.mul(index, c.dim(whole[i])), place)
     assert index is not None
@@ -173,7 +176,7 @@ def _along(axis: int, rank: int, extent: Dim) -> list[Dim]:
 # -- pooling
 
 
-def _pool(n: Node, cls: type[TensorOp], **more: PropertyValue) -> Sequence[SSAValue]:
+def _pool(n: Node, cls: type[TensorOp], **more: Any) -> Sequence[SSAValue]:
     kernel = n.ints("kernel_shape")
     ceil = bool(n.int("ceil_mode", 0)) or None
     return n.all(cls, n.input(0), kernel=kernel, ceil_mode=ceil, **window(n, len(kernel)), **more)

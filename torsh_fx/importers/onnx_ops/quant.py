@@ -129,8 +129,7 @@ def dynamic_quantize_matmul(n: Node) -> SSAValue:
 def _binary(n: Node, *, product: bool) -> SSAValue:
     c = n.c
     a, b = (
-        n(DequantizeLinearOp, n.input(i), n.scalar(n.input(i + 1)), _zero(n, i + 2))
-        for i in (0, 3)
+        n(DequantizeLinearOp, n.input(i), n.scalar(n.input(i + 1)), _zero(n, i + 2)) for i in (0, 3)
     )
     y = c.mul(a, b) if product else c.add(a, b)
     to = element_type(n.input(0))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from xdsl.ir import SSAValue
 
-from torsh_dialect.attributes import PropertyValue
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops.recurrent import GruOp, LstmOp, RnnOp
 from torsh_dialect.types import dims_of
@@ -34,8 +34,8 @@ def recurrent(n: Node) -> Sequence[SSAValue | None]:
     return [first, *(n.c.transpose(s, [1, 0, 2]) for s in results[1:])]
 
 
-def _options(n: Node) -> dict[str, PropertyValue]:
-    found: dict[str, PropertyValue] = {"direction": n.str("direction", "forward")}
+def _options(n: Node) -> dict[str, Any]:
+    found: dict[str, Any] = {"direction": n.str("direction", "forward")}
     if n.has("activations"):
         found["activations"] = n.strs("activations")
     for name, key in (("activation_alpha", "alphas"), ("activation_beta", "betas")):

@@ -14,6 +14,7 @@ from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.control import CondOp
 from torsh_dialect.ops.reduce import (
+    AnyOp,
     ArgMaxOp,
     ArgMinOp,
     L1NormOp,
@@ -27,7 +28,8 @@ from torsh_dialect.ops.reduce import (
     SumSquareOp,
 )
 from torsh_dialect.ops.scan import CumProdOp, CumSumOp
-from torsh_dialect.ops.sort import TopKOp
+from torsh_dialect.ops.shape import ShapeOfOp
+from torsh_dialect.ops.sort import SortOp, TopKOp
 from torsh_dialect.types import dims_of, rank_of
 from torsh_fx.importers.onnx_ops.movement import normal
 from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
@@ -99,12 +101,23 @@ def _single(n: Node, x: SSAValue) -> SSAValue:
             return x
 
 
-STAGED = {
-    "ReduceL2": (lambda c, x: c.mul(x, x), "ReduceSum", lambda c, x: c.sqrt(x)),
-    "ReduceL1": (lambda c, x: c.abs(x), "ReduceSum", lambda c, x: x),
-    "ReduceSumSquare": (lambda c, x: c.mul(x, x), "ReduceSum", lambda c, x: x),
-    "ReduceLogSum": (lambda c, x: x, "ReduceSum", lambda c, x: c.log(x)),
-}  # fmt: skip
+Step = Callable[[Compose, SSAValue], SSAValue]
+
+
+def _same(c: Compose, x: SSAValue) -> SSAValue:
+    return x
+
+
+def _squared(c: Compose, x: SSAValue) -> SSAValue:
+    return c.mul(x, x)
+
+
+STAGED: dict[str, tuple[Step, str, Step]] = {
+    "ReduceL2": (_squared, "ReduceSum", lambda c, x: c.sqrt(x)),
+    "ReduceL1": (lambda c, x: c.abs(x), "ReduceSum", _same),
+    "ReduceSumSquare": (_squared, "ReduceSum", _same),
+    "ReduceLogSum": (_same, "ReduceSum", lambda c, x: c.log(x)),
+}
 """How a reduction over one axis after the other is prepared, done and finished."""
 
 
@@ -116,22 +129,16 @@ def _by_data(n: Node, x: SSAValue, given: SSAValue, fold: Folding, *, keep: bool
         raise NotSupported(f"the number of axes is {count}, not a number")
     wanted = c.cast(given, dtypes.i64)
     wanted = c.where(c.lt(wanted, 0), c.add(wanted, rank), wanted)
-    prepare, name, finish = STAGED.get(n.op_type, (lambda c, x: x, n.op_type, lambda c, x: x))
+    prepare, name, finish = STAGED.get(n.op_type, (_same, n.op_type, _same))
     step, y = FOLDINGS[name], prepare(c, x)
     for axis in range(rank):
-        hit = c.b(_any(), c.eq(wanted, axis), axes=[0])
+        hit = c.b(AnyOp, c.eq(wanted, axis), axes=[0])
         y = _either(n, hit, y, axis, step)
     y = finish(c, y)
     if keep:
         return y
-    kept = c.b(_any(), c.eq(c.reshape(c.iota(rank), (rank, 1)), wanted), axes=[1])
+    kept = c.b(AnyOp, c.eq(c.reshape(c.iota(rank), (rank, 1)), wanted), axes=[1])
     return _dropped(n, y, kept, rank - count)
-
-
-def _any() -> type[TensorOp]:
-    from torsh_dialect.ops.reduce import AnyOp
-
-    return AnyOp
 
 
 def _either(n: Node, hit: SSAValue, y: SSAValue, axis: int, step: Folding) -> SSAValue:
@@ -149,9 +156,6 @@ def _either(n: Node, hit: SSAValue, y: SSAValue, axis: int, step: Folding) -> SS
 
 def _dropped(n: Node, y: SSAValue, dropped: SSAValue, rank: int) -> SSAValue:
     """Y without the axes where `dropped` holds: their extents, sorted to the end, are cut off."""
-    from torsh_dialect.ops.shape import ShapeOfOp
-    from torsh_dialect.ops.sort import SortOp
-
     c = n.c
     order = n.all(SortOp, c.cast(dropped, dtypes.i64), axis=0, descending=False)[1]
     extents = c.take(n(ShapeOfOp, y), c.slice(order, 0, 0, rank), 0)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from xdsl.ir import SSAValue
 
-from torsh_dialect.attributes import PropertyValue, dims_attribute
+from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import Dim, Expr, floordiv, product
 from torsh_dialect.dtypes import f64, i64
 from torsh_dialect.ops.resize import ResizeOp
@@ -29,7 +30,7 @@ def resize(n: Node) -> SSAValue:
         output, scales = _scaled(n, 1, axes)
         return _resize(n, output, scales, mode, "asymmetric", nearest="floor")
     coordinates = n.str("coordinate_transformation_mode", "half_pixel")
-    more: dict[str, PropertyValue] = {
+    more: dict[str, Any] = {
         "nearest": n.str("nearest_mode", "round_prefer_floor"),
         "cubic_a": n.float("cubic_coeff_a", -0.75),
         "exclude_outside": bool(n.int("exclude_outside", 0)) or None,
@@ -69,17 +70,15 @@ def _spread(n: Node, index: int, axes: Sequence[int], parts: int, plain: list[fl
 
 def _resize(
     n: Node, output: Sequence[Dim], scales: Sequence[float] | None, mode: str, coordinates: str,
-    data: tuple[SSAValue | None, SSAValue | None] = (None, None), **more: PropertyValue,
+    data: tuple[SSAValue | None, SSAValue | None] = (None, None), **more: Any,
 ) -> SSAValue:  # fmt: skip
     return n(
-        ResizeOp, n.input(0), *data, output=dims_attribute(output), mode=mode, coordinates=coordinates,
-        scales=None if scales is None else list(scales), **more,
+        ResizeOp, n.input(0), *data, output=dims_attribute(output), mode=mode,
+        coordinates=coordinates, scales=None if scales is None else list(scales), **more,
     )  # fmt: skip
 
 
-def _scaled(
-    n: Node, index: int, axes: Sequence[int]
-) -> tuple[list[Dim], list[float] | None]:
+def _scaled(n: Node, index: int, axes: Sequence[int]) -> tuple[list[Dim], list[float] | None]:
     """Extents floor(extent * scale), and the scales."""
     given, dims = n.array(index), n.dims()
     if given is None:
@@ -109,9 +108,7 @@ def _scaled_by_data(n: Node, index: int, axes: Sequence[int]) -> list[Dim]:
     return dims
 
 
-def _sized(
-    n: Node, axes: Sequence[int]
-) -> tuple[list[Dim], list[float] | None, SSAValue | None]:
+def _sized(n: Node, axes: Sequence[int]) -> tuple[list[Dim], list[float] | None, SSAValue | None]:
     """Extents given as sizes; a policy may keep the aspect ratio."""
     output, sizes = list(n.dims()), n.extents(n.input(3))
     policy = n.str("keep_aspect_ratio_policy", "stretch")
@@ -206,7 +203,7 @@ def roi_align(n: Node) -> SSAValue:
 
 @converter("AffineGrid")
 def affine_grid(n: Node) -> SSAValue:
-    """theta [N, d, d + 1] applied to the points of a regular grid of the given extents."""
+    """Theta [N, d, d + 1] applied to the points of a regular grid of the given extents."""
     theta, c = n.input(0), n.c
     size = n.extents(n.input(1))
     spatial, element = size[2:], element_type(theta)
