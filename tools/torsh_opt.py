@@ -7,7 +7,7 @@ regions, so `--emit` without `-p` implies `-O`.
     torsh-opt model.mlir -p 'canonicalize,fuse'
     torsh-opt model.mlir -O --print-ir-after-all > fused.mlir
     torsh-opt model.mlir --emit llvm --target x86-64-v4
-    torsh-opt model.mlir -p 'expand-composites{keep=torsh.softmax}' | torsh-opt --emit asm
+    torsh-opt model.mlir -p 'expand-composites{keep="torsh.softmax"}' | torsh-opt --emit asm
 
 Exit codes: 0 success, 1 an error in the input, 2 wrong usage.
 """
@@ -27,7 +27,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 from xdsl.passes import ModulePass, PassPipeline
 from xdsl.printer import Printer
-from xdsl.utils.exceptions import DiagnosticException, ParseError
+from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseError
 
 from torsh_dialect.context import Context
 from torsh_dialect.errors import InvalidArgumentError, TorshError, VerificationError
@@ -273,7 +273,7 @@ def parse_pipeline(spec: str) -> Sequence[ModulePass]:
     factories = {name: lambda name=name: pass_named(name) for name in PASSES}
     try:
         return PassPipeline.parse_spec(factories, spec).passes
-    except ParseError as error:
+    except ArgSpecParseError as error:
         raise InvalidArgumentError(f"-p {spec!r}: {message_of(error)}") from None
     except ValueError as error:
         known = ", ".join(sorted(PASSES))

@@ -21,7 +21,7 @@ from typing import TypeGuard, cast
 import numpy as np
 
 from torsh_dialect.attributes import Array
-from torsh_dialect.dtypes import dtype_named, dtype_of_numpy
+from torsh_dialect.dtypes import DTYPES, dtype_named, dtype_of_numpy
 from torsh_dialect.errors import ImportModelError, InvalidArgumentError
 
 LENGTH = struct.Struct("<Q")
@@ -39,6 +39,8 @@ CODES = {
     "BOOL": "bool", "F8_E4M3": "f8e4m3fn", "F8_E5M2": "f8e5m2", "C64": "c64",
 }  # fmt: skip
 _CODE_OF = {name: code for code, name in CODES.items()}
+SPELLED_DTYPES = {d.name for d in DTYPES if d.kind != "string"} - set(CODES.values())
+"""Element types that are stored as their bytes."""
 
 
 def write_safetensors(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -100,7 +102,7 @@ def read_safetensors(path: Path) -> dict[str, Array]:
     content = np.frombuffer(data, np.uint8, offset=start)
     arrays: dict[str, Array] = {}
     end = 0
-    for name, entry in sorted(header.items(), key=lambda item: _begin(item[1])):
+    for name, entry in sorted(header.items(), key=lambda item: _offsets(item[1])):
         view, begin, stop = _view(content, entry, metadata.get(DTYPE_KEY + name), f"{path}: {name}")
         if begin != end:
             raise ImportModelError(f"{path}: {name} begins at byte {begin}, expected is {end}")
@@ -125,26 +127,29 @@ def _header(data: bytes, path: Path) -> dict[str, object]:
     return cast("dict[str, object]", header)
 
 
-def _begin(entry: object) -> int:
+def _offsets(entry: object) -> tuple[int, int]:
     match entry:
-        case {"data_offsets": [int() as begin, int()]}:
-            return begin
+        case {"data_offsets": [int() as begin, int() as end]}:
+            return begin, end
         case _:
-            return -1
+            return -1, -1
 
 
 def _view(content: Array, entry: object, spelled: object, what: str) -> tuple[Array, int, int]:
-    match entry:
-        case {"dtype": str(code), "shape": shape, "data_offsets": [int(begin), int(end)]} if (
-            _are_extents(shape)
-        ):
-            dims = shape
-        case _:
-            raise ImportModelError(f"{what} has a damaged header entry")
+    row = cast("dict[str, object]", entry) if isinstance(entry, dict) else {}
+    code, dims, offsets = row.get("dtype"), row.get("shape"), row.get("data_offsets")
+    if not (isinstance(code, str) and _are_extents(dims) and _are_extents(offsets)):
+        raise ImportModelError(f"{what} has a damaged header entry")
+    if len(offsets) != 2:
+        raise ImportModelError(f"{what} has {len(offsets)} data offsets, not 2")
+    begin, end = offsets
     if code not in CODES:
         raise ImportModelError(f"{what} has the unknown dtype {code!r}; known: {', '.join(CODES)}")
-    dtype = dtype_named(CODES[code] if spelled is None else str(spelled))
+    dtype = dtype_named(CODES[code])
     if spelled is not None:
+        if spelled not in SPELLED_DTYPES:
+            raise ImportModelError(f"{what} has the unknown dtype {spelled!r}")
+        dtype = dtype_named(str(spelled))
         if dims[-1:] != [dtype.bytes]:
             raise ImportModelError(f"{what} has {dims[-1:]} bytes an element, not {dtype.bytes}")
         dims = dims[:-1]

@@ -1,0 +1,28 @@
+// RUN: torsh-opt %s -p canonicalize --split-input-file | filecheck %s
+
+// Fires: an unused op goes, a cast to the same type goes, equal ops become one.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    %a = torsh.relu %x
+// CHECK-NEXT:    %r = torsh.add %a, %a
+// CHECK-NEXT:    func.return %r
+func.func @main(%x: tensor<3xf32>) -> tensor<3xf32> {
+  %unused = torsh.exp %x : (tensor<3xf32>) -> tensor<3xf32>
+  %a = torsh.relu %x : (tensor<3xf32>) -> tensor<3xf32>
+  %b = torsh.relu %x : (tensor<3xf32>) -> tensor<3xf32>
+  %c = torsh.cast %b {to = f32} : (tensor<3xf32>) -> tensor<3xf32>
+  %r = torsh.add %a, %c : (tensor<3xf32>, tensor<3xf32>) -> tensor<3xf32>
+  func.return %r : tensor<3xf32>
+}
+
+// -----
+
+// Does not fire: a cast to another type stays, and so does what is used.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    %a = torsh.relu %x
+// CHECK-NEXT:    %c = torsh.cast %a {to = f64}
+// CHECK-NEXT:    func.return %c
+func.func @main(%x: tensor<3xf32>) -> tensor<3xf64> {
+  %a = torsh.relu %x : (tensor<3xf32>) -> tensor<3xf32>
+  %c = torsh.cast %a {to = f64} : (tensor<3xf32>) -> tensor<3xf64>
+  func.return %c : tensor<3xf64>
+}

@@ -1,0 +1,46 @@
+// RUN: torsh-opt %s -p fuse --split-input-file | filecheck %s
+
+// Fires: a product takes the element-wise ops after it as its epilogue.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    %r = torsh.fused %x, %w, %z {
+// CHECK-NEXT:    ^bb0(%[[X:.*]]: tensor<2x4xf32>, %[[W:.*]]: tensor<3x4xf32>, %[[Z:.*]]: tensor<2x3xf32>):
+// CHECK-NEXT:      %[[Y:.*]] = torsh.linear %[[X]], %[[W]]
+// CHECK-NEXT:      %[[A:.*]] = torsh.add %[[Y]], %[[Z]]
+// CHECK-NEXT:      %[[R:.*]] = torsh.relu %[[A]]
+// CHECK-NEXT:      torsh.yield %[[R]]
+// CHECK-NEXT:    }
+// CHECK-NEXT:    func.return %r
+func.func @main(%x: tensor<2x4xf32>, %w: tensor<3x4xf32>, %z: tensor<2x3xf32>) -> tensor<2x3xf32> {
+  %y = torsh.linear %x, %w : (tensor<2x4xf32>, tensor<3x4xf32>) -> tensor<2x3xf32>
+  %a = torsh.add %y, %z : (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xf32>
+  %r = torsh.relu %a : (tensor<2x3xf32>) -> tensor<2x3xf32>
+  func.return %r : tensor<2x3xf32>
+}
+
+// -----
+
+// Two regions: a value that another region uses too stays a result of its own region.
+// CHECK-LABEL: func.func @main
+// CHECK:         %e = torsh.fused %x
+// CHECK:           torsh.exp
+// CHECK-NOT:       torsh.sum
+// CHECK:           torsh.yield
+// CHECK:         torsh.fused %e
+func.func @main(%x: tensor<2x4xf32>) -> (tensor<2x4xf32>, tensor<2xf32>) {
+  %e = torsh.exp %x : (tensor<2x4xf32>) -> tensor<2x4xf32>
+  %s = torsh.sum %e {axes = array<i64: 1>} : (tensor<2x4xf32>) -> tensor<2xf32>
+  func.return %e, %s : tensor<2x4xf32>, tensor<2xf32>
+}
+
+// -----
+
+// Does not fire: a reshape is a view, a weight is memory, neither needs a kernel.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    %w = torsh.weight
+// CHECK-NEXT:    %r = torsh.reshape %w
+// CHECK-NEXT:    func.return %r
+func.func @main() -> tensor<6xf32> {
+  %w = torsh.weight {id = "w", type = tensor<2x3xf32>} : () -> tensor<2x3xf32>
+  %r = torsh.reshape %w {target = #torsh.dims<[6]>} : (tensor<2x3xf32>) -> tensor<6xf32>
+  func.return %r : tensor<6xf32>
+}
