@@ -63,9 +63,14 @@ def test_the_snippet_of_the_guide(tmp_path):
     decrypted = encryptor.decrypt_package(encrypted, "password")
     assert same(decrypted, package)
     assert MARK not in path.read_bytes()
+
+
+def test_loading_asks_for_a_password(tmp_path):
+    path = tmp_path / "p.torshpkg"
+    PackageEncryptor().encrypt_package(make(), PASSWORD).save(path)
     with pytest.raises(PackageEncryptedError, match="password or identities"):
         Package.load(path)
-    assert same(Package.load(path, password="password"), package)
+    assert same(Package.load(path, password="password"), make())
     with pytest.raises(DecryptionError) as caught:
         Package.load(path, password="Password")
     assert str(caught.value) == CANNOT_DECRYPT
@@ -134,10 +139,10 @@ def test_a_signed_package_is_signed_again_after_decryption():
     signer, package = PackageSigner(), make(compress=True)
     package.set_signature(signer.sign(serialize_package(package)))
     encryptor = PackageEncryptor()
-    encrypted = encryptor.encrypt_package(package, "password-2")
+    encrypted = encryptor.encrypt_package(package, PASSWORD)
     with pytest.raises(SignatureError, match="stripped"):
         signer.verify_package(encrypted)
-    decrypted = encryptor.decrypt_package(encrypted, "password-2")
+    decrypted = encryptor.decrypt_package(encrypted, "password")
     assert signer.verify_package(decrypted).trusted
     assert serialize_package(decrypted) == serialize_package(package)
     assert package.list_documents() == ["lock.json"]
