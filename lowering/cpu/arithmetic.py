@@ -216,7 +216,7 @@ def _float_to_integer(
         return text.let(f"fcmp une {a} {x}, {constant(source, 0.0, lanes)}", "c")
     name = f"llvm.fpto{'u' if is_unsigned(target) else 's'}i.sat.{suffix_of(b)}.{suffix_of(a)}"
     text.module.declare(name, b, (a,))
-    return _sub_byte(text, target, text.let(f"call {b} @{name}({a} {x})"), lanes)
+    return sub_byte(text, target, text.let(f"call {b} @{name}({a} {x})"), lanes)
 
 
 def _integer_to_integer(
@@ -230,12 +230,14 @@ def _integer_to_integer(
         wider = int(b[1:]) > int(a[1:])
         how = ("zext" if is_unsigned(source) else "sext") if wider else "trunc"
         x = _convert(text, how, source, target, x, lanes)
-    return _sub_byte(text, target, x, lanes)
+    return sub_byte(text, target, x, lanes)
 
 
-def _sub_byte(text: Text, target: Attribute, x: Value, lanes: int) -> Value:
-    """Wrap a value held in a byte to the 2 or 4 bits that its type has."""
-    if isinstance(target, IndexType) or dtype_of(target).bits not in (2, 4):
+def sub_byte(text: Text, target: Attribute, x: Value, lanes: int) -> Value:
+    """Extend the 2 or 4 bits that an integer type has to the byte that holds them."""
+    if isinstance(target, IndexType) or dtype_of(target).kind not in ("int", "uint"):
+        return x
+    if dtype_of(target).bits not in (2, 4):
         return x
     type, free = vector_of("i8", lanes), 8 - dtype_of(target).bits
     count = str(free) if lanes == 1 else f"splat (i8 {free})"

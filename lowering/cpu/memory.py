@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xdsl.ir import Attribute
 
+from lowering.cpu.arithmetic import sub_byte
 from lowering.cpu.text import Text, Value, suffix_of, vector_of
 from lowering.cpu.values import Val, element_bytes, memory_type, register_type
 
@@ -60,6 +61,8 @@ def _to_register(text: Text, element: Attribute, loaded: Value, lanes: int) -> V
     if register == "i1":
         zero = "0" if lanes == 1 else "zeroinitializer"
         loaded = text.let(f"icmp ne {vector_of('i8', lanes)} {loaded}, {zero}")
+    else:
+        loaded = sub_byte(text, element, loaded, lanes)
     return Val(loaded, register, lanes)
 
 

@@ -1,5 +1,25 @@
 """Importing this module registers every rule and whole kernel."""
 
-from lowering.generic import contract, indexed, ordering, rules, scan, scatter, window
+from lowering.generic import (
+    adaptive,
+    complex,
+    contract,
+    indexed,
+    ordering,
+    rules,
+    scan,
+    scatter,
+    window,
+)
 
-__all__ = ["contract", "indexed", "ordering", "rules", "scan", "scatter", "window"]
+__all__ = [
+    "adaptive",
+    "complex",
+    "contract",
+    "indexed",
+    "ordering",
+    "rules",
+    "scan",
+    "scatter",
+    "window",
+]

@@ -14,7 +14,7 @@ from torsh_dialect.attributes import bool_of
 from torsh_dialect.dims import Dim
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.kinds import Geometry
-from torsh_dialect.ops.conv import ConvOp
+from torsh_dialect.ops.conv import ConvOp, ConvTransposeOp
 from torsh_dialect.ops.pool import AvgPoolOp, LpPoolOp, MaxPoolIndicesOp, MaxPoolOp
 from torsh_dialect.ops.window import SlidingWindow
 from torsh_dialect.types import dims_of
@@ -121,9 +121,57 @@ def conv(
     return b.cast(total, result_element(op))
 
 
+@rule(ConvTransposeOp)
+def conv_transpose(
+    e: Evaluator, op: Operation, number: int, index: Sequence[Index], where: SSAValue | None
+) -> SSAValue:
+    """One chain over channels and taps; a tap counts where it meets an element of x."""
+    assert isinstance(op, ConvTransposeOp)
+    b, g = e.builder, op.geometry()
+    batch, filter_, place = spatial_of(op, index)
+    _, channels, spatial = op.split(op.x)
+    groups = 1 if op.groups is None else op.groups.value.data
+    each = b.dim(dims_of(op.w)[1])
+    group = 0 if groups == 1 else b.floordiv(filter_, each)
+    own = b.sub_index(filter_, b.mul_index(group, each))
+    share = b.floordiv(b.dim(channels), groups)
+    compute, rank = compute_type(result_element(op)), len(place)
+
+    def channel(c: SSAValue, *acc: SSAValue) -> Sequence[SSAValue]:
+        at = b.add_index(b.mul_index(group, share), c)
+
+        def tap(
+            position: list[Index], taps: list[Index], inside: SSAValue | None, total: SSAValue
+        ) -> SSAValue:
+            axis = len(position)
+            if axis == rank:
+                x = _element(e, op, joined(op, batch, at, position), inside, where)
+                w = b.cast(e.computed(op.w, [at, own, *taps], where), compute)
+                return multiply_add(b, [b.cast(x, compute), w], total)
+
+            def one(k: SSAValue, *carried: SSAValue) -> Sequence[SSAValue]:
+                moved = b.add_index(place[axis], b.dim(g.begin[axis]))
+                moved = b.sub_index(moved, b.mul_index(k, g.dilations[axis]))
+                source = b.floordiv(moved, g.strides[axis])
+                meets = b.compare_index("eq", b.mod(moved, g.strides[axis]), 0)
+                meets = b.and_(meets, b.compare_index("ge", source, 0))
+                meets = b.and_(meets, b.compare_index("lt", source, b.dim(spatial[axis])))
+                both = meets if inside is None else b.and_(inside, meets)
+                return [tap([*position, source], [*taps, k], both, carried[0])]
+
+            return b.for_(0, b.dim(g.kernel[axis]), one, [total], pure=True)[0]
+
+        return [tap([], [], None, acc[0])]
+
+    total = b.for_(0, share, channel, [b.const(0, compute)], pure=True)[0]
+    if op.bias is not None:
+        total = b.add(total, b.cast(e.computed(op.bias, [filter_], where), compute))
+    return b.cast(total, result_element(op))
+
+
 def _element(
     e: Evaluator,
-    op: ConvOp,
+    op: ConvOp | ConvTransposeOp,
     index: Sequence[Index],
     inside: SSAValue | None,
     where: SSAValue | None,

@@ -1,35 +1,27 @@
 """Builds `kern` functions: the scalar language and index arithmetic as ops.
 
-An op is put into the outermost open block in which its operands are defined, and equal pure ops
-are made once, so loop-invariant code and common subexpressions never enter the inner loops.
 Index values are Python integers or SSA values; integers fold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Protocol, TypeAlias
+from collections.abc import Callable
 
-from xdsl.dialects.builtin import (
-    FloatAttr,
-    IndexType,
-    IntegerAttr,
-    StringAttr,
-    SymbolRefAttr,
-)
-from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
-from xdsl.traits import Pure
+from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr, StringAttr
+from xdsl.ir import Attribute, OpResult, SSAValue
 
 from lowering.kern import dialect as kern
+from lowering.kern.complex_math import ComplexMath, Pair
 from lowering.kern.dialect import INDEX
+from lowering.kern.scopes import Index, ScopedBuilder, buffer_of, part_of
 from torsh_dialect import dtypes
-from torsh_dialect.attributes import integer, text
+from torsh_dialect.attributes import text
 from torsh_dialect.dims import Atom, Dim, Expr
 from torsh_dialect.dtypes import dtype_of
+from torsh_dialect.errors import UnsupportedError
 
-Index: TypeAlias = "int | SSAValue"
+__all__ = ["Index", "IndexView", "KernBuilder", "buffer_of"]
+
 COMPARE_INTEGERS: dict[str, Callable[[int, int], bool]] = {
     "eq": lambda a, b: a == b,
     "ne": lambda a, b: a != b,
@@ -40,302 +32,21 @@ COMPARE_INTEGERS: dict[str, Callable[[int, int], bool]] = {
 }
 
 
-@lru_cache(maxsize=256)
-def buffer_of(element: Attribute) -> kern.BufferType:
-    """The type of pointers to `element`."""
-    return kern.BufferType(element)
-
-
-@lru_cache(maxsize=4096)
-def index_constant(value: int) -> IntegerAttr:
-    """`value : index`."""
-    return IntegerAttr(value, INDEX)
-
-
-class LoopBody(Protocol):
-    """Builds one iteration: from the index and the carried values to their next values."""
-
-    def __call__(self, i: SSAValue, /, *carried: SSAValue) -> Sequence[SSAValue]: ...
-
-
-@dataclass
-class _Scope:
-    block: Block
-    memo: dict[tuple[object, ...], SSAValue] = field(
-        default_factory=dict[tuple[object, ...], SSAValue]
-    )
-
-
-class KernBuilder:
+class KernBuilder(ScopedBuilder):
     """Builds one function body. Implements `Scalar[SSAValue]` and `Indices[Index, SSAValue]`."""
 
     def __init__(self, name: str, kind: str = "kernel"):
-        self.name = name
-        self.kind = kind
-        self.entry = Block()
-        self._scopes = [_Scope(self.entry)]
-        self._depths: dict[SSAValue, int] = {}
+        super().__init__(name, kind)
         self._dims: dict[Dim, SSAValue] = {}
         self.dim_arguments: list[Expr] = []
-
-    # -- functions and blocks
-
-    def argument(self, type: Attribute, name: str | None = None) -> SSAValue:
-        """A new function argument."""
-        value = self.entry.insert_arg(type, len(self.entry.args))
-        value.name_hint = name
-        self._depths[value] = 0
-        return value
-
-    def finish(self, *values: SSAValue) -> kern.FuncOp:
-        """Return from the function and give it, without the pure ops that nothing uses."""
-        self._append(kern.ReturnOp.create(operands=values))
-        for op in reversed(list(self.entry.walk())):
-            if op.results and op.has_trait(Pure) and not any(r.first_use for r in op.results):
-                op.detach()
-                op.erase()
-        return kern.FuncOp.create(
-            properties={"sym_name": text(self.name), "kind": text(self.kind)},
-            regions=[Region(self.entry)],
-        )
-
-    def depth(self, value: SSAValue) -> int:
-        """How many blocks deep `value` is defined."""
-        return self._depths[value]
-
-    def _append(self, op: Operation, depth: int | None = None) -> Operation:
-        at = len(self._scopes) - 1 if depth is None else depth
-        self._scopes[at].block.add_op(op)
-        for result in op.results:
-            self._depths[result] = at
-        return op
-
-    def _pure(
-        self, key: tuple[object, ...], operands: Sequence[SSAValue], op: Operation
-    ) -> SSAValue:
-        depth = max((self._depths[v] for v in operands), default=0)
-        self._append(op, depth)
-        self._scopes[depth].memo[key] = op.results[0]
-        return op.results[0]
-
-    def _known(self, key: tuple[object, ...]) -> SSAValue | None:
-        for scope in self._scopes:
-            if (found := scope.memo.get(key)) is not None:
-                return found
-        return None
+        self._complex = ComplexMath(self)
 
     @property
     def known_dims(self) -> dict[Dim, SSAValue]:
         """The symbolic extents that have a value here."""
         return self._dims
 
-    def pure(
-        self,
-        cls: type[Operation],
-        operands: Sequence[SSAValue],
-        type: Attribute,
-        **properties: Attribute,
-    ) -> SSAValue:
-        """The result of a pure op, made once and placed as far out as it can be."""
-        return self._op(cls, operands, type, **properties)
-
-    def _op(
-        self,
-        cls: type[Operation],
-        operands: Sequence[SSAValue],
-        type: Attribute,
-        **properties: Attribute,
-    ) -> SSAValue:
-        key = (cls, type, *operands, *properties.values())
-        if (found := self._known(key)) is not None:
-            return found
-        op = cls.create(operands=operands, result_types=(type,), properties=properties)
-        return self._pure(key, operands, op)
-
-    def region(
-        self, types: Sequence[Attribute], body: Callable[..., Sequence[SSAValue] | None]
-    ) -> Region:
-        """A single-block region whose body is built by `body(*block arguments)`."""
-        block = Block(arg_types=types)
-        self._scopes.append(_Scope(block))
-        depth = len(self._scopes) - 1
-        for value in block.args:
-            self._depths[value] = depth
-        values = body(*block.args)
-        if values is not None:
-            self._append(kern.YieldOp.create(operands=list(values)))
-        self._scopes.pop()
-        return Region(block)
-
-    # -- structured control flow
-
-    def for_(
-        self,
-        lower: Index,
-        upper: Index,
-        body: LoopBody,
-        init: Sequence[SSAValue] = (),
-        step: int = 1,
-        *,
-        pure: bool = False,
-    ) -> Sequence[SSAValue]:
-        """`for i in range(lower, upper, step)`; `body(i, *carried)` gives the next values.
-
-        A pure loop is placed outside the loops that it does not depend on.
-        """
-        operands = [self.index(lower), self.index(upper), *init]
-        types = [v.type for v in init]
-        region = self.region([INDEX, *types], body)
-        op = kern.ForOp.create(
-            operands=operands,
-            result_types=types,
-            properties={"step": integer(step)},
-            regions=[region],
-        )
-        return self._append(op, self._outermost(operands, region) if pure else None).results
-
-    def each(self, lower: Index, upper: Index, body: Callable[[SSAValue], None]) -> None:
-        """`for i in range(lower, upper)` without carried values."""
-
-        def run(i: SSAValue, *_: SSAValue) -> Sequence[SSAValue]:
-            body(i)
-            return ()
-
-        self.for_(lower, upper, run)
-
-    def _outermost(self, operands: Sequence[SSAValue], *regions: Region) -> int:
-        """The depth of the innermost block that the operands or regions depend on."""
-        captured = [v for region in regions for v in _captured(region, self._depths)]
-        return max(self._depths[v] for v in (*operands, *captured))
-
-    def while_(
-        self,
-        init: Sequence[SSAValue],
-        condition: Callable[..., SSAValue],
-        body: Callable[..., Sequence[SSAValue]],
-    ) -> Sequence[SSAValue]:
-        """Repeat `body(*carried)` while `condition(*carried)` holds."""
-        types = [v.type for v in init]
-        tested = self.region(types, lambda *carried: [condition(*carried)])
-        repeated = self.region(types, body)
-        op = kern.WhileOp.create(operands=init, result_types=types, regions=[tested, repeated])
-        return self._append(op).results
-
-    def if_(
-        self,
-        condition: SSAValue,
-        then: Callable[[], Sequence[SSAValue]],
-        otherwise: Callable[[], Sequence[SSAValue]] = lambda: (),
-    ) -> Sequence[SSAValue]:
-        """Run one of two bodies; both give values of the same types."""
-        first, second = self.region((), then), self.region((), otherwise)
-        last = first.block.last_op
-        assert last is not None
-        types = [v.type for v in last.operands]
-        op = kern.IfOp.create(operands=[condition], result_types=types, regions=[first, second])
-        return self._append(op).results
-
-    def lanes(self, lower: Index, upper: Index, body: Callable[[SSAValue], None]) -> None:
-        """Independent iterations of `body(i)`, side by side in vector lanes or threads."""
-        operands = [self.index(lower), self.index(upper)]
-
-        def run(i: SSAValue) -> None:
-            body(i)
-
-        self._append(kern.LanesOp.create(operands=operands, regions=[self.region([INDEX], run)]))
-
-    def reduce(
-        self,
-        lower: Index,
-        upper: Index,
-        init: Sequence[SSAValue],
-        element: Callable[[SSAValue], Sequence[SSAValue]],
-        combine: Callable[..., Sequence[SSAValue]],
-        *,
-        lanes: int = 32,
-        block: int = 4096,
-    ) -> Sequence[SSAValue]:
-        """Fold `element(i)` over the range with a fixed tree of `combine`."""
-        operands = [self.index(lower), self.index(upper), *init]
-        types = [v.type for v in init]
-        first = self.region([INDEX], element)
-        second = self.region([*types, *types], combine)
-        depth = self._outermost(operands, first, second)
-        op = kern.ReduceOp.create(
-            operands=operands,
-            result_types=types,
-            properties={"lanes": integer(lanes), "block": integer(block)},
-            regions=[first, second],
-        )
-        return self._append(op, depth).results
-
-    # -- memory and effects
-
-    def load(self, buffer: SSAValue, at: Index, mask: SSAValue | None = None) -> SSAValue:
-        """Element `at` of a buffer that this function never writes; masked lanes give 0."""
-        operands = [buffer, self.index(at), *([] if mask is None else [mask])]
-        assert isinstance(buffer.type, kern.BufferType)
-        return self._op(kern.LoadOp, operands, buffer.type.element)
-
-    def load_now(self, buffer: SSAValue, at: Index, mask: SSAValue | None = None) -> SSAValue:
-        """Element `at` of a buffer that this function also writes: stays where it is."""
-        assert isinstance(buffer.type, kern.BufferType)
-        operands = [buffer, self.index(at), *([] if mask is None else [mask])]
-        types = (buffer.type.element,)
-        return self._append(kern.LoadOp.create(operands=operands, result_types=types)).results[0]
-
-    def store(
-        self, value: SSAValue, buffer: SSAValue, at: Index, mask: SSAValue | None = None
-    ) -> None:
-        """Set element `at`."""
-        operands = [value, buffer, self.index(at), *([] if mask is None else [mask])]
-        self._append(kern.StoreOp.create(operands=operands))
-
-    def scratch(self, element: Attribute, count: int) -> SSAValue:
-        """Stack memory for `count` elements, made in the function's first block."""
-        op = kern.ScratchOp.create(
-            properties={"bytes": integer(max(count, 1) * dtype_of(element).bytes)},
-            result_types=(buffer_of(element),),
-        )
-        return self._append(op, 0).results[0]
-
-    def check(
-        self, record: SSAValue, condition: SSAValue, value: Index, limit: Index, code: int
-    ) -> None:
-        """Record run-time check `code` as failed where `condition` is false."""
-        operands = [record, condition, self.index(value), self.index(limit)]
-        self._append(kern.CheckOp.create(operands=operands, properties={"code": integer(code)}))
-
-    def effect(self, cls: type[Operation], *operands: SSAValue, **properties: Attribute) -> None:
-        """Append an op without results at the innermost open block."""
-        self._append(cls.create(operands=operands, properties=properties))
-
-    def append(self, op: Operation) -> None:
-        """Append an op that was built elsewhere at the innermost open block."""
-        self._append(op)
-
-    def value(
-        self, cls: type[Operation], type: Attribute, *operands: SSAValue, **properties: Attribute
-    ) -> SSAValue:
-        """Append an op with one result at the innermost open block."""
-        op = cls.create(operands=operands, result_types=(type,), properties=properties)
-        return self._append(op).results[0]
-
-    def symbol(self, name: str) -> SymbolRefAttr:
-        """A reference to the function `name`."""
-        return SymbolRefAttr(name)
-
     # -- Indices[Index, SSAValue]
-
-    def index(self, value: Index) -> SSAValue:
-        """An index as an SSA value."""
-        if isinstance(value, SSAValue):
-            return value
-        key = (kern.ConstOp, value)
-        if (found := self._known(key)) is not None:
-            return found
-        op = kern.ConstOp.create(result_types=(INDEX,), properties={"value": index_constant(value)})
-        return self._pure(key, (), op)
 
     def dim(self, dim: Dim) -> Index:
         """An extent: a constant, or a function argument that the caller computes."""
@@ -427,7 +138,11 @@ class KernBuilder:
     def dtype(self, a: SSAValue) -> Attribute:
         return a.type
 
-    def const(self, value: float | bool, dtype: Attribute) -> SSAValue:
+    def const(self, value: complex | bool, dtype: Attribute) -> SSAValue:
+        if (part := part_of(dtype)) is not None:
+            number = complex(value)
+            return self.complex(self.const(number.real, part), self.const(number.imag, part))
+        assert not isinstance(value, complex)
         key = (kern.ConstOp, type(value), repr(value), dtype)
         if (found := self._known(key)) is not None:
             return found
@@ -458,12 +173,31 @@ class KernBuilder:
         return not isinstance(a.type, IndexType) and dtype_of(a.type).kind == "float"
 
     def binary(self, kind: str, a: SSAValue, b: SSAValue) -> SSAValue:
+        if part_of(a.type) is not None:
+            return self.complex(*_arithmetic(self._complex, kind)(self.pair(a), self.pair(b)))
         return self._op(kern.BinaryOp, [a, b], a.type, kind=text(kind))
 
     def unary(self, kind: str, a: SSAValue) -> SSAValue:
+        if part_of(a.type) is not None:
+            return self._complex_unary(kind, a)
         return self._op(kern.UnaryOp, [a], a.type, kind=text(kind))
 
+    def _complex_unary(self, kind: str, a: SSAValue) -> SSAValue:
+        real, imaginary = self.pair(a)
+        if kind == "neg":
+            return self.complex(self.neg(real), self.neg(imaginary))
+        if kind == "abs":
+            size = self._complex.modulus((real, imaginary))
+            return self.complex(size, self.const(0.0, size.type))
+        return self.complex(*self._complex.call(kind, (real, imaginary)))
+
     def compare(self, kind: str, a: SSAValue, b: SSAValue) -> SSAValue:
+        if part_of(a.type) is not None:
+            pairs = zip(self.pair(a), self.pair(b), strict=True)
+            first, second = (self.compare(kind, x, y) for x, y in pairs)
+            if kind not in ("eq", "ne"):
+                raise UnsupportedError(f"complex numbers have no order ({kind}); take parts first")
+            return self.and_(first, second) if kind == "eq" else self.or_(first, second)
         return self._op(kern.CompareOp, [a, b], dtypes.i1, kind=text(kind))
 
     def add(self, a: SSAValue, b: SSAValue) -> SSAValue:
@@ -482,6 +216,8 @@ class KernBuilder:
         return self.binary("rem", a, b)
 
     def fma(self, a: SSAValue, b: SSAValue, c: SSAValue) -> SSAValue:
+        if part_of(a.type) is not None:
+            return self.add(self.mul(a, b), c)
         return self._op(kern.FmaOp, [a, b, c], a.type)
 
     def neg(self, a: SSAValue) -> SSAValue:
@@ -515,6 +251,9 @@ class KernBuilder:
         return self.compare("ge", a, b)
 
     def select(self, condition: SSAValue, a: SSAValue, b: SSAValue) -> SSAValue:
+        if part_of(a.type) is not None:
+            pairs = zip(self.pair(a), self.pair(b), strict=True)
+            return self.complex(*(self.select(condition, x, y) for x, y in pairs))
         return self._op(kern.SelectOp, [condition, a, b], a.type)
 
     def and_(self, a: SSAValue, b: SSAValue) -> SSAValue:
@@ -536,7 +275,16 @@ class KernBuilder:
         return self.binary("shr", a, b)
 
     def cast(self, a: SSAValue, dtype: Attribute) -> SSAValue:
-        return a if a.type == dtype else self._op(kern.CastOp, [a], dtype)
+        if a.type == dtype:
+            return a
+        source, target = part_of(a.type), part_of(dtype)
+        if source is not None and target is not None:
+            return self.complex(*(self.cast(x, target) for x in self.pair(a)))
+        if source is not None:
+            return self.cast(self.pair(a)[0], dtype)
+        if target is not None:
+            return self.complex(self.cast(a, target), self.const(0.0, target))
+        return self._op(kern.CastOp, [a], dtype)
 
     def bitcast(self, a: SSAValue, dtype: Attribute) -> SSAValue:
         return a if a.type == dtype else self._op(kern.BitcastOp, [a], dtype)
@@ -557,6 +305,8 @@ class KernBuilder:
         return self.unary("sqrt", a)
 
     def math(self, name: str, *operands: SSAValue) -> SSAValue:
+        if part_of(operands[0].type) is not None:
+            return self.complex(*self._complex.call(name, *map(self.pair, operands)))
         return self._op(kern.MathOp, operands, operands[0].type, function=StringAttr(name))
 
 
@@ -606,6 +356,18 @@ class IndexView:
         return self.b.select_index(condition, a, b)
 
 
+def _arithmetic(functions: ComplexMath, kind: str) -> Callable[[Pair, Pair], Pair]:
+    table = {
+        "add": functions.add,
+        "sub": functions.sub,
+        "mul": functions.mul,
+        "div": functions.div,
+    }
+    if kind not in table:
+        raise UnsupportedError(f"{kind} is not defined for complex numbers; take parts first")
+    return table[kind]
+
+
 def _fold(kind: str, a: int, b: int) -> int:
     match kind:
         case "add":
@@ -622,18 +384,3 @@ def _fold(kind: str, a: int, b: int) -> int:
             return min(a, b)
         case _:
             return max(a, b)
-
-
-def _captured(region: Region, depths: dict[SSAValue, int]) -> set[SSAValue]:
-    inside: set[SSAValue] = set()
-    captured: set[SSAValue] = set()
-    for block in region.blocks:
-        inside.update(block.args)
-    for op in region.walk():
-        for nested in op.regions:
-            for block in nested.blocks:
-                inside.update(block.args)
-        inside.update(op.results)
-    for op in region.walk():
-        captured.update(v for v in op.operands if v not in inside)
-    return captured & depths.keys()

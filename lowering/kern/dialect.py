@@ -109,6 +109,17 @@ class ConstOp(UniformSyntax):
 
 
 @irdl_op_definition
+class ComplexOp(UniformSyntax):
+    """A complex number from its parts; only while a function is built, never in a finished one."""
+
+    name = "kern.complex"
+    real = operand_def()
+    imaginary = operand_def()
+    y = result_def()
+    traits = traits_def(Pure())
+
+
+@irdl_op_definition
 class BinaryOp(UniformSyntax):
     """`add sub mul div rem min max and or xor shl shr` as the Scalar protocol defines them."""
 
@@ -411,6 +422,7 @@ OPS: Sequence[type[UniformSyntax]] = (
     FuncOp,
     YieldOp,
     ConstOp,
+    ComplexOp,
     BinaryOp,
     UnaryOp,
     FmaOp,

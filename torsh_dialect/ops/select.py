@@ -235,7 +235,8 @@ class CastOp(Unary):
     Integer to integer: wraps. Complex to real: the real part. To f16, bf16 and fp8: rounded from
     f32 (f64 and integers go through f32), ties to even; with `saturate`, values beyond the
     largest fp8 value become that value. To f8e8m0fnu: the next power of two by `rounding`
-    (`up`, the default; `down`; `nearest`), 2^-127 at least; infinities give NaN.
+    (`up`, the default; `down`; `nearest`), 2^-127 at least; infinities give NaN. To f4e2m1fn: NaN
+    gives 6, as the ONNX specification says.
 
     %r = torsh.cast %x {to = i32} : (tensor<3xf32>) -> tensor<3xi32>
     """
@@ -284,6 +285,8 @@ def cast(array: Array, to: DType, saturate: bool, rounding: str) -> Array:
     if to.kind != "float" or to.bits > 16:
         return value.astype(to.numpy)
     value = value.astype(np.float32)
+    if to.name == "f4e2m1fn":
+        value = where(np.isnan(value), np.float32(6), value)
     if to.name == "f8e8m0fnu":
         return _power_of_two(value, rounding).astype(to.numpy)
     if saturate and to.name in LARGEST:
