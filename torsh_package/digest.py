@@ -106,7 +106,8 @@ def _constructor(algorithm: str) -> Callable[[], Hash]:
 
 def default_workers() -> int:
     """Threads that hashing may use: the CPUs this process may run on, at most 8."""
-    return min(8, len(os.sched_getaffinity(0)))
+    usable = getattr(os, "sched_getaffinity", None)
+    return min(8, len(usable(0)) if usable else os.cpu_count() or 1)
 
 
 class LeafVerifier:
