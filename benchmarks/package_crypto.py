@@ -78,7 +78,7 @@ class Bench:
         def run() -> None:
             for index in range(self.size // MIB):
                 aead.encrypt(index.to_bytes(12), chunk, None)
-            # A new file each time, as a save makes one: overwriting pages is cheaper than having new.
+            # A new file each time, as a save makes one: overwriting old pages is cheaper.
             (self.folder / "raw").unlink(missing_ok=True)
             with (self.folder / "raw").open("wb", buffering=0) as file:
                 for _ in range(self.size // MIB):
