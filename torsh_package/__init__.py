@@ -29,6 +29,7 @@ _PARTS = {
     "torsh_package.requirement_syntax": ("DependencySpec",),
     "torsh_package.codecs": ("CompressionAlgorithm", "CompressionLevel"),
     "torsh_package.encoding": ("decode", "encode"),
+    "torsh_package.replaying": ("ReplayResult", "replay"),
     "torsh_package.files": ("load_json_config", "load_numpy_weights"),
     "torsh_package.limits": ("DEFAULT_LIMITS", "Limits"),
     "torsh_package.errors": (
@@ -47,9 +48,13 @@ _PARTS = {
         "PackageError",
         "PolicyError",
         "ResourceNotFoundError",
+        "SandboxCodeError",
+        "SandboxLimitError",
+        "SandboxUnavailableError",
         "SandboxError",
         "SignatureError",
         "StorageError",
+        "UnsafePickleError",
         "UnsupportedVersionError",
     ),
     "torsh_package.trust": (
@@ -90,6 +95,13 @@ _PARTS = {
         "export_pytorch_weights",
     ),
     "torsh_package.dependencies": ("LockFile", "Resolution"),
+    "torsh_package.scan": (
+        "AdvisoryDatabase",
+        "ScanPolicy",
+        "ScanReport",
+        "Severity",
+        "VulnerabilityScanner",
+    ),
 }
 _HOME = {name: module for module, names in _PARTS.items() for name in names}
 
@@ -148,9 +160,13 @@ if TYPE_CHECKING:
     from torsh_package.errors import PackageError as PackageError
     from torsh_package.errors import PolicyError as PolicyError
     from torsh_package.errors import ResourceNotFoundError as ResourceNotFoundError
+    from torsh_package.errors import SandboxCodeError as SandboxCodeError
     from torsh_package.errors import SandboxError as SandboxError
+    from torsh_package.errors import SandboxLimitError as SandboxLimitError
+    from torsh_package.errors import SandboxUnavailableError as SandboxUnavailableError
     from torsh_package.errors import SignatureError as SignatureError
     from torsh_package.errors import StorageError as StorageError
+    from torsh_package.errors import UnsafePickleError as UnsafePickleError
     from torsh_package.errors import UnsupportedVersionError as UnsupportedVersionError
     from torsh_package.files import load_json_config as load_json_config
     from torsh_package.files import load_numpy_weights as load_numpy_weights
@@ -169,8 +185,15 @@ if TYPE_CHECKING:
     from torsh_package.manifest import ResourceType as ResourceType
     from torsh_package.package import Package as Package
     from torsh_package.package import serialize_package as serialize_package
+    from torsh_package.replaying import ReplayResult as ReplayResult
+    from torsh_package.replaying import replay as replay
     from torsh_package.requirement_syntax import DependencySpec as DependencySpec
     from torsh_package.resource import Resource as Resource
+    from torsh_package.scan import AdvisoryDatabase as AdvisoryDatabase
+    from torsh_package.scan import ScanPolicy as ScanPolicy
+    from torsh_package.scan import ScanReport as ScanReport
+    from torsh_package.scan import Severity as Severity
+    from torsh_package.scan import VulnerabilityScanner as VulnerabilityScanner
     from torsh_package.tensors import TensorEntry as TensorEntry
     from torsh_package.trust import PackageSignature as PackageSignature
     from torsh_package.trust import PackageSigner as PackageSigner

@@ -1,7 +1,7 @@
 """Foreign model files to packages and back. Nothing foreign is executed, imported or unpickled."""
 
 from .checkpoint import Skipped
-from .contents import Contents, PackageFormat
+from .contents import Contents, PackageFormat, rename_tensors
 from .converter import FormatConverter
 from .detect import detect_format
 from .exporter import (
@@ -30,5 +30,6 @@ __all__ = [
     "export_safetensors",
     "export_torch_package",
     "module_tensors",
+    "rename_tensors",
     "tensors_of",
 ]

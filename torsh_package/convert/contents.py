@@ -77,6 +77,33 @@ class Contents:
             self.notes.append(f"the model was found at {found.root!r} of the checkpoint")
 
 
+def rename_tensors(tensors: Mapping[str, Array], mapping: Mapping[str, str]) -> dict[str, Array]:
+    """`tensors` with names mapped: a key of `mapping` is a whole name, or a module's path.
+
+    `{"fc1": "layers.0"}` turns `fc1.weight` into `layers.0.weight`; a whole name counts first,
+    then the longest path.
+
+    Raises:
+        ConversionError: when a key fits no tensor, or two tensors get one name.
+    """
+    unused, found = set(mapping), dict[str, Array]()
+    for name, array in tensors.items():
+        parts = name.split(".")
+        prefixes = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+        key = next((prefix for prefix in prefixes if prefix in mapping), None)
+        target = name if key is None else mapping[key] + name[len(key) :]
+        unused.discard(key or "")
+        if not target:
+            raise ConversionError(f"tensor {name[:80]!r} is mapped to an empty name")
+        if target in found:
+            raise ConversionError(f"two tensors are mapped to {target[:80]!r}")
+        found[target] = array
+    if unused:
+        known = ", ".join(sorted(tensors)[:8])
+        raise ConversionError(f"there is no tensor for {min(unused)[:80]!r}; there are {known}")
+    return found
+
+
 def _merge(target: dict[str, Array], source: Mapping[str, Array], prefix: str) -> None:
     for name, array in source.items():
         if prefix + name in target:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from torsh_package.package import Package
 
 from .checkpoint import Skipped
 from .confined import ConfinedFolder
-from .contents import Contents, PackageFormat
+from .contents import Contents, PackageFormat, rename_tensors
 from .detect import detect_format
 from .folders import read_huggingface, read_mlflow
 from .foreign_zip import ForeignZip, map_file
@@ -42,12 +42,14 @@ class FormatConverter:
 
     The package holds `weights` (all tensors of the model), `extra_tensors` (optimizer states and
     the like, if any), the other entries of the original, its sources below `code/`, and
-    `conversion_report.json`. The source is only read.
+    `conversion_report.json`. The source is only read; its bytes are mapped, so leave it alone until
+    the package has been saved.
 
     Args:
         name: Package name; made from the file name if None.
         version: Package version.
         root: Dotted path of the model inside a checkpoint; found by well-known keys if None.
+        mapping: New names of tensors: whole names, or paths of modules (`rename_tensors`).
         embed_original: Whether to keep the source file as `original/...`; None keeps ONNX models.
         programs: Whether converters registered under the entry point
             `torsh_package.converters` may add a program.
@@ -63,6 +65,7 @@ class FormatConverter:
         name: str | None = None,
         version: str = "1.0.0",
         root: str | None = None,
+        mapping: Mapping[str, str] | None = None,
         embed_original: bool | None = None,
         programs: bool = True,
         limits: Limits = DEFAULT_LIMITS,
@@ -70,6 +73,7 @@ class FormatConverter:
         self._name = name
         self._version = version
         self._root = root
+        self._mapping = dict(mapping or {})
         self._embed = embed_original
         self._programs = programs
         self._limits = limits
@@ -121,6 +125,11 @@ class FormatConverter:
         if kind is PackageFormat.TORSH:
             raise ConversionError("is a torshpkg already; use Package.load", entry=str(path))
         contents = self._read(path, kind)
+        if self._mapping:
+            before = set(contents.weights)
+            contents.weights = rename_tensors(contents.weights, self._mapping)
+            renamed = len(set(contents.weights) - before)
+            contents.notes.append(f"{renamed} tensors were renamed")
         report = ConversionReport.of(path, contents)
         report.environment["migration_tool"] = f"torsh {_own_version()}"
         report.environment["numpy_version"] = np.__version__

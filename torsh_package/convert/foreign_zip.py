@@ -33,14 +33,14 @@ class ForeignZip:
     """A ZIP archive, memory-mapped.
 
     Args:
-        source: Path, or the bytes of an archive inside another file.
+        source: Path, or the bytes of an archive inside another file (not copied).
         limits: `resources` bounds the number of entries, `manifest_bytes` what `read` copies.
 
     Raises:
         ConversionError: when the archive is malformed or inconsistent.
     """
 
-    def __init__(self, source: Path | bytes, *, limits: Limits = DEFAULT_LIMITS):
+    def __init__(self, source: Path | bytes | memoryview, *, limits: Limits = DEFAULT_LIMITS):
         self.name = source.name if isinstance(source, Path) else "<nested archive>"
         self._limits = limits
         if isinstance(source, Path):

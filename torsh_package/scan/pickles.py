@@ -50,7 +50,7 @@ class PickleScan:
 
     def _archive(self, data: memoryview, where: str, nesting: int) -> Iterator[Finding]:
         try:
-            archive = ForeignZip(bytes(data), limits=self._limits)
+            archive = ForeignZip(data, limits=self._limits)
             names = list(archive.names())
         except PackageError as error:
             yield Finding("archive-malformed", Severity.MEDIUM, where, str(error)[:300])

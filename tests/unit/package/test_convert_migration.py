@@ -12,6 +12,7 @@ from torch.package import PackageExporter
 
 from torsh_package import Package
 from torsh_package.convert import FormatConverter
+from torsh_package.errors import ConversionError
 
 DATA = Path(__file__).parent / "data"
 
@@ -67,7 +68,8 @@ def test_migration_of_recorded_archives(tmp_path: Path, name: str) -> None:
     check_pytorch_migration(str(DATA / f"{name}.pt"), str(tmp_path / "x.torshpkg"))
 
 
-def test_equal_sources_give_equal_bytes(tmp_path: Path) -> None:
+def test_equal_sources_give_equal_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")  # the lineage states the time
     for target in ("a", "b"):
         FormatConverter().convert(DATA / "intern_model.pt").save(tmp_path / target)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -118,3 +120,34 @@ def test_root_and_embedding(tmp_path: Path) -> None:
     assert package.get_resource("weights").tensor("w").shape == (2,)
     assert package.get_resource("extra_tensors").tensor("model.w").shape == (1,)
     assert bytes(package.get_resource("original/m.pt").data) == path.read_bytes()
+
+
+def test_weight_names_are_mapped(tmp_path: Path) -> None:
+    """Guide B, "Weights Not Loading"."""
+    path = tmp_path / "m.pt"
+    torch.save(nn.ModuleDict({"fc1": nn.Linear(3, 2), "fc2": nn.Linear(2, 1)}).state_dict(), path)
+    mapping = {"fc1.weight": "layers.0.weight", "fc1.bias": "layers.0.bias", "fc2": "layers.1"}
+    converter = FormatConverter(mapping=mapping)
+    package = converter.convert(path)
+    tensors = package.get_resource("weights").tensors
+    expected = torch.load(path)
+    assert set(tensors) == {f"layers.{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")}
+    assert tensors["layers.0.weight"].tolist() == expected["fc1.weight"].tolist()
+    assert tensors["layers.1.bias"].tolist() == expected["fc2.bias"].tolist()
+    assert converter.report is not None
+    assert any("4 tensors were renamed" in note for note in converter.report.notes)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({"fc3.weight": "x"}, "no tensor for 'fc3.weight'"),
+        ({"fc1.weight": "fc1.bias"}, "two tensors"),
+        ({"fc1.weight": ""}, "empty"),
+    ],
+)
+def test_mappings_that_do_not_fit(tmp_path: Path, mapping: dict[str, str], message: str) -> None:
+    path = tmp_path / "m.pt"
+    torch.save(nn.ModuleDict({"fc1": nn.Linear(3, 2)}).state_dict(), path)
+    with pytest.raises(ConversionError, match=message):
+        FormatConverter(mapping=mapping).convert(path)
