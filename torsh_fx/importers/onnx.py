@@ -204,20 +204,9 @@ class _Entry:
     # -- types of inputs
 
     def _type(self, value: ValueInfoProto) -> Attribute:
-        return self._of(value.type, value.name)
-
-    def _of(self, proto: TypeProto, name: str) -> Attribute:
-        from torsh_dialect.types import OptionalType, SequenceType
-
-        match proto.WhichOneof("value"):
-            case "tensor_type":
-                return self._tensor(proto, name)
-            case "sequence_type":
-                return SequenceType(self._of(proto.sequence_type.elem_type, name))
-            case "optional_type":
-                return OptionalType(self._of(proto.optional_type.elem_type, name))
-            case other:
-                raise ImportModelError(f"the input {name!r} has the type {other}")
+        if value.type.WhichOneof("value") == "tensor_type":
+            return self._tensor(value.type, value.name)
+        return self.importing.type_of(value.type, f"the input {value.name!r}")
 
     def _tensor(self, proto: TypeProto, name: str) -> Attribute:
         type = proto.tensor_type

@@ -191,7 +191,7 @@ def schema_function(
         )
     elif schema.has_context_dependent_function:
         versions = [v for v in schema.context_dependent_function_opset_versions if v <= version]
-        types = [scope.importing.type_proto(scope.get(i)) if i else b"" for i in node.input]
+        types = [_type_of(scope, i) for i in node.input]
         body = schema.get_context_dependent_function_with_opset_version(
             max(versions), node.SerializeToString(), types
         )
@@ -204,6 +204,10 @@ def schema_function(
         if name not in given and attribute.default_value.name:
             function.attribute_proto.append(attribute.default_value)
     return function
+
+
+def _type_of(scope: Scope, name: str) -> bytes:
+    return scope.importing.type_proto(scope.get(name).type).SerializeToString() if name else b""
 
 
 def inline(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from xdsl.dialects.builtin import LocationAttr, NameLoc, NoneAttr, StringAttr
+from xdsl.dialects.builtin import LocationAttr, NameLoc, NoneAttr, StringAttr, UnrankedTensorType
 from xdsl.ir import Attribute, Block, OpResult, SSAValue
 
 from torsh_dialect.attributes import Array, literal
@@ -20,11 +20,12 @@ from torsh_dialect.errors import ImportModelError, InvalidArgumentError
 from torsh_dialect.evaluate import evaluate_op
 from torsh_dialect.kinds import DefinesSymbols, Random, TensorOp, contents_of
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
-from torsh_dialect.types import DimsAttr, dims_of, element_type, tensor
+from torsh_dialect.ops.sequence import UNKNOWN
+from torsh_dialect.types import DimsAttr, OptionalType, SequenceType, dims_of, element_type, tensor
 from torsh_fx.importers.model import Report
 
 if TYPE_CHECKING:
-    from onnx import FunctionProto, TensorProto
+    from onnx import FunctionProto, TensorProto, TypeProto
 
     from torsh_fx.importers.onnx_ops.node import Converter
 
@@ -120,14 +121,41 @@ class Importing:
         array = self.load(proto)
         return array.astype(object) if array.dtype.kind in "US" else array
 
-    def type_proto(self, value: SSAValue) -> bytes:
-        """The type of a value as a serialized `onnx.TypeProto`."""
+    def type_of(self, proto: TypeProto, what: str) -> Attribute:
+        """A type inside a sequence or optional value: unknown extents are `any`.
+
+        Raises:
+            ImportModelError: It is a map, sparse, or of unknown kind.
+        """
+        match proto.WhichOneof("value"):
+            case "tensor_type":
+                element = self.element(proto.tensor_type.elem_type)
+                if not proto.tensor_type.HasField("shape"):
+                    return UnrankedTensorType(element)
+                known = [d.dim_value if d.HasField("dim_value") else UNKNOWN
+                         for d in proto.tensor_type.shape.dim]  # fmt: skip
+                return tensor(element, known)
+            case "sequence_type":
+                return SequenceType(self.type_of(proto.sequence_type.elem_type, what))
+            case "optional_type":
+                return OptionalType(self.type_of(proto.optional_type.elem_type, what))
+            case other:
+                raise ImportModelError(f"{what} has the type {other}, which is not supported")
+
+    def type_proto(self, type: Attribute) -> TypeProto:
+        """A type as onnx writes it."""
         from onnx import helper
 
-        dtype = dtype_of(element_type(value)).numpy
-        dims = [d if isinstance(d, int) else str(d) for d in dims_of(value)]
-        number = helper.np_dtype_to_tensor_dtype(dtype)
-        return helper.make_tensor_type_proto(number, dims).SerializeToString()
+        if isinstance(type, SequenceType):
+            return helper.make_sequence_type_proto(self.type_proto(type.item))
+        if isinstance(type, OptionalType):
+            return helper.make_optional_type_proto(self.type_proto(type.item))
+        if isinstance(type, UnrankedTensorType):
+            dtype = dtype_of(type.element_type).numpy  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+            return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(dtype), None)
+        dtype = dtype_of(element_type(type)).numpy
+        dims = [d if isinstance(d, int) else str(d) for d in dims_of(type)]
+        return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(dtype), dims)
 
     # -- initializers
 

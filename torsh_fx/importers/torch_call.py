@@ -78,7 +78,7 @@ def _reordered(
     leaves: list[Any],
 ) -> tuple[pytree.TreeSpec, list[Any]]:
     """Keyword arguments in the order of the import."""
-    names = expected.children()[1].context or []
+    names: list[str] = expected.children()[1].context or []
     if set(names) == set(kwargs):
         ordered = {name: kwargs[name] for name in names}
         leaves, given = pytree.tree_flatten((tuple(args), ordered))
@@ -93,6 +93,6 @@ def unflatten_outputs(model: ImportedModel, outputs: Sequence[Any]) -> Any:
     assert isinstance(call, TorchCall)
     leaves: list[Any] = []
     for leaf in call.leaves:
-        value = leaf.constant if leaf.position is None else outputs[leaf.position]
+        value: Any = leaf.constant if leaf.position is None else outputs[leaf.position]
         leaves.append(value.item() if leaf.scalar and leaf.position is not None else value)
     return pytree.tree_unflatten(leaves, call.spec)

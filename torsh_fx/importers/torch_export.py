@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import (
     ConstantArgument,
@@ -53,12 +54,12 @@ def functional(ep: ExportedProgram) -> ExportedProgram:
     """The program without in-place ops and unknown ops, decomposed only where that is needed."""
     if all(_is_plain(node) for graph in _graphs(ep) for node in graph.graph.nodes):
         return ep
-    table = torch.export.default_decompositions()
+    table: Any = torch.export.default_decompositions()
     for op in list(table):
         if spelling(op) in CONVERTERS:
             table.pop(op)
     with torch.no_grad():
-        return ep.run_decompositions(table)
+        return cast(Any, ep).run_decompositions(table)
 
 
 def _graphs(ep: ExportedProgram) -> list[torch.fx.GraphModule]:
@@ -68,11 +69,10 @@ def _graphs(ep: ExportedProgram) -> list[torch.fx.GraphModule]:
 def _is_plain(node: torch.fx.Node) -> bool:
     if node.op != "call_function" or node.target is operator.getitem:
         return True
-    if isinstance(node.target, torch._ops.OpOverload):  # pyright: ignore[reportPrivateUsage]
-        return spelling(node.target) in CONVERTERS and not node.target._schema.is_mutable  # pyright: ignore[reportPrivateUsage]
-    if isinstance(node.target, torch._ops.HigherOrderOperator):  # pyright: ignore[reportPrivateUsage]
-        return spelling(node.target) in CONVERTERS
-    return True
+    target: Any = node.target
+    if isinstance(target, OpOverload):
+        return spelling(target) in CONVERTERS and not cast(Any, target)._schema.is_mutable
+    return not isinstance(target, HigherOrderOperator) or spelling(target) in CONVERTERS
 
 
 @dataclass
@@ -105,7 +105,8 @@ class ExportImporter:
         return self._finish(shared, outputs, names, leaves)
 
     def _bounds(self) -> dict[str, Bounds]:
-        return {str(s): bounds_of_range(r) for s, r in self.ep.range_constraints.items()}
+        ranges = cast(Any, self.ep).range_constraints
+        return {str(s): bounds_of_range(r) for s, r in ranges.items()}
 
     # -- inputs
 
@@ -157,16 +158,19 @@ class ExportImporter:
         """Parameters, buffers and constants."""
         name = str(spec.target)
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
-            known = self.ep.state_dict if name in self.ep.state_dict else self.ep.constants
-            value = known[name]
-            return graph.shared.weight(name, graph.array(value))
+            return graph.shared.weight(name, graph.array(self._tensor(name)))
         if spec.kind == InputKind.CONSTANT_TENSOR:
-            return graph.constant(name, self.ep.constants[name])
+            return graph.constant(name, self._tensor(name))
         if spec.kind == InputKind.TOKEN:
             return None
         raise ImportModelError(
             f"the input {name} is a {spec.kind.name}; only tensors can be compiled"
         )
+
+    def _tensor(self, name: str) -> torch.Tensor:
+        """A stored tensor of the program by its name."""
+        known: Any = self.ep.state_dict if name in self.ep.state_dict else self.ep.constants
+        return known[name]
 
     # -- outputs
 
@@ -229,7 +233,7 @@ class ExportImporter:
             State(name, place, self.changed[name], self._initial(shared, name))
             for name, place in self.states.items()
         )
-        call = self.ep.call_spec
+        call: Any = self.ep.call_spec
         return ImportedModel(
             ModuleOp([self.function]),
             self.ctx.weights,
@@ -246,5 +250,4 @@ class ExportImporter:
         """Store the first value of a buffer that changes."""
         from torsh_fx.importers.torch_types import to_numpy
 
-        known = self.ep.state_dict if name in self.ep.state_dict else self.ep.constants
-        return shared.ctx.weights.add(name, to_numpy(known[name]).copy())
+        return shared.ctx.weights.add(name, to_numpy(self._tensor(name)).copy())

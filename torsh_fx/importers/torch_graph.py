@@ -6,9 +6,10 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import torch
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.fx import GraphModule, Node
 from xdsl.dialects.builtin import FileLineColLoc, IntAttr, LocationAttr, NameLoc, StringAttr
 from xdsl.ir import Block, SSAValue
@@ -26,7 +27,10 @@ from torsh_fx.importers.torch_ops import CONVERTERS, SYMBOLIC, NodeBuilder
 from torsh_fx.importers.torch_symbols import dim_of
 from torsh_fx.importers.torch_types import element_of, row_of_torch
 
-REMEDY = "register a converter with torsh_fx.importers.torch_ops.converts, or replace the op in the model"
+REMEDY = (
+    "register a converter with torsh_fx.importers.torch_ops.converts, or replace the op in "
+    "the model"
+)
 
 
 class Refused:
@@ -40,7 +44,7 @@ SMALL = 64
 
 def location_of(node: Node, path: str) -> tuple[LocationAttr, str]:
     """Where a node comes from: as an attribute, and in words (module path, file:line)."""
-    stack = node.meta.get("nn_module_stack") or {}
+    stack: Any = node.meta.get("nn_module_stack") or {}
     module = next((str(entry[0]) for entry in reversed(list(stack.values()))), "")
     name = ".".join(
         part for part in (module.removeprefix("L['self'].").lstrip("."), node.name) if part
@@ -135,14 +139,15 @@ class GraphImporter:
 
     def value(self, argument: Any) -> Any:
         """A node's argument with nodes replaced by their values."""
+        items: Any = argument
         if isinstance(argument, Node):
             return self.values[argument]
         if isinstance(argument, tuple | list):
-            return [self.value(item) for item in argument]
+            return [self.value(item) for item in items]
         if isinstance(argument, slice):
-            return slice(*map(self.value, (argument.start, argument.stop, argument.step)))
+            return slice(*map(self.value, (items.start, items.stop, items.step)))
         if isinstance(argument, Mapping):
-            return {key: self.value(item) for key, item in argument.items()}
+            return {key: self.value(item) for key, item in items.items()}
         return dim_of(argument) if isinstance(argument, torch.SymInt) else argument
 
     def _node(self, node: Node) -> Any:
@@ -196,12 +201,12 @@ class GraphImporter:
 
     def _check(self, node: Node, result: Any) -> None:
         """The result has the element types and extents that torch says it has."""
-        expected = node.meta.get("val")
-        pairs = [(expected, result)]
+        expected: Any = node.meta.get("val")
+        pairs: list[tuple[Any, Any]] = [(expected, result)]
         if isinstance(expected, tuple | list):
-            pairs = list(zip(expected, result, strict=False))
+            pairs = list(zip(cast(Any, expected), result, strict=False))
         for fake, value in pairs:
-            if not isinstance(fake, torch.Tensor) or not isinstance(value, SSAValue):
+            if not isinstance(fake, torch.Tensor) or not is_value(value):
                 continue
             dims = tuple(dim_of(size) for size in fake.shape)
             wrong = element_type(value) != element_of(fake.dtype) or len(dims) != len(
@@ -254,17 +259,22 @@ class GraphImporter:
             module,
             builder,
             self.shared,
-            f"{self.path}{module._get_name()}.{self.shared.symbol('g')}/",
+            f"{self.path}{self.shared.symbol('graph')}/",
         )
         return inner.run(inputs)
 
 
+def is_value(value: Any) -> TypeGuard[SSAValue]:
+    """Whether a converter's result is a tensor of the module."""
+    return isinstance(value, SSAValue)
+
+
 def spelling(target: Any) -> str:
     """The name of a call target: `aten.add.Tensor`, `cond`, `add`."""
-    if isinstance(target, torch._ops.OpOverload):
+    if isinstance(target, OpOverload):
         return str(target)
-    if isinstance(target, torch._ops.HigherOrderOperator):
-        return target.name()
+    if isinstance(target, HigherOrderOperator):
+        return str(cast(Any, target).name())
     module = getattr(target, "__module__", "")
     name = getattr(target, "__name__", str(target))
     return f"math.{name}" if module == "math" or target in vars(math).values() else name

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-import sympy
+import sympy  # pyright: ignore[reportMissingTypeStubs]
 import torch
 
 from torsh_dialect.dims import Bounds, Dim, ceildiv, floordiv, maximum, minimum, modulo, symbol
@@ -31,7 +31,7 @@ def dim_of(size: Any) -> Dim:
     if isinstance(size, bool | int):
         return int(size)
     if isinstance(size, torch.SymInt):
-        return dim_of(size.node.expr)
+        return dim_of(cast(Any, size).node.expr)
     return _expression(size)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import ml_dtypes
 import numpy as np
 import torch
@@ -94,9 +96,9 @@ def to_torch(array: Array) -> torch.Tensor:
         if array.dtype == np.dtype(numpy):
             bits = np.dtype(np.int16 if through == torch.int16 else np.uint8)
             plain = np.ascontiguousarray(array).reshape(array.shape)
-            return torch.from_numpy(plain.view(bits).copy()).view(dtype)
+            return cast(Any, torch).from_numpy(plain.view(bits).copy()).view(dtype)
     writable = array if array.flags.writeable and array.flags.c_contiguous else array.copy()
     try:
-        return torch.from_numpy(writable)
+        return cast(Any, torch).from_numpy(writable)
     except TypeError as error:
         raise InvalidArgumentError(f"torch has no dtype for {array.dtype}") from error

@@ -52,7 +52,7 @@ def if_(n: Node) -> Sequence[SSAValue]:
 
 def _same_kind(a: SSAValue, b: SSAValue) -> bool:
     if not hasattr(a.type, "element_type") or not hasattr(b.type, "element_type"):
-        return a.type == b.type
+        return type(a.type) is type(b.type)
     return rank_of(a) == rank_of(b) and element_type(a) == element_type(b)
 
 

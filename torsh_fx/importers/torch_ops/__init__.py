@@ -1,15 +1,19 @@
 """Converters of torch ops, one file for each family; importing this fills the table."""
 
 from torsh_fx.importers.torch_ops import (
+    attention,
     complexes,
     control,
     create,
     elementwise,
     indexing,
     movement,
-    nn,
+    norms,
+    pooling,
+    products,
     recurrent,
     reduce,
+    resample,
     symbolic,
 )
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, converts
@@ -19,6 +23,7 @@ __all__ = [
     "CONVERTERS",
     "SYMBOLIC",
     "NodeBuilder",
+    "attention",
     "complexes",
     "control",
     "converts",
@@ -26,8 +31,11 @@ __all__ = [
     "elementwise",
     "indexing",
     "movement",
-    "nn",
+    "norms",
+    "pooling",
+    "products",
     "recurrent",
     "reduce",
+    "resample",
     "symbolic",
 ]

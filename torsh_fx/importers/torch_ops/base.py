@@ -68,7 +68,7 @@ class NodeBuilder(Compose):
 
     def meta(self, number: int | None = None) -> Any:
         """The fake tensor (or list of them) that the node gives."""
-        value = self.node.meta.get("val")
+        value: Any = self.node.meta.get("val")
         return value if number is None else value[number]
 
     def out_element(self, number: int | None = None) -> Element:
@@ -163,3 +163,17 @@ def natural_element(value: Any) -> Element:
 def dims_are(x: SSAValue, dims: Sequence[Dim]) -> bool:
     """Whether a value has these extents."""
     return dims_of(x) == tuple(dims)
+
+
+def used(c: NodeBuilder, number: int) -> bool:
+    """Whether result `number` of the node is used."""
+    users: Any = c.node.users
+    return any(
+        getattr(u.target, "__name__", "") == "getitem" and u.args[1] == number for u in users
+    )
+
+
+def spatial(value: Any, rank: int) -> list[int]:
+    """One entry for each spatial axis; a single one stands for all."""
+    values = [value] if isinstance(value, int) else [int(str(v)) for v in value]
+    return values * rank if len(values) == 1 else values

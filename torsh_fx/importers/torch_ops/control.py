@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch.fx import GraphModule
 from xdsl.ir import Block, Region, SSAValue
@@ -19,14 +19,14 @@ from torsh_fx.importers.torch_ops.symbolic import size_or_tensor, truth
 
 def _values(c: NodeBuilder, result: Any) -> list[SSAValue]:
     """The results of a nested graph as tensors, cast to nothing."""
-    flat = result if isinstance(result, list | tuple) else [result]
+    flat = cast(Any, result) if isinstance(result, list | tuple) else [result]
     return [size_or_tensor(c, value) for value in flat if value is not None]
 
 
 def region_of(c: NodeBuilder, graph: GraphModule, inputs: Sequence[Any]) -> Region:
     """A region without arguments: a nested graph of values from outside."""
     block = Block()
-    builder = BlockBuilder(block, location=c.node and c.b.location)  # pyright: ignore[reportAttributeAccessIssue]
+    builder = BlockBuilder(block, location=getattr(c.b, "location", None))
     inner = NodeBuilder(builder, c.node, c.graph)
     values = _values(inner, c.graph.nested(graph, builder, inputs))
     builder.put(YieldOp.create(operands=values))
@@ -149,7 +149,7 @@ def _map(
 def _called(c: NodeBuilder, *arguments: Any, **options: Any) -> Any:
     """Ops that call a graph once: `invoke_subgraph`, `wrap_with_set_grad_enabled`, ..."""
     place = next(n for n, a in enumerate(arguments) if isinstance(a, GraphModule))
-    rest = [a for a in arguments[place + 1 :] if not isinstance(a, str)]
+    rest: Any = [a for a in arguments[place + 1 :] if not isinstance(a, str)]
     if len(rest) == 1 and isinstance(rest[0], list):
         rest = rest[0]
     return c.graph.nested(arguments[place], c.b, rest)  # pyright: ignore[reportArgumentType]

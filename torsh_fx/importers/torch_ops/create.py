@@ -35,7 +35,8 @@ from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts
     "new_empty_strided",
     "_efficientzerotensor",
 )
-def _full(c: NodeBuilder, *rest: Any, **options: Any) -> SSAValue:
+def _full(c: NodeBuilder, *given: Any, **options: Any) -> SSAValue:
+    rest: list[Any] = list(given)
     name = str(c.node.target).split(".")[1]
     value: Scalar = 1 if "ones" in name else 0
     if name in ("full", "full_like"):
@@ -78,7 +79,7 @@ def _arange(c: NodeBuilder, *bounds: Scalar, step: Scalar = 1, **options: Any) -
 def _linspace(
     c: NodeBuilder, start: Scalar, end: Scalar, steps: Dim, base: float = 10.0, **options: Any
 ) -> SSAValue:
-    """From both ends, as torch: start + step * i in the first half, end - step * (n - 1 - i) after."""
+    """From both ends, as torch: start + step * i, then end - step * (n - 1 - i)."""
     element, (count,) = c.out_element(), c.out_dims()
     if is_complex(element):
         raise c.refuse("a complex progression")

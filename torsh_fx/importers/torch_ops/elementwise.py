@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as KIND
-from torch._prims_common import elementwise_dtypes
+from torch._prims_common import elementwise_dtypes  # pyright: ignore[reportUnknownVariableType]
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes

@@ -12,7 +12,7 @@ from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import Dim, Expr, broadcast_shapes, product
 from torsh_dialect.ops import datadependent, gather, reduce, scatter, statistics
 from torsh_dialect.types import dims_of, element_type, rank_of
-from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts
+from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts, used
 
 
 @converts("embedding")
@@ -75,7 +75,7 @@ def _indexed(
 
 
 def _places(c: NodeBuilder, mask: SSAValue) -> SSAValue:
-    """The positions where a mask holds, one row each; their number is torch's symbol if it has one."""
+    """The positions where a mask holds, one row each; their number is torch's symbol, if any."""
     count = next(
         (str(d) for d in c.out_dims() if isinstance(d, Expr) and str(d).startswith("u")), None
     )
@@ -348,8 +348,7 @@ def _embedding_bag(
         offsets = c.slice(offsets, 0, 0, dims_of(offsets)[0] - 1)
     skip = padding % int(str(dims_of(table)[0])) if padding >= 0 else None
     y = c.b(statistics.EmbeddingBagOp, table, indices, offsets, scale, mode=mode, padding=skip)
-    users = {u.args[1] for u in c.node.users}
-    if users - {0}:
+    if any(used(c, n) for n in (1, 2, 3)):
         raise c.refuse("only the first result of embedding_bag is for inference")
     return [y, offsets, offsets, offsets]
 

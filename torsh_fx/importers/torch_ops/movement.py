@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from xdsl.ir import SSAValue
 
@@ -213,8 +213,8 @@ def _flip(c: NodeBuilder, x: SSAValue, dims: Sequence[int]) -> SSAValue:
 
 @converts("roll")
 def _roll(c: NodeBuilder, x: SSAValue, shifts: Any, dims: Any = ()) -> SSAValue:
-    shifts = list(shifts) if isinstance(shifts, list) else [shifts]
-    dims = list(dims) if isinstance(dims, list | tuple) else [dims]
+    shifts = cast(Any, shifts) if isinstance(shifts, list) else [shifts]
+    dims = cast(Any, dims) if isinstance(dims, list | tuple) else [dims]
     if dims:
         axes = [d % rank_of(x) for d in dims] if rank_of(x) else []
         return c.b(movement.RollOp, x, shifts=shifts, axes=axes) if axes else x
@@ -319,7 +319,8 @@ def _as_strided(
     stride: Sequence[int],
     offset: Dim | None = None,
 ) -> SSAValue:
-    source = c.node.args[0].meta["val"]
+    first_argument: Any = c.node.args[0]
+    source = first_argument.meta["val"]
     if not source.is_contiguous() or source.storage_offset() != 0:
         raise c.refuse("as_strided of a tensor that is not contiguous depends on its strides")
     first = dims_attribute([offset or 0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from xdsl.ir import SSAValue
@@ -66,11 +66,17 @@ def _both(c: NodeBuilder, a: Scalar, b: Scalar, real: bool = False) -> tuple[SSA
 
 
 def _binary(cls: Any, real: bool = False) -> Callable[..., SSAValue]:
-    return lambda c, a, b: c.b(cls, *_both(c, a, b, real))
+    def convert(c: NodeBuilder, a: Scalar, b: Scalar) -> SSAValue:
+        return c.b(cls, *_both(c, a, b, real))
+
+    return convert
 
 
 def _unary(cls: Any) -> Callable[..., SSAValue]:
-    return lambda c, a: c.b(cls, c.cast(_number(c, a), dtypes.f64))
+    def convert(c: NodeBuilder, a: Scalar) -> SSAValue:
+        return c.b(cls, c.cast(_number(c, a), dtypes.f64))
+
+    return convert
 
 
 for _name, _cls in {
@@ -92,11 +98,29 @@ for _name, _cls in {
     CONVERTERS[_name] = _binary(_cls)
 CONVERTERS["truediv"] = _binary(elementwise.DivOp, real=True)
 CONVERTERS["pow_by_natural"] = _binary(elementwise.PowOp)
-CONVERTERS["neg"] = lambda c, a: c.neg(_number(c, a))
-CONVERTERS["sym_float"] = lambda c, a: c.cast(_number(c, a), dtypes.f64)
-CONVERTERS["sym_not"] = lambda c, a: c.eq(c.cast(_number(c, a), dtypes.i64), 0)
-CONVERTERS["and_"] = lambda c, a, b: c.both(_number(c, a), _number(c, b))
-CONVERTERS["or_"] = lambda c, a, b: c.either(_number(c, a), _number(c, b))
+
+
+def _neg(c: NodeBuilder, a: Scalar) -> SSAValue:
+    return c.neg(_number(c, a))
+
+
+def _float(c: NodeBuilder, a: Scalar) -> SSAValue:
+    return c.cast(_number(c, a), dtypes.f64)
+
+
+def _not(c: NodeBuilder, a: Scalar) -> SSAValue:
+    return c.eq(c.cast(_number(c, a), dtypes.i64), 0)
+
+
+def _and(c: NodeBuilder, a: Scalar, b: Scalar) -> SSAValue:
+    return c.both(_number(c, a), _number(c, b))
+
+
+def _or(c: NodeBuilder, a: Scalar, b: Scalar) -> SSAValue:
+    return c.either(_number(c, a), _number(c, b))
+
+
+CONVERTERS.update({"neg": _neg, "sym_float": _float, "sym_not": _not, "and_": _and, "or_": _or})
 for _name, _cls in {
     "_sym_sqrt": maths.SqrtOp,
     "sqrt": maths.SqrtOp,
@@ -117,6 +141,4 @@ def truth(c: NodeBuilder, value: Scalar) -> SSAValue:
 
 def size_or_tensor(c: NodeBuilder, value: Any) -> SSAValue:
     """An extent as a scalar tensor; a tensor as it is."""
-    if isinstance(value, SSAValue):
-        return value
-    return c.tensor(value, None) if not isinstance(value, Expr) else c.dim(value)
+    return c.tensor(cast("Scalar", value))

@@ -1,0 +1,135 @@
+"""Matrix products and convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from xdsl.ir import SSAValue
+
+from torsh_dialect.ops import (
+    contract,
+    conv,
+)
+from torsh_dialect.types import dims_of, element_type, rank_of
+from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts, spatial
+
+
+@converts("mm", "bmm", "matmul", "dot", "mv", "vdot", "inner")
+def _matmul(c: NodeBuilder, a: SSAValue, b: SSAValue) -> SSAValue:
+    return c.matmul(a, b)
+
+
+@converts("linear")
+def _linear(c: NodeBuilder, x: SSAValue, w: SSAValue, bias: SSAValue | None = None) -> SSAValue:
+    if rank_of(w) == 1:
+        y = c.matmul(x, w)
+        return y if bias is None else c.add(y, bias)
+    return c.linear(x, w, bias)
+
+
+@converts("addmm", "addbmm", "baddbmm", "addmv", "addr")
+def _addmm(
+    c: NodeBuilder, x: SSAValue, a: SSAValue, b: SSAValue, *, beta: Scalar = 1, alpha: Scalar = 1
+) -> SSAValue:
+    name = str(c.node.target).split(".")[1]
+    outer = name == "addr"
+    y = c.mul(c.unsqueeze(a, 1), c.unsqueeze(b, 0)) if outer else c.matmul(a, b)
+    y = c.sum(y, [0]) if name == "addbmm" else y
+    if alpha != 1:
+        y = c.mul(y, c.tensor(alpha, element_type(y)))
+    if beta == 0:
+        return y
+    x = x if beta == 1 else c.mul(x, c.tensor(beta, element_type(x)))
+    return c.finished(c.add(c.cast(x, element_type(y)), y))
+
+
+@converts("einsum")
+def _einsum(
+    c: NodeBuilder, equation: str, tensors: Sequence[SSAValue], path: Any = None
+) -> SSAValue:
+    return c.b(contract.EinsumOp, list(tensors), equation=equation)
+
+
+@converts(
+    "convolution",
+    "_convolution",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv1d.padding",
+    "conv2d.padding",
+    "conv3d.padding",
+    "conv_transpose1d",
+    "conv_transpose2d.input",
+    "conv_transpose3d.input",
+)
+def _convolution(c: NodeBuilder, x: SSAValue, w: SSAValue, *rest: Any, **options: Any) -> SSAValue:
+    name = str(c.node.target)
+    rank = rank_of(w) - 2
+    (bias, stride, padding, dilation, transposed, extra, groups) = _conv_arguments(
+        name, rest, options
+    )
+    batched = rank_of(x) == rank + 2
+    x = x if batched else c.unsqueeze(x, 0)
+    strides, dilations = spatial(stride, rank), spatial(dilation, rank)
+    if transposed:
+        pads = spatial(padding, rank)
+        y = c.b(
+            conv.ConvTransposeOp,
+            x,
+            w,
+            bias,
+            strides=strides,
+            dilations=dilations,
+            pads=pads * 2,
+            groups=groups,
+            output_padding=spatial(extra, rank),
+        )
+    else:
+        begin, end = _conv_pads(padding, w, dilations, rank)
+        y = c.b(
+            conv.ConvOp,
+            x,
+            w,
+            bias,
+            strides=strides,
+            dilations=dilations,
+            pads=begin + end,
+            groups=groups,
+        )
+    return y if batched else c.squeeze(y, 0)
+
+
+def _conv_arguments(name: str, rest: Sequence[Any], options: dict[str, Any]) -> tuple[Any, ...]:
+    if "convolution" in name:
+        order = ("bias", "stride", "padding", "dilation", "transposed", "output_padding", "groups")
+    elif "transpose" in name:
+        order = ("bias", "stride", "padding", "output_padding", "groups", "dilation")
+    else:
+        order = ("bias", "stride", "padding", "dilation", "groups")
+    given = {
+        "bias": None,
+        "stride": 1,
+        "padding": 0,
+        "dilation": 1,
+        "transposed": "transpose" in name,
+        "output_padding": 0,
+        "groups": 1,
+        **dict(zip(order, rest, strict=False)),
+        **options,
+    }
+    keys = ("bias", "stride", "padding", "dilation", "transposed", "output_padding", "groups")
+    return tuple(given[k] for k in keys)
+
+
+def _conv_pads(
+    padding: Any, w: SSAValue, dilations: list[int], rank: int
+) -> tuple[list[int], list[int]]:
+    if padding == "valid":
+        return [0] * rank, [0] * rank
+    if padding == "same":
+        total = [d * (int(str(k)) - 1) for k, d in zip(dims_of(w)[2:], dilations, strict=True)]
+        return [t // 2 for t in total], [t - t // 2 for t in total]
+    pads = spatial(padding, rank)
+    return pads, pads

@@ -1,0 +1,135 @@
+"""Interpolation, sampling at grid points, regions of interest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from xdsl.ir import SSAValue
+
+from torsh_dialect import dtypes
+from torsh_dialect.attributes import dims_attribute
+from torsh_dialect.ops import (
+    resize,
+    sampling,
+)
+from torsh_dialect.types import rank_of
+from torsh_fx.importers.torch_ops.base import NodeBuilder, converts
+
+
+def _resize(
+    c: NodeBuilder,
+    x: SSAValue,
+    mode: str,
+    coordinates: str,
+    scales: Sequence[float | None] = (),
+    **more: Any,
+) -> SSAValue:
+    output, rank = c.out_dims(), rank_of(x)
+    if (
+        len(scales) == rank - 2
+        and all(s is not None for s in scales)
+        and coordinates != "align_corners"
+    ):
+        more["scales"] = [1.0, 1.0, *(float(str(s)) for s in scales)]
+    return c.b(
+        resize.ResizeOp,
+        x,
+        output=dims_attribute(output),
+        mode=mode,
+        coordinates=coordinates,
+        **more,
+    )
+
+
+def _scales(rest: Sequence[Any]) -> Sequence[Any]:
+    given = [r for r in rest if r is not None]
+    return cast(Any, given[0]) if len(given) == 1 and isinstance(given[0], list) else rest
+
+
+@converts(*(f"upsample_nearest{n}d{v}" for n in (1, 2, 3) for v in ("", ".vec")))
+def _nearest(c: NodeBuilder, x: SSAValue, output: Any, *rest: Any, **options: Any) -> SSAValue:
+    scales = _scales([*rest, *options.values()])
+    return _resize(c, x, "nearest", "asymmetric", scales, nearest="floor")
+
+
+@converts(*(f"_upsample_nearest_exact{n}d{v}" for n in (1, 2, 3) for v in ("", ".vec")))
+def _nearest_exact(
+    c: NodeBuilder, x: SSAValue, output: Any, *rest: Any, **options: Any
+) -> SSAValue:
+    scales = _scales([*rest, *options.values()])
+    return _resize(c, x, "nearest", "half_pixel", scales, nearest="round_prefer_ceil")
+
+
+@converts(
+    *(
+        f"{name}{v}"
+        for v in ("", ".vec")
+        for name in (
+            "upsample_linear1d",
+            "upsample_bilinear2d",
+            "upsample_trilinear3d",
+            "upsample_bicubic2d",
+            "_upsample_bilinear2d_aa",
+            "_upsample_bicubic2d_aa",
+        )
+    )
+)
+def _interpolate(
+    c: NodeBuilder, x: SSAValue, output: Any, align: bool, *rest: Any, **options: Any
+) -> SSAValue:
+    name = str(c.node.target)
+    cubic, smooth = "cubic" in name, "_aa" in name
+    more: dict[str, Any] = {"antialias": smooth or None}
+    if cubic:
+        more["cubic_a"] = -0.5 if smooth else -0.75
+    way = "align_corners" if align else "half_pixel"
+    scales = _scales([*rest, *options.values()])
+    return _resize(c, x, "cubic" if cubic else "linear", way, scales, **more)
+
+
+@converts("grid_sampler_2d", "grid_sampler_3d", "grid_sampler", "_grid_sampler_2d_cpu_fallback")
+def _grid_sample(
+    c: NodeBuilder,
+    x: SSAValue,
+    grid: SSAValue,
+    mode: int = 0,
+    padding: int = 0,
+    align: bool = False,
+) -> SSAValue:
+    modes, pads = ("linear", "nearest", "cubic"), ("zeros", "border", "reflection")
+    return c.b(
+        sampling.GridSampleOp,
+        x,
+        grid,
+        mode=modes[mode],
+        padding=pads[padding],
+        align_corners=align or None,
+    )
+
+
+@converts("torchvision.roi_align.default")
+def _roi_align(
+    c: NodeBuilder,
+    x: SSAValue,
+    rois: SSAValue,
+    spatial_scale: float,
+    height: int,
+    width: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> SSAValue:
+    batch = c.cast(c.squeeze(c.cut(rois, 1, 0, 1), 1), dtypes.i64)
+    boxes = c.cut(rois, 1, 1, 4)
+    return c.b(
+        sampling.RoiAlignOp,
+        x,
+        boxes,
+        batch,
+        height=height,
+        width=width,
+        mode="avg",
+        sampling=max(sampling_ratio, 0),
+        spatial_scale=float(spatial_scale),
+        half_pixel=aligned or None,
+    )
