@@ -25,7 +25,7 @@ from torsh_dialect.dims import Dim, provably_equal, symbol
 from torsh_dialect.dtypes import dtype_of, i1, i64
 from torsh_dialect.errors import ShapeError, TorshError
 from torsh_dialect.kinds import Control, TensorOp
-from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tensor
+from torsh_dialect.types import AnyTensor, SequenceType, dims_of, element_type, rank_of, tensor
 
 
 class RunRegion(Protocol):
@@ -94,6 +94,10 @@ def joined(a: SSAValue, b: SSAValue, fresh: FreshNames) -> Attribute:
     """
     if a.type == b.type:
         return a.type
+    if isinstance(a.type, SequenceType) and isinstance(b.type, SequenceType):
+        from torsh_dialect.ops.sequence import joined_items
+
+        return SequenceType(joined_items(a.type.item, b.type.item))
     if element_type(a) != element_type(b) or rank_of(a) != rank_of(b):
         raise ShapeError(f"a value is {a.type} here and {b.type} there")
     dims = [
@@ -107,6 +111,8 @@ def unknown_extents(a: Sequence[SSAValue], b: Sequence[SSAValue]) -> int:
     """How many names `joined` needs for the pairs of values."""
     count = 0
     for x, y in zip(a, b, strict=True):
+        if isinstance(x.type, SequenceType) or isinstance(y.type, SequenceType):
+            continue
         if x.type != y.type and rank_of(x) == rank_of(y):
             count += sum(not provably_equal(*d) for d in zip(dims_of(x), dims_of(y), strict=True))
     return count
