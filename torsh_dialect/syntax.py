@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Self
 
 from xdsl.dialects.builtin import FunctionType
 from xdsl.irdl import IRDLOperation
 from xdsl.parser import Parser
 from xdsl.printer import Printer
+
+DICTIONARY = re.compile(r'\{\s*(\}|("[^"]*"|[\w.$]+)\s*[=,}])')
+"""How a dictionary of properties begins, as a region (`{ %y = ...`, `{ ^bb0(...`) does not."""
+
+
+def _dictionary_follows(parser: Parser) -> bool:
+    return DICTIONARY.match(parser.lexer.input.content, parser.pos) is not None
 
 
 class UniformSyntax(IRDLOperation):
@@ -36,7 +44,7 @@ class UniformSyntax(IRDLOperation):
         unresolved = parser.parse_optional_undelimited_comma_separated_list(
             parser.parse_optional_unresolved_operand, parser.parse_unresolved_operand
         )
-        entries = parser.parse_optional_attr_dict()
+        entries = parser.parse_optional_attr_dict() if _dictionary_follows(parser) else {}
         regions = [parser.parse_region() for _ in cls.get_irdl_definition().regions]
         parser.parse_punctuation(":")
         position = parser.pos
