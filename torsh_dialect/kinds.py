@@ -47,7 +47,15 @@ from torsh_dialect.dims import Dim, broadcast_shapes, provably_different
 from torsh_dialect.errors import ShapeError, TorshError
 from torsh_dialect.scalar import Scalar, V
 from torsh_dialect.syntax import UniformSyntax
-from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tensor, verify_tensor
+from torsh_dialect.types import (
+    AnyTensor,
+    dims_of,
+    element_type,
+    is_typed,
+    rank_of,
+    tensor,
+    verify_tensor,
+)
 
 Operand: TypeAlias = "SSAValue | Operation | Sequence[SSAValue | Operation] | None"
 Contents: TypeAlias = "tuple[Dim, ...]"
@@ -89,7 +97,7 @@ class TensorOp(UniformSyntax, abc.ABC):
 
         Args:
             operands: In the order of declaration; a sequence for a variadic operand, None for
-                an optional one that is missing.
+                an optional one that is missing; those at the end may be left out.
             location: Where in the user's model the op comes from.
             regions: Regions of control ops.
             properties: Plain Python values (`axis=1`, `axes=[0, 2]`) or attributes.
@@ -100,7 +108,8 @@ class TensorOp(UniformSyntax, abc.ABC):
         flat, sizes = _flatten(operands)
         attributes = {k: attribute_of(v) for k, v in properties.items() if v is not None}
         if _has_segments(cls):
-            attributes["operandSegmentSizes"] = segments(sizes)
+            missing = len(cls.get_irdl_definition().operands) - len(sizes)
+            attributes["operandSegmentSizes"] = segments((*sizes, *(0,) * missing))
         built = cls.create(operands=flat, properties=attributes, location=location, regions=regions)
         try:
             types = built.infer()
@@ -111,6 +120,8 @@ class TensorOp(UniformSyntax, abc.ABC):
         return built
 
     def verify_(self) -> None:
+        if not all(map(is_typed, (*self.operands, *self.results))):
+            return  # `infer-types` checks it
         try:
             inferred = list(self.infer())
         except TorshError as error:

@@ -253,7 +253,8 @@ class CastOp(Unary):
     def evaluate(self, *args: Array) -> Sequence[Array]:
         mode = "up" if self.rounding is None else str_of(self.rounding)
         with np.errstate(all="ignore"):
-            return (cast(args[0], dtype_of(self.to), bool_of(self.saturate), mode),)
+            value = cast(args[0], dtype_of(self.to), bool_of(self.saturate), mode)
+            return (np.asarray(value),)
 
     def body(self, s: Scalar[V], *x: V) -> V:
         source, to = s.dtype(x[0]), dtype_of(self.to)

@@ -28,11 +28,11 @@ from xdsl.ir import SSAValue
 from torsh_dialect import dtypes
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.context import Context
-from torsh_dialect.dims import Bounds, Expr
+from torsh_dialect.dims import Bounds, Expr, symbols_of
 from torsh_dialect.errors import ImportModelError
 from torsh_dialect.ops.shape import BindOp
 from torsh_dialect.symbols import set_symbols
-from torsh_dialect.types import tensor
+from torsh_dialect.types import dims_of, tensor
 from torsh_fx.importers.model import ImportedModel, Report, State, set_names
 from torsh_fx.importers.torch_call import Leaf, TorchCall
 from torsh_fx.importers.torch_graph import GraphImporter, Shared, spelling, type_of_fake
@@ -90,12 +90,13 @@ class ExportImporter:
     names: list[str] = field(default_factory=list[str])
     state_names: list[str] = field(default_factory=list[str])
     leaves: list[Leaf] = field(default_factory=list[Leaf])
+    known: set[str] = field(default_factory=set[str])
     states: dict[str, int] = field(default_factory=dict[str, int])
 
     def run(self) -> ImportedModel:
         """Import the program."""
         bounds = self._bounds()
-        shared = Shared(self.ctx, Report(), bounds, self.function.body.block)
+        shared = Shared(self.ctx, Report(), bounds, self.function.body.block, known=self.known)
         builder = BlockBuilder(self.function.body.block)
         graph = GraphImporter(self.ep.graph_module, builder, shared)
         inputs = self._inputs(graph)
@@ -143,13 +144,17 @@ class ExportImporter:
             argument = block.insert_arg(tensor(dtypes.i64, ()), len(block.args))
             extent = dim_of(node.meta["val"])
             if isinstance(extent, Expr):
+                self.known.add(str(extent))
                 BlockBuilder(block)(BindOp, argument, names=[str(extent)])
             return extent
         raise ImportModelError(f"the input {spec.arg.name} is a {type(spec.arg).__name__}")
 
     def _argument(self, name: str, node: torch.fx.Node) -> SSAValue:
         block = self.function.body.block
-        argument = block.insert_arg(type_of_fake(node.meta["val"]), len(block.args))
+        type = type_of_fake(node.meta["val"])
+        argument = block.insert_arg(type, len(block.args))
+        for extent in dims_of(type):
+            self.known |= symbols_of(extent)
         if name.isidentifier():
             argument.name_hint = name
         return argument

@@ -17,7 +17,7 @@ from xdsl.ir import Block, SSAValue
 from torsh_dialect.attributes import Array
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.context import Context
-from torsh_dialect.dims import Bounds, Dim, provably_different
+from torsh_dialect.dims import Bounds, Dim, provably_different, substitute, symbols_of
 from torsh_dialect.errors import TorshError
 from torsh_dialect.ops.constant import WeightOp
 from torsh_dialect.types import dims_of, element_type, tensor
@@ -78,7 +78,22 @@ class Shared:
     entry: Block
     weights: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     arrays: dict[tuple[Any, ...], Array] = field(default_factory=dict[tuple[Any, ...], Array])
+    aliases: dict[str, Dim] = field(default_factory=dict[str, Dim])
+    known: set[str] = field(default_factory=set[str])
     fresh: int = 0
+
+    def dim(self, size: Any) -> Dim:
+        """A size of torch as an extent, in symbols that the module defines."""
+        extent = dim_of(size)
+        return substitute(extent, self.aliases) if self.aliases else extent
+
+    def learn(self, said: Any, extents: Sequence[Dim]) -> None:
+        """Remember what torch's fresh symbols for the sizes of a result are in our terms."""
+        for size, extent in zip(said, extents, strict=True):
+            self.known |= symbols_of(extent)
+            name = str(size)
+            if name.isidentifier() and name not in self.known and name != str(extent):
+                self.aliases[name] = extent
 
     def weight(self, name: str, array: Array) -> SSAValue:
         """The value of a weight; the same array is stored once."""
@@ -148,7 +163,7 @@ class GraphImporter:
             return slice(*map(self.value, (items.start, items.stop, items.step)))
         if isinstance(argument, Mapping):
             return {key: self.value(item) for key, item in items.items()}
-        return dim_of(argument) if isinstance(argument, torch.SymInt) else argument
+        return self.shared.dim(argument) if isinstance(argument, torch.SymInt) else argument
 
     def _node(self, node: Node) -> Any:
         fates, name = self.shared.report.fates, self.path + node.name
@@ -179,7 +194,7 @@ class GraphImporter:
         if str(node.target) in SYMBOLIC:
             return None
         try:
-            return dim_of(size)
+            return self.shared.dim(size)
         except TorshError:
             return None
 
@@ -208,7 +223,9 @@ class GraphImporter:
         for fake, value in pairs:
             if not isinstance(fake, torch.Tensor) or not is_value(value):
                 continue
-            dims = tuple(dim_of(size) for size in fake.shape)
+            if len(fake.shape) == len(dims_of(value)):
+                self.shared.learn(fake.shape, dims_of(value))
+            dims = tuple(self.shared.dim(size) for size in fake.shape)
             wrong = element_type(value) != element_of(fake.dtype) or len(dims) != len(
                 dims_of(value)
             )

@@ -20,7 +20,6 @@ from torsh_dialect.ops.movement import SqueezeOp, UnsqueezeOp
 from torsh_dialect.ops.select import CastOp
 from torsh_dialect.ops.shape import FullOp
 from torsh_dialect.types import dims_of, element_type, rank_of
-from torsh_fx.importers.torch_symbols import dim_of
 from torsh_fx.importers.torch_types import element_of
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class NodeBuilder(Compose):
 
     def out_dims(self, number: int | None = None) -> tuple[Dim, ...]:
         """The extents of the node's result."""
-        return tuple(dim_of(size) for size in self.meta(number).shape)
+        return tuple(self.graph.shared.dim(size) for size in self.meta(number).shape)
 
     def refuse(self, reason: str) -> UnsupportedError:
         """An error that says what about the node is not supported."""

@@ -17,6 +17,7 @@ from torsh_dialect.dims import (
     minimum,
     product,
     provably_equal,
+    symbols_of,
 )
 from torsh_dialect.ops import blocks, diagonal, join, movement, scatter
 from torsh_dialect.types import dims_of, element_type, rank_of
@@ -122,7 +123,10 @@ def _slice(
 
 def _said(c: NodeBuilder, axis: int, size: Dim) -> Dim:
     """The extent as torch spells it, where ours is no plain number."""
-    return size if isinstance(size, int) else c.out_dims()[axis]
+    if isinstance(size, int):
+        return size
+    said = c.out_dims()[axis]
+    return said if symbols_of(said) <= c.graph.shared.known else size
 
 
 def slice_span(extent: Dim, start: Dim | None, end: Dim | None, step: Dim) -> tuple[Dim, Dim]:

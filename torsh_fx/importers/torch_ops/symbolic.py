@@ -26,6 +26,7 @@ def bound(c: NodeBuilder, x: SSAValue) -> Any:
     if isinstance(value, torch.SymInt):
         expr = dim_of(value)
         if isinstance(expr, Expr) and str(expr).isidentifier():
+            c.graph.shared.known.add(str(expr))
             low, high = c.graph.shared.bounds.get(str(expr), (0, None))
             c.b(BindOp, c.cast(x, dtypes.i64), names=[str(expr)], low=low or None, high=high)
         return expr
