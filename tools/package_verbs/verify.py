@@ -1,6 +1,7 @@
 """Checks every byte of a package, and with --trust whether its signatures satisfy a trust store.
 
-Without a key an encrypted package is checked up to its ciphertext.
+With --replay the golden cases of its entry points are run here and compared. Without a key an
+encrypted package is checked up to its ciphertext.
 """
 
 import argparse
@@ -9,7 +10,9 @@ from dataclasses import replace
 from torsh_package.canonical_json import JsonObject
 from torsh_package.container.crc32 import crc32
 from torsh_package.errors import IntegrityError, InvalidArgumentError
+from torsh_package.package import Package
 from torsh_package.reading import Loaded, LoadOptions, read_archive
+from torsh_package.replaying import ReplayResult, replay
 from torsh_package.small_files import read_file
 from torsh_package.trust import TrustStore, UntrustedError, WithDetached
 from torsh_package.trust.dsse import MAX_SIGNATURES_BYTES
@@ -23,6 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("package")
     parser.add_argument("--signature", metavar="FILE", help="detached signatures, for --trust")
+    parser.add_argument(
+        "--replay", action="store_true", help="run all golden cases and compare their outputs"
+    )
     add_load_arguments(parser)
 
 
@@ -61,8 +67,19 @@ def run(args: argparse.Namespace, out: Output) -> int:
         lines.append(f"origin: {signed}; not checked (give --trust STORE)")
     else:
         lines.append("origin: trusted")
+    wrong = False
+    if args.replay:
+        results = replay(Package.from_loaded(loaded))
+        wrong = any(result.problem for result in results)
+        value["replay"] = [result.to_json() for result in results]
+        lines += [_replay_line(result) for result in results]
     out.result(value, "\n".join(lines))
-    return OK
+    return FAILED if wrong else OK
+
+
+def _replay_line(result: ReplayResult) -> str:
+    outcome = result.problem or f"as expected (largest error {result.max_error:.3g})"
+    return f"replay: {result.entrypoint} case {result.case}, {result.output}: {outcome}"
 
 
 def _with_detached(options: LoadOptions, path: str | None) -> LoadOptions:

@@ -268,6 +268,19 @@ def test_43_every_truncation_is_refused(codec: str) -> None:
             opened(codec, data[:cut], len(plain))
 
 
+def test_43_truncated_zstd_frame_that_already_gave_all_its_content() -> None:
+    """Without its checksum, or its empty last block, a frame is not complete."""
+    summed = zstandard.ZstdCompressor(write_checksum=True).compress(TEXT)
+    state = zstandard.ZstdCompressor().compressobj(size=len(TEXT))
+    blocks = state.compress(TEXT) + state.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    blocks += state.flush()
+    for data, most in ((summed, 4), (blocks, 3)):
+        assert opened("zstd", data, len(TEXT)) == TEXT
+        for cut in range(1, most + 1):
+            with pytest.raises(CodecError, match="truncated"):
+                opened("zstd", data[:-cut], len(TEXT))
+
+
 @pytest.mark.parametrize("codec", CODECS)
 def test_flipped_bits_never_crash(codec: str) -> None:
     """Digests stop damage before a decoder; a decoder that meets it anyway says so or is right."""
