@@ -1,6 +1,7 @@
 """What this machine can enforce, found out by asking the kernel; nothing is assumed."""
 
 import functools
+import os
 import platform
 import shutil
 import subprocess
@@ -102,6 +103,10 @@ def namespace_command(name: str, path: str, readable: list[str]) -> list[str]:
     if name == "unshare":
         return [path, "--user", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"]
     binds = [word for place in readable for word in ("--ro-bind-try", place, place)]
+    # The dynamic loader is named by a path that is a link on most systems.
+    for link in ("/lib", "/lib64", "/bin"):
+        if os.path.islink(link) and "/" not in readable:
+            binds += ["--symlink", os.readlink(link), link]
     return [
         path, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL",
         *binds, "--dev", "/dev", "--chdir", "/",

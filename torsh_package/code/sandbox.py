@@ -8,6 +8,7 @@ What cannot be enforced here is said, and `strict` then refuses to run anything.
 
 import json
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -256,7 +257,8 @@ def _numpy_folders(site: str) -> list[str]:
 
 
 def _interpreter_files(interpreter: str) -> list[str]:
-    return [interpreter, "/usr/bin", "/bin", str(Path(interpreter).parent.parent / "lib")]
+    """The interpreter and its own libraries; the jail's file rules still apply inside."""
+    return [interpreter, os.path.realpath(Path(interpreter).parent.parent / "lib")]
 
 
 class _Child:
@@ -271,7 +273,7 @@ class _Child:
         self._blobs = [*blobs.parts, assemble()]
 
     def run(self) -> SandboxResult:
-        start = time.monotonic()
+        start, used = time.monotonic(), _children_seconds()
         receive, send = os.pipe()
         try:
             os.set_inheritable(send, True)
@@ -303,6 +305,12 @@ class _Child:
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None and not pipe.closed:
                     pipe.close()
+        # In a namespace the exit status does not tell which signal ended the child.
+        spent = _children_seconds() - used
+        if process.returncode and spent > 0.8 * self._options.cpu_seconds:
+            raise SandboxLimitError(
+                f"stopped after {self._options.cpu_seconds} s of processor time (cpu_seconds)"
+            )
         return self._result(process.returncode, streams, time.monotonic() - start)
 
     def _exchange(
@@ -422,7 +430,14 @@ def _list(value: object) -> list[Any]:
     return cast("list[Any]", value)
 
 
+def _children_seconds() -> float:
+    """Processor time of all children that have ended."""
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
+
+
 def _status(status: int) -> str:
+    status = 128 - status if status > 128 else status  # as bwrap passes signals on
     if status >= 0:
         return f"exit status {status}"
     names = {-9: "killed (processor time or memory)", -11: "segmentation fault", -24: "CPU limit"}

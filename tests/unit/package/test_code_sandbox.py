@@ -25,6 +25,7 @@ from torsh_package.code import (
     Mode,
     Sandbox,
     SandboxOptions,
+    capabilities,
     code_table,
     probe,
 )
@@ -183,7 +184,7 @@ def attempt(name, source, mode):
     package.code = CodeTable(everything, code_table(package).modules, {}, ()).to_json()
     known = {"secret": secret, "folder": folder, "port": listener.getsockname()[1],
              "victim": victim.pid}
-    options = SandboxOptions(mode=mode, namespaces=False, cpu_seconds=1, wall_seconds=3,
+    options = SandboxOptions(mode=mode, namespaces=False, cpu_seconds=1, wall_seconds=2,
                              numpy=False, memory=512 << 20, result=1 << 20)
     try:
         text = f"RETURNED {Sandbox(options).run(package, 'attack:f', known)!r}"
@@ -375,6 +376,33 @@ def test_own_process_table_where_namespaces_work() -> None:
     pid = Sandbox(OPTIONS).run(package, "m:f")
     assert (pid < 10) == bool(probe().namespaces)
     assert Sandbox(replace(OPTIONS, namespaces=False)).run(package, "m:f") > 10
+
+
+def test_limits_are_named_in_namespaces_too() -> None:
+    package = package_of(m="def f():\n    while True: pass\n")
+    with pytest.raises(SandboxLimitError, match="processor time"):
+        Sandbox(replace(OPTIONS, cpu_seconds=1)).run(package, "m:f")
+    with pytest.raises(SandboxLimitError, match="wall_seconds"):
+        Sandbox(replace(OPTIONS, wall_seconds=0.5)).run(package, "m:f")
+
+
+def test_the_words_for_namespaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links to the dynamic loader's folder are made anew inside bubblewrap."""
+    words = capabilities.namespace_command("bwrap", "/usr/bin/bwrap", ["/usr/lib"])
+    for link in ("/lib", "/lib64"):
+        target = Path(link).readlink() if Path(link).is_symlink() else None
+        assert (link in words) == (target is not None)
+    assert words[1:5] == ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop"]
+    fake = tmp_path / "bwrap"
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    probe.cache_clear()
+    try:
+        assert probe().namespaces == ""  # found, but it does not work; unshare is not found
+        assert any("namespaces" in reason for reason in probe().reasons)
+    finally:
+        probe.cache_clear()
 
 
 def test_changed_code_does_not_run() -> None:
