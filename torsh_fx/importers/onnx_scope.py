@@ -8,10 +8,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from xdsl.dialects.builtin import LocationAttr, NameLoc, NoneAttr, StringAttr, UnrankedTensorType
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    LocationAttr,
+    NameLoc,
+    NoneAttr,
+    StringAttr,
+    UnrankedTensorType,
+)
 from xdsl.ir import Attribute, Block, OpResult, SSAValue
 
-from torsh_dialect.attributes import Array, literal
+from torsh_dialect.attributes import Array, dims_attribute, literal
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.context import Context
 from torsh_dialect.dims import Bounds, Expr
@@ -21,6 +28,7 @@ from torsh_dialect.evaluate import evaluate_op
 from torsh_dialect.kinds import DefinesSymbols, Random, TensorOp, contents_of
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 from torsh_dialect.ops.sequence import UNKNOWN
+from torsh_dialect.ops.string import StringConstantOp
 from torsh_dialect.types import DimsAttr, OptionalType, SequenceType, dims_of, element_type, tensor
 from torsh_fx.importers.model import Report
 
@@ -163,8 +171,14 @@ class Importing:
         """A constant, by its role, or a weight, in the entry block."""
         array = self.array_of(proto)
         first = BlockBuilder(self.block, before=self.block.first_op)
+        if array.dtype.kind == "O":
+            return first(
+                StringConstantOp,
+                values=ArrayAttr([StringAttr(str(v)) for v in array.reshape(-1)]),
+                target=dims_attribute(array.shape),
+            )
         small = array.size <= 1 or (array.dtype.kind in "iub" and array.dtype.itemsize >= 4)
-        if (small and array.size <= CONSTANT_LIMIT) or array.dtype.kind in "bO":
+        if (small and array.size <= CONSTANT_LIMIT) or array.dtype.kind == "b":
             return first(ConstantOp, value=literal(array))
         name = self.ctx.weights.add(proto.name, array)
         return first(

@@ -32,6 +32,7 @@ from torsh_dialect.ops.shape import (
     SizeOp,
 )
 from torsh_dialect.ops.sort import SortOp
+from torsh_dialect.ops.string import StringConstantOp
 from torsh_dialect.types import dims_of, rank_of
 from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
 
@@ -75,9 +76,10 @@ def constant(n: Node) -> SSAValue:
         if n.has(name):
             return n.constant(np.asarray(n.attribute(name), dtype))
     if n.has("value_string"):
-        return n.constant(np.asarray(n.str("value_string"), object))
+        return n(StringConstantOp, values=[n.str("value_string")], target=dims_attribute([]))
     if n.has("value_strings"):
-        return n.constant(np.asarray(n.strs("value_strings"), object))
+        values = n.strs("value_strings")
+        return n(StringConstantOp, values=values, target=dims_attribute([len(values)]))
     if n.has("sparse_value"):
         raise NotSupported("sparse constants", "store the tensor densely")
     return n.scope.importing.initializer(n.value("value"))
