@@ -56,6 +56,7 @@ class Resource:
         self._compression = compression
         self._keep = isinstance(content, StoredContent)
         self.encoded: object = None
+        self._rows: tuple[object, dict[str, TensorEntry]] = (None, {})
 
     def __repr__(self) -> str:
         return f"Resource({self.name!r}, {self.type}, {self.size} bytes)"
@@ -126,6 +127,13 @@ class Resource:
         """Its tensors by name, as numpy views over the plain bytes; see `tensor`."""
         return TensorMap(self)
 
+    @property
+    def rows(self) -> Mapping[str, TensorEntry]:
+        """The rows of its table by name."""
+        if self._rows[0] is not self.table:
+            self._rows = (self.table, {entry.name: entry for entry in self.table or ()})
+        return self._rows[1]
+
     def tensor(self, name: str) -> "Array":
         """One tensor as a numpy view over the plain bytes, read-only.
 
@@ -137,7 +145,7 @@ class Resource:
             IntegrityError: The stored bytes are damaged.
             InvalidArgumentError: numpy does not know the dtype (`import ml_dtypes` adds it).
         """
-        found = TensorMap(self).rows.get(name)
+        found = self.rows.get(name)
         if found is None:
             raise ResourceNotFoundError(f"no tensor {name[:80]!r}", entry=self.name)
         return tensor_view(found, self.content.view(found.offset, found.offset + found.nbytes))
@@ -148,16 +156,15 @@ class TensorMap(Mapping[str, "Array"]):
 
     def __init__(self, resource: Resource):
         self._resource = resource
-        self.rows = {entry.name: entry for entry in resource.table or ()}
 
     def __getitem__(self, name: str) -> "Array":
         return self._resource.tensor(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.rows
+        return name in self._resource.rows
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.rows)
+        return iter(self._resource.rows)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._resource.rows)

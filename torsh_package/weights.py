@@ -1,8 +1,8 @@
 """Laying out arrays as one resource: aligned, sorted, every shared storage once."""
 
 import sys
+from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torsh_package.content import JoinedContent
@@ -15,11 +15,25 @@ if TYPE_CHECKING:
     Array = numpy.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
-class _Placed:
-    entry: TensorEntry
-    address: int
-    span: int
+class _Owners:
+    """Tensors that own their storage, found by address."""
+
+    def __init__(self) -> None:
+        self._addresses: list[int] = []
+        self._placed: list[tuple[TensorEntry, int]] = []
+
+    def add(self, entry: TensorEntry, address: int, span: int) -> None:
+        """Adds a tensor whose bytes lie at `address`."""
+        at = bisect_right(self._addresses, address)
+        self._addresses.insert(at, address)
+        self._placed.insert(at, (entry, span))
+
+    def around(self, address: int, span: int) -> tuple[TensorEntry, int] | None:
+        """The last owner that begins at or before `address` and its address, if it reaches."""
+        at = bisect_right(self._addresses, address) - 1
+        if at < 0 or address + span > self._addresses[at] + self._placed[at][1]:
+            return None
+        return self._placed[at][0], self._addresses[at]
 
 
 def layout_tensors(
@@ -38,7 +52,7 @@ def layout_tensors(
     Raises:
         InvalidArgumentError: A dtype cannot be stored, or a name is empty.
     """
-    owners: list[_Placed] = []
+    owners = _Owners()
     entries: dict[str, TensorEntry] = {}
     parts: list[tuple[int, memoryview]] = []
     end = 0
@@ -58,7 +72,7 @@ def layout_tensors(
         entries[name] = entry
         parts.append((offset, data))
         if array.flags.c_contiguous and array.size:
-            owners.append(_Placed(entry, int(array.ctypes.data), len(data)))
+            owners.add(entry, int(array.ctypes.data), len(data))
     return tuple(entries[name] for name in sorted(entries)), JoinedContent(parts, end)
 
 
@@ -75,7 +89,7 @@ def _span(array: "Array") -> int:
     )
 
 
-def _alias(name: str, array: "Array", owners: list[_Placed]) -> TensorEntry | None:
+def _alias(name: str, array: "Array", owners: _Owners) -> TensorEntry | None:
     if not array.size or any(step % array.itemsize for step in array.strides):
         return None
     dtype = dtype_of(array)
@@ -88,13 +102,12 @@ def _alias(name: str, array: "Array", owners: list[_Placed]) -> TensorEntry | No
         return None
     dense = None if strides == row_major(shape) else strides
     nbytes = byte_count(dtype, shape, dense)
-    for owner in owners:
-        inside = owner.address <= address and address + nbytes <= owner.address + owner.span
-        step = address - owner.address
-        if inside and owner.entry.dtype == dtype and step % array.itemsize == 0:
-            offset = owner.entry.offset + step
-            return TensorEntry(name, dtype, shape, offset, nbytes, dense, owner.entry.name)
-    return None
+    found = owners.around(address, nbytes)
+    if found is None or found[0].dtype != dtype or (address - found[1]) % array.itemsize:
+        return None
+    owner, start = found
+    offset = owner.offset + address - start
+    return TensorEntry(name, dtype, shape, offset, nbytes, dense, owner.name)
 
 
 def _storable(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

@@ -584,3 +584,18 @@ def test_importing_the_package_is_cheap() -> None:
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     assert not {"numpy", "zstandard", "cryptography", "zipfile"} & set(eval(found.stdout))
+
+
+def test_many_tensors_are_laid_out_in_time() -> None:
+    import time
+
+    store = np.arange(200_000, dtype=np.float32)
+    many = {f"t{i:05d}": store[i * 10 : i * 10 + 10] for i in range(20_000)} | {"all": store}
+    begin = time.process_time()
+    package = Package("m", "1.0.0")
+    package.add_resource("w", many, ResourceType.ModelWeights)
+    assert time.process_time() - begin < 5
+    resource = package.get_resource("w")
+    assert resource.size == store.nbytes
+    assert {row.alias_of for row in resource.table or ()} == {None, "all"}
+    assert np.array_equal(resource.tensor("t00123"), store[1230:1240])
