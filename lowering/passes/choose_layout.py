@@ -21,7 +21,7 @@ from xdsl.ir import Attribute, OpResult, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
-from lowering.passes.schedule import ELEMENTS, window_axis
+from lowering.passes.schedule import ELEMENTS, transposed_axis, window_axis
 from torsh_dialect.attributes import (
     bool_of,
     dims_attribute,
@@ -33,7 +33,7 @@ from torsh_dialect.attributes import (
 )
 from torsh_dialect.driver import rewrite
 from torsh_dialect.kinds import Elementwise, Reduce, rebuilt
-from torsh_dialect.ops.conv import ConvOp
+from torsh_dialect.ops.conv import ConvOp, ConvTransposeOp
 from torsh_dialect.ops.join import ConcatOp, PadOp
 from torsh_dialect.ops.movement import ReshapeOp, SliceOp, TransposeOp
 from torsh_dialect.ops.pool import AvgPoolOp, MaxPoolOp
@@ -90,6 +90,25 @@ class ConvToLast(RewritePattern):
         new = rebuilt(op, [x, *op.operands[1:]], data_layout=text("NHWC"))
         rewriter.insert(new)
         y = transposed(rewriter, new.results[0], inverse(to_last(rank)))
+        rewriter.replace(op, (), [y])
+
+
+class ConvTransposeToLast(RewritePattern):
+    """A transposed convolution that a template computes becomes channels-last."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: ConvTransposeOp, rewriter: PatternRewriter):
+        if op.channels_last() or rank_of(op.x) != 4 or element_type(op.x) not in ELEMENTS:
+            return
+        static = is_static(op.w) and op.output_extents is None and op.auto_pad is None
+        if not static or not is_weight_only(op.w):
+            return
+        if any(transposed_axis(op, n) is None for n in range(2)):
+            return
+        x = transposed(rewriter, op.x, to_last(4))
+        new = rebuilt(op, [x, *op.operands[1:]], data_layout=text("NHWC"))
+        rewriter.insert(new)
+        y = transposed(rewriter, new.results[0], inverse(to_last(4)))
         rewriter.replace(op, (), [y])
 
 
@@ -248,6 +267,7 @@ def _permuted(attribute: Attribute, perm: Perm) -> Attribute:
 
 PATTERNS = (
     ConvToLast,
+    ConvTransposeToLast,
     PoolToLast,
     ComposeTransposes,
     SinkThroughElementwise,

@@ -33,6 +33,7 @@ from torsh_dialect.ops.control import LoopOp, YieldOp
 from torsh_dialect.ops.fused import FusedOp
 from torsh_dialect.ops.packed import PackedLinearOp
 from torsh_dialect.ops.select import CastOp
+from torsh_dialect.ops.shape import AssumeOp, BindOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 
 MOST_OPS = 64
@@ -43,8 +44,8 @@ MOST_SOURCES = 8
 
 
 def is_view(op: Operation) -> bool:
-    """Whether the op's result is its first operand's memory under another shape."""
-    return isinstance(op, Movement) and op.is_view()
+    """Whether the op's result is its first operand's memory, perhaps under another shape."""
+    return isinstance(op, BindOp | AssumeOp) or (isinstance(op, Movement) and op.is_view())
 
 
 def is_outside(op: Operation) -> bool:
@@ -191,7 +192,7 @@ def outline(group: Group) -> None:
             owner = operand.op if isinstance(operand, OpResult) else None
             if owner in inside:
                 continue
-            if owner is not None and is_scalar_constant(owner):
+            if owner is not None and is_scalar_constant(owner) and not is_whole_kernel(group.root):
                 constants[owner] = None
             else:
                 inputs[operand] = None

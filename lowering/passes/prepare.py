@@ -25,7 +25,7 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from torsh_dialect.attributes import names_attribute, str_of
-from torsh_dialect.kinds import Control, Random, TensorOp
+from torsh_dialect.kinds import Control, DataDependent, Random, TensorOp
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 
 
@@ -39,12 +39,19 @@ def function_named(module: ModuleOp, name: str) -> FuncOp | None:
 
 def is_movable(op: Operation, moved: set[Operation]) -> bool:
     """Whether the op's value depends on weights and constants alone."""
-    if not isinstance(op, TensorOp) or isinstance(op, Control | Random):
+    if not isinstance(op, TensorOp) or isinstance(op, Control | Random | DataDependent):
         return False
     if isinstance(op, WeightOp | ConstantOp):
         return True
     owners = [v.op if isinstance(v, OpResult) else None for v in op.operands]
-    return bool(owners) and all(owner in moved for owner in owners)
+    return bool(owners) and all(owner in moved for owner in owners) and not depends_on_symbols(op)
+
+
+def depends_on_symbols(op: Operation) -> bool:
+    """Whether an extent of a result or in a property is symbolic, and so not known before a run."""
+    named = [v.data for v in op.properties.values() if isinstance(v, DimsAttr)]
+    found = [*named, *(dims_of(r) for r in op.results if hasattr(r.type, "element_type"))]
+    return any(symbols_of(dim) for dims in found for dim in dims)
 
 
 def hoist(block: Block) -> None:

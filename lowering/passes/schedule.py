@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 from xdsl.context import Context as XdslContext
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute, SSAValue
@@ -28,20 +29,28 @@ from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
 from lowering.cpu.templates import winograd
+from lowering.cpu.templates.conv_transposed import TransposedAxis, TransposedConvParams
 from lowering.cpu.templates.schedule import register_tile
 from lowering.cpu.templates.window import Axis
 from torsh_dialect import dtypes
-from torsh_dialect.attributes import dims_attribute, int_of
+from torsh_dialect.attributes import dims_attribute, int_of, ints_of, literal
 from torsh_dialect.context import Context
 from torsh_dialect.dims import Dim
 from torsh_dialect.driver import rewrite
 from torsh_dialect.kinds import Builder, Geometry
+from torsh_dialect.ops.constant import ConstantOp
 from torsh_dialect.ops.contract import LinearOp, MatMulOp
-from torsh_dialect.ops.conv import ConvOp
+from torsh_dialect.ops.conv import ConvOp, ConvTransposeOp, TransposedConvolution
 from torsh_dialect.ops.elementwise import AddOp
+from torsh_dialect.ops.gather import GatherOp
 from torsh_dialect.ops.join import PadOp
 from torsh_dialect.ops.movement import ReshapeOp, TransposeOp
-from torsh_dialect.ops.packed import PackedConvOp, PackedLinearOp, WinogradFiltersOp
+from torsh_dialect.ops.packed import (
+    PackedConvOp,
+    PackedConvTransposeOp,
+    PackedLinearOp,
+    WinogradFiltersOp,
+)
 from torsh_dialect.passes.expand_composites import RewriterBuilder
 from torsh_dialect.passes.roles import is_weight_only
 from torsh_dialect.target import TargetInfo
@@ -186,6 +195,62 @@ class PackConv(RewritePattern):
         return "indirect"
 
 
+def transposed_axis(op: TransposedConvolution, axis: int) -> TransposedAxis | None:
+    """A template's transposed window along a spatial axis; None where it has no static form."""
+    g = op.geometry()
+    kernel, begin, end = g.kernel[axis], g.begin[axis], g.end[axis]
+    if not isinstance(kernel, int) or not isinstance(begin, int) or not isinstance(end, int):
+        return None
+    extra = 0 if op.output_padding is None else ints_of(op.output_padding)[axis]
+    if begin < 0 or end < 0:
+        return None
+    return TransposedAxis(kernel, g.strides[axis], g.dilations[axis], begin, end, extra)
+
+
+@dataclass
+class PackConvTranspose(RewritePattern):
+    """A transposed convolution in NHWC with a weight becomes one with packed filters."""
+
+    target: TargetInfo
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: ConvTransposeOp, rewriter: PatternRewriter):
+        if not op.channels_last() or rank_of(op.x) != 4 or op.output_extents is not None:
+            return
+        element = ELEMENTS.get(element_type(op.x))
+        if element is None or not is_static(op.w) or not is_weight_only(op.w):
+            return
+        down, across = transposed_axis(op, 0), transposed_axis(op, 1)
+        if down is None or across is None or op.auto_pad is not None:
+            return
+        b = RewriterBuilder(rewriter)
+        groups = 1 if op.groups is None else int_of(op.groups)
+        channels, columns, *kernel = (d for d in dims_of(op.w) if isinstance(d, int))
+        params = TransposedConvParams(channels, columns * groups, down, across, groups)
+        order = [
+            kh * kernel[1] + kw
+            for phase in params.phases
+            for kh, kw, _, _ in params.phase_taps(phase)
+        ]
+        each, taps = channels // groups, prod(kernel)
+        split = reshape(b, op.w, groups, each, columns, taps)
+        indices = b(ConstantOp, value=literal(np.asarray(order, np.int64)))
+        ordered = b(GatherOp, split, indices, axis=3)
+        last = reshape(b, b(TransposeOp, ordered, perm=[0, 2, 3, 1]), groups, columns, taps * each)
+        width = register_tile(columns, self.target, element).width
+        panels = pack_panels(b, last, width)
+        packed = reshape(b, panels, groups, -(-columns // width), taps, each, width)
+        kept = ("strides", "dilations", "pads", "output_padding", "groups", "data_layout")
+        properties = {k: op.properties[k] for k in kept if k in op.properties}
+        y = b(
+            PackedConvTransposeOp, op.x, packed, None,
+            kernel=kernel, taps=order, filters=columns * groups, **properties,
+        )  # fmt: skip
+        if op.bias is not None:
+            y = b(AddOp, y, op.bias)
+        rewriter.replace(op, (), [y])
+
+
 @dataclass(frozen=True)
 class SchedulePass(ModulePass):
     """See the module docstring."""
@@ -195,4 +260,11 @@ class SchedulePass(ModulePass):
     def apply(self, ctx: XdslContext, op: ModuleOp) -> None:
         assert isinstance(ctx, Context)
         allow = ctx.settings.allows("winograd")
-        rewrite(op, PackLinear(ctx.target), PackMatMul(ctx.target), PackConv(ctx.target, allow))
+        target = ctx.target
+        rewrite(
+            op,
+            PackLinear(target),
+            PackMatMul(target),
+            PackConv(target, allow),
+            PackConvTranspose(target),
+        )

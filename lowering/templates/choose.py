@@ -6,17 +6,30 @@ from collections.abc import Callable
 
 from xdsl.ir import Operation
 
-from lowering.cpu.templates import batched, conv, depthwise, gemm, pool, winograd
+from lowering.cpu.templates import (
+    batched,
+    conv,
+    conv_transposed,
+    depthwise,
+    gemm,
+    pool,
+    winograd,
+)
 from lowering.cpu.templates.schedule import Extent
 from lowering.cpu.templates.window import Axis
 from lowering.kernel import Kernel
-from lowering.passes.schedule import ELEMENTS, window_axis
+from lowering.passes.schedule import ELEMENTS, transposed_axis, window_axis
 from lowering.templates.shell import TemplateShell, rows_of, static_or
 from torsh_dialect.attributes import bool_of, int_of, str_of
 from torsh_dialect.dims import Dim, ceildiv, product
 from torsh_dialect.ops.contract import MatMulOp
 from torsh_dialect.ops.fused import FusedOp
-from torsh_dialect.ops.packed import PackedConvOp, PackedLinearOp, WinogradFiltersOp
+from torsh_dialect.ops.packed import (
+    PackedConvOp,
+    PackedConvTransposeOp,
+    PackedLinearOp,
+    WinogradFiltersOp,
+)
 from torsh_dialect.ops.pool import AvgPoolOp, MaxPoolOp, Pool
 from torsh_dialect.target import TargetInfo
 from torsh_dialect.types import dims_of, element_type, rank_of
@@ -144,6 +157,38 @@ def _winograd(
     return shell.finish("winograd", params, units_of(extent, tiles), flops, scratch)
 
 
+def packed_conv_transpose(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
+    """Transposed convolution in NHWC, by output phases."""
+    assert isinstance(op, PackedConvTransposeOp)
+    dims, (batch, down, across, _) = dims_of(op.x), dims_of(op.y)
+    channels, filters = dims[3], int_of(op.filters)
+    vertical, horizontal = transposed_axis(op, 0), transposed_axis(op, 1)
+    assert isinstance(channels, int)
+    assert vertical is not None
+    assert horizontal is not None
+    shell = TemplateShell(fused, op)
+    shell.operand(op.x)
+    shell.operand(op.w)
+    shell.result()
+    image = _image(shell, dims)
+    assert len(image) == 3
+    shell.scratch(0)
+    params = conv_transposed.TransposedConvParams(
+        channels,
+        filters,
+        vertical,
+        horizontal,
+        1 if op.groups is None else int_of(op.groups),
+        image,
+        element=ELEMENTS[element_type(op.x)],
+    )
+    rows = batch * ceildiv(down, vertical.stride) * ceildiv(across, horizontal.stride)
+    extent = conv_transposed.parallel_extent(params, target)
+    some = _some(dims)
+    flops = conv_transposed.flops(params, *some) / max(1, extent.value(static_or(rows, 4096)))
+    return shell.finish("conv_transposed", params, units_of(extent, rows), flops)
+
+
 def winograd_filters(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
     """Filters under Winograd's transform, at compile time."""
     assert isinstance(op, WinogradFiltersOp)
@@ -234,6 +279,7 @@ def matmul(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
 CHOOSERS: dict[type[Operation], Chooser] = {
     PackedLinearOp: packed_linear,
     PackedConvOp: packed_conv,
+    PackedConvTransposeOp: packed_conv_transpose,
     WinogradFiltersOp: winograd_filters,
     MaxPoolOp: pooling,
     AvgPoolOp: pooling,

@@ -130,22 +130,9 @@ class ConvOp(Convolution):
     SPELLED: ClassVar = Spelled()
 
 
-@op
-class ConvTransposeOp(SlidingWindow):
-    """The transpose of a convolution: each element of x adds a scaled filter to the result.
+class TransposedConvolution(SlidingWindow):
+    """What transposed convolutions share, however their weights are stored."""
 
-    x is [N, C, *S], w is [C, M / groups, *K], bias is [M], the result [N, M, *T] with
-    T = (S - 1) * stride + (K - 1) * dilation + 1 - pads + output_padding, or `output_extents`
-    where given: y[n, m, s * stride + k * dilation - pad] += w[c, m, k] * x[n, c, s].
-
-    C1: x and w have one rank, of 3 or more; bias has M elements.
-    C2: C is w's first extent and a multiple of groups.
-    C3: `auto_pad` needs `output_extents` or makes the result S * stride.
-
-    %r = torsh.conv_transpose %x, %w {strides = array<i64: 2, 2>} : (tensor<1x3x4x4xf32>, tensor<3x2x2x2xf32>) -> tensor<1x2x8x8xf32>
-    """  # noqa: E501
-
-    name = "torsh.conv_transpose"
     x = operand_def()
     w = operand_def()
     bias = opt_operand_def()
@@ -230,6 +217,24 @@ class ConvTransposeOp(SlidingWindow):
             y = y + precise(at(self.bias)).reshape(-1, *[1] * len(rows))
         y = np.moveaxis(y, 1, -1) if self.channels_last() else y
         return (np.ascontiguousarray(narrow(y, args[0])),)
+
+
+@op
+class ConvTransposeOp(TransposedConvolution):
+    """The transpose of a convolution: each element of x adds a scaled filter to the result.
+
+    x is [N, C, *S], w is [C, M / groups, *K], bias is [M], the result [N, M, *T] with
+    T = (S - 1) * stride + (K - 1) * dilation + 1 - pads + output_padding, or `output_extents`
+    where given: y[n, m, s * stride + k * dilation - pad] += w[c, m, k] * x[n, c, s].
+
+    C1: x and w have one rank, of 3 or more; bias has M elements.
+    C2: C is w's first extent and a multiple of groups.
+    C3: `auto_pad` needs `output_extents` or makes the result S * stride.
+
+    %r = torsh.conv_transpose %x, %w {strides = array<i64: 2, 2>} : (tensor<1x3x4x4xf32>, tensor<3x2x2x2xf32>) -> tensor<1x2x8x8xf32>
+    """  # noqa: E501
+
+    name = "torsh.conv_transpose"
 
 
 def cropped(y: Real, begin: Sequence[int], extents: Sequence[int]) -> Real:

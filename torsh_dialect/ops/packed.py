@@ -16,7 +16,7 @@ from torsh_dialect.attributes import Array, int_of, ints_of, str_of
 from torsh_dialect.declare import op
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Geometry, TensorOp
-from torsh_dialect.ops.conv import Convolution
+from torsh_dialect.ops.conv import Convolution, TransposedConvolution
 from torsh_dialect.ops.reference import narrow, wide
 from torsh_dialect.ops.window import window_count
 from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tensor
@@ -140,3 +140,41 @@ class WinogradFiltersOp(TensorOp):
         padded[:filters] = args[0]
         moved = np.einsum("ia,ncab,jb->ijcn", g, padded, g).reshape(16, channels, panels, width)
         return (moved.transpose(2, 0, 1, 3).astype(args[0].dtype),)
+
+
+@op
+class PackedConvTransposeOp(TransposedConvolution):
+    """`torsh.conv_transpose` in NHWC with packed filters, without bias, over two spatial axes.
+
+    Packed filters are [groups, panels, taps, C / groups, NR]; `taps` says which tap (kh * KW + kw)
+    stands at each place.
+
+    C1: x is [N, H, W, C] and `data_layout` is NHWC.
+    C2: `kernel` has two entries, `taps` one for each tap; `filters` fit the panels.
+
+    %r = torsh.packed_conv_transpose %x, %w {data_layout = "NHWC", filters = 4 : i64, kernel = array<i64: 1, 1>, taps = array<i64: 0>} : (tensor<1x8x8x3xf32>, tensor<1x1x1x3x16xf32>) -> tensor<1x8x8x4xf32>
+    """  # noqa: E501
+
+    name = "torsh.packed_conv_transpose"
+    kernel = prop_def(DenseArrayBase[I64])
+    taps = prop_def(DenseArrayBase[I64])
+    filters = prop_def(IntegerAttr[I64])
+
+    def geometry(self) -> Geometry:
+        return self._geometry(ints_of(self.kernel), self.split(self.x)[2])
+
+    def infer(self) -> Sequence[AnyTensor]:
+        if rank_of(self.x) != 4 or not self.channels_last():
+            raise ShapeError("x is [N, H, W, C] in NHWC (C1)")
+        batch, _, spatial = self.split(self.x)
+        extents = self._extents(self.geometry(), spatial)
+        return (tensor(element_type(self.x), (batch, *extents, int_of(self.filters))),)
+
+    def evaluate(self, *args: Array) -> Sequence[Array]:
+        groups, panels, taps, channels, width = args[1].shape
+        columns = int_of(self.filters) // groups
+        moved = args[1].transpose(0, 3, 1, 4, 2).reshape(groups, channels, panels * width, taps)
+        filters = np.empty((groups, channels, columns, taps), args[1].dtype)
+        filters[..., list(ints_of(self.taps))] = moved[:, :, :columns]
+        shape = (groups * channels, columns, *ints_of(self.kernel))
+        return TransposedConvolution.evaluate(self, args[0], filters.reshape(shape))
