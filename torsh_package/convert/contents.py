@@ -72,7 +72,9 @@ class Contents:
         _merge(self.extra, found.extra, prefix)
         self.skipped += found.skipped
         self.facts.update({prefix + path: value for path, value in found.facts.items()})
-        self.modules.update({prefix + path: name for path, name in found.modules.items()})
+        self.modules.update(
+            {(prefix + path).rstrip("."): name for path, name in found.modules.items()}
+        )
         if found.root:
             self.notes.append(f"the model was found at {found.root!r} of the checkpoint")
 
