@@ -34,7 +34,7 @@ from torsh_dialect.errors import InvalidArgumentError, TorshError, VerificationE
 from torsh_dialect.target import TARGETS, target_named
 from torsh_fx.pipeline import PASSES, pass_named, stages
 
-from .console import USAGE, guarded, message_of, read_file, settings_of
+from .torsh_verbs.console import USAGE, guarded, message_of, read_file, settings_of
 
 PROGRAM = "torsh-opt"
 CHUNK_BORDER = "// -----"
@@ -274,7 +274,7 @@ def parse_pipeline(spec: str) -> Sequence[ModulePass]:
     try:
         return PassPipeline.parse_spec(factories, spec).passes
     except ArgSpecParseError as error:
-        raise InvalidArgumentError(f"-p {spec!r}: {message_of(error)}") from None
+        raise InvalidArgumentError(f"-p {spec!r}: {str(error).strip()}") from None
     except ValueError as error:
         known = ", ".join(sorted(PASSES))
         raise InvalidArgumentError(f"-p {spec!r}: {error}; the passes are {known}") from None

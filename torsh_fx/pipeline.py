@@ -14,6 +14,9 @@ from torsh_dialect.context import Context
 
 PASSES: dict[str, str] = {
     "canonicalize": "torsh_dialect.passes.canonicalize:CanonicalizePass",
+    "infer-types": "torsh_dialect.passes.infer_types:InferTypesPass",
+    "expand-calls": "torsh_dialect.passes.expand_calls:ExpandCallsPass",
+    "relu-to-gelu": "torsh_dialect.passes.relu_to_gelu:ReluToGeluPass",
     "expand-composites": "torsh_dialect.passes.expand_composites:ExpandCompositesPass",
     "fold-batch-norm": "torsh_dialect.passes.fold_batch_norm:FoldBatchNormPass",
     "choose-layout": "lowering.passes.choose_layout:ChooseLayoutPass",
@@ -22,6 +25,12 @@ PASSES: dict[str, str] = {
     "fuse": "lowering.passes.fuse:FusePass",
 }
 """Every pass by name: `module:Class`, imported when it is used."""
+
+REWRITES: dict[str, str] = {
+    "fold-batch-norm": "batch normalisation becomes part of the weights before it",
+    "winograd": "3x3 convolutions of stride 1 as Winograd F(2, 3)",
+}
+"""Rewrites that change values by rounding, which `Settings` switches off by these names."""
 
 
 def pass_named(name: str) -> type[ModulePass]:

@@ -1,0 +1,75 @@
+"""`torsh`: compile, run, measure and look into models.
+
+    torsh run model.onnx --compare onnxruntime
+    torsh bench model.onnx --against onnxruntime
+    torsh inspect model.onnx --svg model.svg
+    torsh compile model.onnx -o model.mlir
+    torsh ops
+
+Exit codes: 0 success, 1 an error or a difference, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from .torsh_verbs.console import USAGE, guarded
+
+PROGRAM = "torsh"
+VERBS = ("compile", "run", "bench", "inspect", "ops")
+
+
+class Verb(Protocol):
+    """What a verb module has; its docstring is its help."""
+
+    __doc__: str | None
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add the verb's arguments."""
+        ...
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; returns the exit code."""
+        ...
+
+
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser; with the name of a verb, only that one is loaded, which is faster."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--quiet", action="store_true", help="print results and errors only")
+    shared.add_argument("--debug", action="store_true", help="show where an error came from")
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    choices = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name in [only] if only in VERBS else VERBS:
+        verb = cast("Verb", importlib.import_module(f"{__package__}.torsh_verbs.{name}"))
+        text = (verb.__doc__ or "").strip()
+        sub = choices.add_parser(
+            name,
+            parents=[shared],
+            help=text.splitlines()[0],
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        verb.configure(sub)
+        sub.set_defaults(run=verb.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        args = build_parser(argv[0] if argv else None).parse_args(argv)
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else USAGE
+    return guarded(PROGRAM, lambda: args.run(args), debug=args.debug)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

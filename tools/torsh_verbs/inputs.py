@@ -1,0 +1,142 @@
+"""Inputs of a run: from .npy and .npz files, or random by the signature."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lowering.runtime.spec import EntrySpec, SymbolSpec, TensorSpec
+from torsh_dialect.attributes import Array
+from torsh_dialect.dims import Dim, evaluate_dim, parse_dim
+from torsh_dialect.dtypes import dtype_named
+from torsh_dialect.errors import ImportModelError, InvalidArgumentError
+
+from .model import extents_of_arguments
+
+USUAL_EXTENT = 2
+"""A free extent of random inputs, where the bounds allow it: neither 0 nor 1."""
+
+
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how inputs are found or made."""
+    group = parser.add_argument_group("inputs (random where nothing is given)")
+    group.add_argument("--inputs", metavar="FILE.npz", help="arrays by input name")
+    group.add_argument(
+        "--input", metavar="NAME=FILE.npy", action="append", default=[], help="one input"
+    )
+    group.add_argument("--seed", type=int, default=0, help="of random inputs (default: 0)")
+    group.add_argument(
+        "--size", metavar="NAME=N", action="append", default=[], help="free extents of random ones"
+    )
+    group.add_argument(
+        "--integers", metavar="LOW:HIGH", default="0:2", help="range of random ones (default: 0:2)"
+    )
+
+
+def inputs_of_arguments(args: argparse.Namespace, entry: EntrySpec) -> list[Array]:
+    """The inputs in order.
+
+    Raises:
+        InvalidArgumentError: A file holds something else than the inputs, or an option is wrong.
+    """
+    given = read_inputs(args.inputs, args.input)
+    names = [spec.name for spec in entry.inputs]
+    if unknown := sorted(set(given) - set(names)):
+        raise InvalidArgumentError(
+            f"the model has no inputs {', '.join(unknown)}; it has: {', '.join(names)}"
+        )
+    low, _, high = str(args.integers).partition(":")
+    if not (low.lstrip("-").isdigit() and high.lstrip("-").isdigit() and int(low) < int(high)):
+        raise InvalidArgumentError(f"--integers {args.integers}: write low:high, e.g. 0:1000")
+    sizes = {n: v for n, v in extents_of_arguments(args.size).items() if isinstance(v, int)}
+    made = random_inputs(entry, args.seed, sizes, (int(low), int(high)))
+    return [given.get(name, array) for name, array in zip(names, made, strict=True)]
+
+
+def read_inputs(archive: str | None, pairs: Sequence[str]) -> dict[str, Array]:
+    """Arrays by input name.
+
+    Raises:
+        ImportModelError: A file is damaged, or holds Python objects.
+        InvalidArgumentError: A pair is not `name=file`.
+    """
+    found: dict[str, Array] = {}
+    try:
+        if archive is not None:
+            with np.load(archive, allow_pickle=False) as arrays:
+                found.update({name: arrays[name] for name in arrays.files})
+        for pair in pairs:
+            name, equals, path = pair.partition("=")
+            if not equals:
+                raise InvalidArgumentError(f"--input {pair}: write name=file.npy")
+            found[name] = np.load(Path(path), allow_pickle=False)
+    except (ValueError, EOFError, AttributeError) as error:
+        if isinstance(error, InvalidArgumentError):
+            raise
+        raise ImportModelError(f"{archive or ', '.join(pairs)}: {error}") from None
+    return found
+
+
+def random_inputs(
+    entry: EntrySpec,
+    seed: int = 0,
+    sizes: Mapping[str, int] | None = None,
+    integers: tuple[int, int] = (0, 2),
+) -> list[Array]:
+    """Inputs from a fixed random state: normal floats, integers of a range, fair bools.
+
+    Args:
+        entry: The signature.
+        seed: Seed of numpy's default generator.
+        sizes: Values of symbols; others get a usual extent within their bounds.
+        integers: The least value of integers, and one more than the greatest.
+
+    Raises:
+        InvalidArgumentError: `sizes` names something else than the symbols, or an input has no
+            random values.
+    """
+    rng = np.random.default_rng(seed)
+    bounds = {spec.name: spec for spec in entry.symbols}
+    dims = [[_dim(extent) for extent in spec.dims] for spec in entry.inputs]
+    names = {n for row in dims for dim in row if not isinstance(dim, int) for n in dim.symbols()}
+    if unknown := sorted(set(sizes or {}) - names):
+        known = ", ".join(sorted(names)) or "none"
+        raise InvalidArgumentError(f"no free extent is called {', '.join(unknown)}; free: {known}")
+    values = {name: _usual(bounds.get(name)) for name in names} | dict(sizes or {})
+    return [
+        _random(rng, spec, [evaluate_dim(dim, values) for dim in row], integers)
+        for spec, row in zip(entry.inputs, dims, strict=True)
+    ]
+
+
+def _dim(extent: int | str) -> Dim:
+    return extent if isinstance(extent, int) else parse_dim(extent)
+
+
+def _usual(bounds: SymbolSpec | None) -> int:
+    if bounds is None:
+        return USUAL_EXTENT
+    upper = USUAL_EXTENT if bounds.upper is None else min(bounds.upper, USUAL_EXTENT)
+    return max(bounds.lower, upper)
+
+
+def _random(
+    rng: np.random.Generator, spec: TensorSpec, shape: Sequence[int], integers: tuple[int, int]
+) -> Array:
+    dtype = dtype_named(spec.dtype)
+    match dtype.kind:
+        case "bool":
+            return rng.integers(0, 2, shape).astype(np.bool_)
+        case "int" | "uint":
+            return rng.integers(*integers, shape).astype(dtype.numpy)
+        case "float":
+            return rng.normal(size=shape).astype(dtype.numpy)
+        case "complex":
+            return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(dtype.numpy)
+        case kind:
+            raise InvalidArgumentError(
+                f"there are no random inputs of kind {kind}; give {spec.name!r} by --input"
+            )

@@ -1,0 +1,214 @@
+"""Show what a model is and what became of it.
+
+    torsh inspect model.onnx
+    torsh inspect model.onnx --size batch=8 --svg model.svg
+    torsh inspect model.onnx --ir optimised > optimised.mlir
+
+Prints the signature, a histogram of ops, the kernels with their source ops, the memory that a
+call takes, and which rewrites changed values. --dot and --svg draw the optimised program.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xdsl.dialects.builtin import ModuleOp
+
+from lowering.runtime.abi import Word
+from lowering.runtime.spec import EntrySpec, SymbolSpec
+from torsh_dialect.attributes import Array
+from torsh_dialect.context import Context
+from torsh_fx.pipeline import REWRITES, optimise
+
+from .console import OK
+from .inputs import add_input_arguments, inputs_of_arguments
+from .model import Loaded, StepsOnTerminal, add_model_arguments, compile_from
+from .tables import size_text, table, time_text
+
+if TYPE_CHECKING:
+    from torsh_fx.compiled import CompiledModule
+
+UNKNOWN = "loc(unknown)"
+MOST_KERNELS = 40
+"""Lines of kernels without --all."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    add_model_arguments(parser)
+    add_input_arguments(parser)
+    parser.add_argument("--all", action="store_true", help="list every kernel")
+    parser.add_argument("--dot", metavar="FILE", help="draw the optimised program, for Graphviz")
+    parser.add_argument("--svg", metavar="FILE", help="draw the optimised program")
+    parser.add_argument(
+        "--ir", choices=("imported", "optimised"), help="print that program instead, as MLIR text"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show the model."""
+    with StepsOnTerminal(quiet=args.quiet) as watch:
+        loaded, compiled = compile_from(args, watch)
+        inputs = inputs_of_arguments(args, compiled.executable.spec)
+        applied = [] if args.ir else value_changing_rewrites(loaded)
+    if args.dot or args.svg:
+        from .picture import dot_text, svg_text
+
+        for path, draw in ((args.dot, dot_text), (args.svg, svg_text)):
+            if path:
+                Path(path).write_text(draw(compiled.optimised), encoding="utf-8")
+    if args.ir:
+        print(compiled.module if args.ir == "imported" else compiled.optimised)
+        return OK
+    parts = [
+        ("Signature", signature_text(compiled.executable.spec)),
+        ("Ops", histogram_text(compiled)),
+        ("Kernels", kernels_text(compiled, args.all)),
+        ("Memory of a call", memory_text(compiled, inputs)),
+        ("Rewrites that change values", rewrites_text(applied)),
+        ("Compilation", steps_text(compiled)),
+    ]
+    print("\n\n".join(f"{title}\n{'-' * len(title)}\n{text}" for title, text in parts))
+    return OK
+
+
+def signature_text(spec: EntrySpec) -> str:
+    """Inputs, outputs and the bounds of symbols."""
+    rows = [["", "name", "type"]]
+    for what, tensors in (("input", spec.inputs), ("output", spec.outputs)):
+        for one in tensors:
+            dims = ", ".join(map(str, one.dims))
+            late = "  (extents depend on data)" if one.data_dependent else ""
+            rows.append([what, one.name, f"{one.dtype}[{dims}]{late}"])
+    rows.extend(["extent", one.name, _range(one)] for one in spec.symbols)
+    return table(rows)
+
+
+def _range(symbol: SymbolSpec) -> str:
+    return f"{symbol.lower}..{'' if symbol.upper is None else symbol.upper}"
+
+
+def histogram_text(compiled: CompiledModule) -> str:
+    """How often each op stands in the program before and after optimisation."""
+    before, after = histogram(compiled.module), histogram(compiled.optimised)
+    order = sorted({*before, *after}, key=lambda name: (-before[name], -after[name], name))
+    rows = [["op", "imported", "optimised"]]
+    rows.extend([name, str(before[name] or ""), str(after[name] or "")] for name in order)
+    rows.append(["total", str(before.total()), str(after.total())])
+    return table(rows)
+
+
+def histogram(module: ModuleOp) -> Counter[str]:
+    """Ops by name, those in regions too."""
+    ops = (op.name for op in module.walk() if op.name.startswith("torsh."))
+    return Counter(name.removeprefix("torsh.") for name in ops)
+
+
+def kernels_text(compiled: CompiledModule, everything: bool) -> str:
+    """Kernels with the source ops that each computes."""
+    kernels = compiled.program.spec.kernels
+    shown = kernels if everything else kernels[:MOST_KERNELS]
+    rows = [["kernel", "source ops"]]
+    for kernel in shown:
+        known = [plain_location(s) for s in dict.fromkeys(kernel.sources) if s != UNKNOWN]
+        rows.append(
+            [kernel.name, _shortened(", ".join(known)) if not everything else ", ".join(known)]
+        )
+    left = len(kernels) - len(shown)
+    return table(rows) + (f"\nand {left} more; see --all" if left else "")
+
+
+def plain_location(text: str) -> str:
+    """A location without MLIR's punctuation: `loc("conv1")` is `conv1`."""
+    return text.removeprefix("loc(").removesuffix(")").replace('"', "")
+
+
+def _shortened(text: str, width: int = 100) -> str:
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a call with given inputs takes beside its inputs and outputs.
+
+    Attributes:
+        weights: Prepared weights, shared by all calls.
+        arena: Intermediates.
+        scratch: Of all threads together.
+    """
+
+    weights: int
+    arena: int
+    scratch: int
+
+
+def memory_of(compiled: CompiledModule, inputs: Sequence[Array]) -> Memory:
+    """What a call with such inputs takes."""
+    executable = compiled.executable
+    record = executable.new_context().record(tuple([array.shape for array in inputs]))
+    table_ = compiled.program.weights
+    return Memory(
+        weights=sum(array.nbytes for array in table_.arrays) if table_ else 0,
+        arena=int(record.words[Word.ARENA_BYTES]),
+        scratch=executable.spec.scratch_bytes * executable.threads,
+    )
+
+
+def memory_text(compiled: CompiledModule, inputs: Sequence[Array]) -> str:
+    """The memory of a call as a table."""
+    memory = memory_of(compiled, inputs)
+    shapes = ", ".join(
+        f"{name} {list(array.shape)}"
+        for name, array in zip(compiled.input_names, inputs, strict=True)
+    )
+    rows = [
+        ["inputs", shapes],
+        ["prepared weights", size_text(memory.weights)],
+        ["arena", size_text(memory.arena)],
+        ["thread scratch", size_text(memory.scratch)],
+    ]
+    return table(rows)
+
+
+def value_changing_rewrites(loaded: Loaded) -> list[str]:
+    """The names of the rewrites that change this program, each found by leaving it out."""
+    settings = loaded.ctx.settings
+    allowed = [name for name in REWRITES if settings.allows(name)]
+    if not allowed:
+        return []
+    full = _optimised_ops(loaded, loaded.ctx)
+    applied: list[str] = []
+    for name in allowed:
+        without = replace(settings, disabled_rewrites=settings.disabled_rewrites | {name})
+        ctx = Context(target=loaded.ctx.target, settings=without, weights=loaded.ctx.weights)
+        if _optimised_ops(loaded, ctx) != full:
+            applied.append(name)
+    return applied
+
+
+def _optimised_ops(loaded: Loaded, ctx: Context) -> list[object]:
+    module = loaded.imported.module.clone()
+    optimise(module, ctx)
+    return [
+        (op.name, tuple(sorted((k, str(v)) for k, v in op.properties.items())))
+        for op in module.walk()
+    ]
+
+
+def rewrites_text(applied: Sequence[str]) -> str:
+    """Each rewrite, and whether it was used."""
+    rows = [
+        [name, "applied" if name in applied else "not used", meaning]
+        for name, meaning in REWRITES.items()
+    ]
+    return table(rows) + "\nswitch off with --disable-rewrite NAME, or all with --numerics strict"
+
+
+def steps_text(compiled: CompiledModule) -> str:
+    """Wall time of the steps of the compilation."""
+    return table([[name, time_text(s)] for name, s in compiled.report.seconds.items()])

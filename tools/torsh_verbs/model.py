@@ -1,0 +1,165 @@
+"""The model argument of the verbs: options, import and compilation with progress."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from lowering.cpu.host import host_target
+from lowering.runtime.executable import RunOptions
+from lowering.runtime.threads import thread_limit
+from torsh_dialect.context import Context
+from torsh_dialect.errors import ImportModelError, InvalidArgumentError
+from torsh_dialect.target import TARGETS, target_named
+from torsh_fx.compiler import Stopwatch, compile_imported
+from torsh_fx.pipeline import REWRITES
+from torsh_fx.sources import import_model
+
+from .console import settings_of
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from torsh_fx.compiled import CompiledModule
+    from torsh_fx.importers.model import ImportedModel
+
+Extents = dict[str, int | tuple[int, int | None]]
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the model and how to compile it."""
+    parser.add_argument("model", help="a .onnx, .mlir or .pt2 (torch.export) file")
+    group = parser.add_argument_group("compilation")
+    group.add_argument("--target", choices=TARGETS, help="the machine (default: this one)")
+    group.add_argument("--threads", type=int, help="most threads of a call")
+    group.add_argument("--numerics", choices=("default", "strict", "fast"), default="default")
+    group.add_argument(
+        "--disable-rewrite", choices=REWRITES, action="append", default=[], help="may be repeated"
+    )
+    group.add_argument(
+        "--dim",
+        metavar="NAME=N|LOW:HIGH",
+        action="append",
+        default=[],
+        help="fix a symbolic extent of an ONNX model, or give it bounds",
+    )
+    group.add_argument("--no-cache", action="store_true", help="compile everything again")
+    group.add_argument("--in-process", action="store_true", help="run LLVM here, for debugging")
+
+
+def extents_of_arguments(texts: list[str]) -> Extents:
+    """What `--dim` says, by symbol.
+
+    Raises:
+        InvalidArgumentError: A text is neither `name=number` nor `name=low:high`.
+    """
+    extents: Extents = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        low, colon, high = value.partition(":")
+        numbers = [low, *([high] if colon and high else [])]
+        if not name or not all(n.isdigit() for n in numbers):
+            raise InvalidArgumentError(f"--dim {text}: write name=8 or name=1:64 or name=1:")
+        extents[name] = (int(low), int(high) if high else None) if colon else int(low)
+    return extents
+
+
+@dataclass
+class StepsOnTerminal(Stopwatch):
+    """Times steps, and shows the current one where standard error is a terminal."""
+
+    quiet: bool = False
+    _status: Status | None = field(default=None, init=False)
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty() and not self.quiet:
+            from rich.console import Console
+
+            self._status = Console(stderr=True).status("...")
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    @contextmanager
+    def step(self, name: str) -> Generator[None]:
+        """Time and show a step."""
+        if self._status is not None:
+            self._status.update(name)
+        with super().step(name):
+            yield
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model and where it came from.
+
+    Attributes:
+        path: The file.
+        ctx: Target and settings.
+        imported: The program before optimisation.
+    """
+
+    path: Path
+    ctx: Context
+    imported: ImportedModel
+
+
+def import_from(args: argparse.Namespace, watch: Stopwatch) -> Loaded:
+    """Import the model that the arguments name.
+
+    Raises:
+        TorshError: The file is no model, or has something unknown.
+        OSError: The file cannot be read.
+    """
+    path = Path(args.model)
+    settings = settings_of(args.numerics, args.disable_rewrite, in_process=args.in_process)
+    target = target_named(args.target) if args.target else host_target()
+    ctx = Context(target=target, settings=settings)
+    extents = extents_of_arguments(args.dim)
+    with path.open("rb"):  # a missing file is an error of the system, whatever it should hold
+        pass
+    with watch.step("import"):
+        if path.suffix == ".pt2":
+            return Loaded(path, ctx, import_model(load_exported(path), ctx))
+        return Loaded(path, ctx, import_model(path, ctx, dynamic_shapes=extents or None))
+
+
+def load_exported(path: Path) -> Any:
+    """A `torch.export.ExportedProgram` from its file.
+
+    Raises:
+        ImportModelError: torch is not there, or cannot read the file.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise ImportModelError(f"{path} needs torch: pip install torch==2.13.0") from None
+    try:
+        return torch.export.load(path)
+    except (RuntimeError, ValueError, KeyError, EOFError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ImportModelError(f"{path} is no exported program: {first}") from error
+
+
+def compile_from(args: argparse.Namespace, watch: Stopwatch) -> tuple[Loaded, CompiledModule]:
+    """Import and compile the model that the arguments name.
+
+    Raises:
+        TorshError: Something of the model cannot be read or compiled.
+        OSError: The file cannot be read.
+    """
+    loaded = import_from(args, watch)
+    options = RunOptions(thread_limit(args.threads, environ=os.environ).count)
+    compiled = compile_imported(
+        loaded.imported, loaded.ctx, options, cache=not args.no_cache, watch=watch
+    )
+    return loaded, compiled

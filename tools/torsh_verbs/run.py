@@ -1,0 +1,96 @@
+"""Run a model on inputs from files, or on random ones, and compare with another engine.
+
+    torsh run model.onnx --compare onnxruntime
+    torsh run model.onnx --input image=cat.npy -o outputs.npz
+    torsh run model.mlir --size batch=8 --compare reference
+
+Without -o a summary of the outputs is printed. --compare ends with exit code 1 where an output
+differs by more than --tolerance of its largest value.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from torsh_dialect.attributes import Array
+
+from .console import FAILED, OK, require_extension
+from .inputs import add_input_arguments, inputs_of_arguments
+from .model import StepsOnTerminal, add_model_arguments, compile_from
+from .peers import PEERS, difference, peer_named
+from .tables import table
+
+TOLERANCE = 1e-5
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    add_model_arguments(parser)
+    add_input_arguments(parser)
+    parser.add_argument("-o", "--output", metavar="FILE.npz", help="write the outputs by name")
+    parser.add_argument("--compare", choices=PEERS, help="run it there too, and compare")
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="default: %(default)s")
+    parser.add_argument("--profile", action="store_true", help="show where the time goes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the model."""
+    if args.output:
+        require_extension(args.output, "npz")
+    with StepsOnTerminal(quiet=args.quiet) as watch:
+        loaded, compiled = compile_from(args, watch)
+        inputs = inputs_of_arguments(args, compiled.executable.spec)
+        with watch.step("run"):
+            outputs = compiled.run(inputs)
+        theirs: Sequence[Array] | None = None
+        if args.compare:
+            with watch.step(f"run in {args.compare}"):
+                theirs = peer_named(args.compare, loaded, compiled.executable.threads)(inputs)
+    names = compiled.output_names
+    if args.output:
+        np.savez(Path(args.output), **dict(zip(names, outputs, strict=True)))  # pyright: ignore[reportArgumentType]
+    elif not args.quiet:
+        print(summary(names, outputs))
+    if args.profile:
+        print(compiled.executable.profile(inputs).table())
+    if theirs is None:
+        return OK
+    return compare(args, names, outputs, theirs)
+
+
+def summary(names: Sequence[str], outputs: Sequence[Array]) -> str:
+    """One line an output: name, type and some values."""
+    rows = [["output", "type", "values"]]
+    for name, array in zip(names, outputs, strict=True):
+        head = ", ".join(f"{value:.6g}" for value in array.reshape(-1)[:4].tolist())
+        rest = ", ..." if array.size > 4 else ""
+        rows.append([name, f"{array.dtype}{list(array.shape)}", f"{head}{rest}"])
+    return table(rows)
+
+
+def compare(
+    args: argparse.Namespace,
+    names: Sequence[str],
+    ours: Sequence[Array],
+    theirs: Sequence[Array],
+) -> int:
+    """Print how far outputs are apart; 1 where it is too far."""
+    if len(ours) != len(theirs):
+        print(f"DIFFERENT: {len(ours)} outputs, {args.compare} gives {len(theirs)}")
+        return FAILED
+    rows = [["output", "max difference", "of scale", ""]]
+    failed = False
+    for name, a, b in zip(names, ours, theirs, strict=True):
+        largest, scale = difference(a, b)
+        relative = largest / (scale or 1.0)
+        fine = relative <= (args.tolerance if a.dtype.kind in "fcV" else 0.0)
+        failed |= not fine
+        rows.append([name, f"{largest:.3g}", f"{relative:.3g}", "ok" if fine else "DIFFERENT"])
+    print(table(rows))
+    verdict = "differs from" if failed else "agrees with"
+    print(f"{verdict} {args.compare} (tolerance {args.tolerance:g} of each output's largest value)")
+    return FAILED if failed else OK
