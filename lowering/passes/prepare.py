@@ -25,8 +25,11 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from torsh_dialect.attributes import names_attribute, str_of
+from torsh_dialect.dims import symbols_of
 from torsh_dialect.kinds import Control, DataDependent, Random, TensorOp
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
+from torsh_dialect.types import DimsAttr, dims_of
+from torsh_dialect.types import DimsAttr
 
 
 def function_named(module: ModuleOp, name: str) -> FuncOp | None:
