@@ -1,9 +1,10 @@
-"""The two commands of the README: `demo` and `test`. Needs Python 3.11 and pip, nothing else.
+"""The commands of the README: `demo`, `test`, `conformance`. Needs Python 3.11 and pip only.
 
     python3 tools/dev.py demo     set up, compile a trained model, run it beside onnxruntime
     python3 tools/dev.py test     set up, run all checks and tests
+    python3 tools/dev.py conformance [--sample]    run the outside test suites
 
-Both make a virtual environment in `.venv` (kept between runs) and install the checkout there.
+All make a virtual environment in `.venv` (kept between runs) and install the checkout there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import time
 import venv
 import zipfile
 from pathlib import Path
+
+import dev_conformance
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
@@ -80,6 +83,11 @@ def test() -> None:
     run(python(), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", title="pytest")
 
 
+def conformance(sample: bool) -> None:
+    set_up("torch", "test", "conformance")
+    dev_conformance.conformance(python(), run, sample)
+
+
 COMMANDS = {"demo": demo, "test": test}
 
 
@@ -87,8 +95,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=COMMANDS)
-    COMMANDS[parser.parse_args().command]()
+    parser.add_argument("command", choices=[*COMMANDS, "conformance"])
+    parser.add_argument("--sample", action="store_true", help="one tenth of the suites")
+    arguments = parser.parse_args()
+    if arguments.command == "conformance":
+        return conformance(arguments.sample)
+    COMMANDS[arguments.command]()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,151 @@
+"""What a conformance case may not use: other runtimes, torch kernels, our own reference code.
+
+A case counts only if the native entry computes it. While a case is compiled and run, the ONNX
+reference evaluator, onnxruntime and torch kernels on real data raise `BlockedError`; while it runs,
+so do the numpy references of our ops (compiling may fold constants with them).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+HANDLING = frozenset(
+    {
+        "alias", "as_strided", "clone", "contiguous", "copy_", "detach", "empty", "empty_like",
+        "expand", "lift", "lift_fresh", "permute", "resolve_conj", "resolve_neg", "select", "slice",
+        "_conj", "_conj_physical", "_local_scalar_dense", "_neg_view", "_to_copy", "_unsafe_view",
+        "view", "view_as_real", "view_as_complex",
+    }
+)  # fmt: skip
+"""Aten ops that hand tensors over (views, copies), and compute nothing."""
+
+OTHER_RUNTIMES = ("onnxruntime", "onnx.reference", "torch_mlir", "iree", "openvino", "tensorflow")
+
+
+class BlockedError(BaseException):
+    """A case used what it may not use. Not an `Exception`, so that nothing catches it quietly."""
+
+
+@dataclass
+class Gate:
+    """Functions that raise `BlockedError` while the gate is closed."""
+
+    closed: bool = False
+    wrapped: set[tuple[type, str]] = field(default_factory=set[tuple[type, str]])
+
+    def guard(self, owner: type, name: str) -> None:
+        """Let `owner.name` pass only while the gate is open."""
+        if (owner, name) in self.wrapped or name not in vars(owner):
+            return
+        self.wrapped.add((owner, name))
+        real = getattr(owner, name)
+
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            if self.closed:
+                raise BlockedError(f"{owner.__module__}.{owner.__qualname__}.{name} was called")
+            return real(*args, **kwargs)
+
+        setattr(owner, name, checked)
+
+    @contextmanager
+    def close(self) -> Iterator[None]:
+        """Close the gate for the `with` body."""
+        before, self.closed = self.closed, True
+        try:
+            yield
+        finally:
+            self.closed = before
+
+
+class _NoImport:
+    """Import hook that refuses to load other runtimes."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name in OTHER_RUNTIMES or name.startswith(tuple(f"{one}." for one in OTHER_RUNTIMES)):
+            raise BlockedError(f"{name} was imported")
+
+
+@contextmanager
+def no_imports() -> Iterator[None]:
+    """Refuse imports of other runtimes in the `with` body."""
+    hook: Any = _NoImport()
+    sys.meta_path.insert(0, hook)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(hook)
+
+
+def no_torch_kernels() -> Any:
+    """Context in which torch computes nothing on real data, where torch is loaded at all."""
+    if "torch" not in sys.modules:
+        return ExitStack()
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensor
+    from torch.utils import _pytree as pytree
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class NoKernels(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+            kwargs = kwargs or {}
+            name = func.__name__.partition(".")[0]
+            tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+            real = any(not isinstance(x, FakeTensor) and x.device.type != "meta" for x in tensors)
+            if real and name not in HANDLING:
+                raise BlockedError(f"the torch kernel {func} was called")
+            return func(*args, **kwargs)
+
+    return NoKernels()
+
+
+@dataclass
+class Guards:
+    """The guards of one process; `compiling()` and `running()` are contexts."""
+
+    references: Gate = field(default_factory=Gate)
+    runtimes: Gate = field(default_factory=Gate)
+
+    def install(self) -> None:
+        """Put gates before the references of all ops and before the ONNX reference evaluator."""
+        from torsh_dialect.context import Context
+        from torsh_dialect.declare import OPS
+        from torsh_dialect.evaluate import Evaluator
+
+        Context()
+        for cls in {base for op in OPS for base in op.__mro__}:
+            self.references.guard(cls, "evaluate")
+        self.references.guard(Evaluator, "call")
+        self.references.guard(Evaluator, "run_block")
+        if "onnx.reference" in sys.modules:
+            from onnx.reference import ReferenceEvaluator
+            from onnx.reference.op_run import OpRun
+
+            self.runtimes.guard(ReferenceEvaluator, "run")
+            self.runtimes.guard(OpRun, "run")
+        if "onnxruntime" in sys.modules:
+            raise BlockedError("onnxruntime is loaded in the process of the compiler under test")
+
+    @contextmanager
+    def compiling(self) -> Iterator[None]:
+        """While a model is compiled."""
+        with no_imports(), no_torch_kernels(), self.runtimes.close():
+            yield
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While a compiled model runs."""
+        with self.compiling(), self.references.close():
+            yield
+
+    def guarded(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        """`run` with the guards of a run."""
+
+        def call(*args: Any) -> Any:
+            with self.running():
+                return run(*args)
+
+        return call
