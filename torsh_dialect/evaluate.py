@@ -152,12 +152,12 @@ def evaluate_op(
     """The results of one op without regions; `symbols` gives its symbolic extents numbers."""
     properties = {name: _concrete(value, symbols) for name, value in op.properties.items()}
     if all(properties[name] is value for name, value in op.properties.items()):
-        return op.evaluate(*operands)
+        return [np.asarray(value) for value in op.evaluate(*operands)]
     twin = type(op).create(
         operands=op.operands, properties=properties, result_types=op.result_types
     )
     try:
-        return twin.evaluate(*operands)
+        return [np.asarray(value) for value in twin.evaluate(*operands)]
     finally:
         twin.drop_all_references()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard, cast
@@ -49,15 +51,19 @@ def location_of(node: Node, path: str) -> tuple[LocationAttr, str]:
     name = ".".join(
         part for part in (module.removeprefix("L['self'].").lstrip("."), node.name) if part
     )
-    frames = [ln for ln in (node.meta.get("stack_trace") or "").splitlines() if " line " in ln]
     words = f"{path}{name}"
-    file, line = "", 0
-    if frames:
-        parts = frames[-1].strip().split(", ")
-        file, line = parts[0].removeprefix("File ").strip('"'), int(parts[1].split()[1])
-        words = f"{words} ({file}:{line})"
+    file, line = _user_frame(node.meta.get("stack_trace") or "")
+    words = f"{words} ({file}:{line})" if file else words
     place = FileLineColLoc(StringAttr(file), IntAttr(line), IntAttr(0))
     return NameLoc(StringAttr(f"{path}{name}"), place), words
+
+
+def _user_frame(stack: str) -> tuple[str, int]:
+    """File and line of the innermost frame of a stack trace that is not torch's own."""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', stack)
+    own = os.path.dirname(torch.__file__)
+    users = [frame for frame in frames if not frame[0].startswith(own)] or frames
+    return (users[-1][0], int(users[-1][1])) if users else ("", 0)
 
 
 @dataclass
