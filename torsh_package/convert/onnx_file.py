@@ -31,7 +31,7 @@ def is_onnx(data: Array) -> bool:
     """Whether the file is a protobuf with the fields of a ModelProto: `ir_version` and `graph`."""
     try:
         seen = {(number, wire) for number, wire, _ in Message(data, "").fields()}
-    except ConversionError:
+    except (ConversionError, LimitError):
         return False
     return (1, 0) in seen and (7, 2) in seen and all(number <= 26 for number, _ in seen)
 

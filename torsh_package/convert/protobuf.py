@@ -8,9 +8,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from torsh_package.errors import ConversionError
+from torsh_package.errors import ConversionError, LimitError
 
 from .arrays import Array
+
+# Honest models keep long lists as packed bytes; these bound the work and memory of hostile ones.
+MAX_FIELDS = 5_000_000
+MAX_INTEGERS = 16_000_000
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -33,8 +37,11 @@ class Message:
 
     def fields(self) -> Iterator[tuple[int, int, "int | Array"]]:
         """(field number, wire type, value): integers raw, everything with a length as bytes."""
-        at, size = 0, len(self._view)
+        at, size, count = 0, len(self._view), 0
         while at < size:
+            count += 1
+            if count > MAX_FIELDS:
+                raise LimitError(f"a message of over {MAX_FIELDS} fields", entry=self._entry)
             key, at = self._varint(at)
             number, wire = key >> 3, key & 7
             if number == 0:
@@ -88,6 +95,11 @@ class Message:
                 while at < value.nbytes:
                     item, at = packed._varint(at)
                     values.append(item)
+                    if len(values) > MAX_INTEGERS:
+                        raise LimitError(
+                            f"a list of over {MAX_INTEGERS} integers; write it as raw_data",
+                            entry=self._entry,
+                        )
         return [value - (1 << 64) if value >= 1 << 63 else value for value in values]
 
     def integer(self, number: int, default: int = 0) -> int:

@@ -20,7 +20,7 @@ from torsh_package.convert.converter import ENTRY_POINTS
 from torsh_package.convert.folders import parse_flavours
 from torsh_package.convert.npz_file import read_npy
 from torsh_package.convert.safetensors_file import read_safetensors
-from torsh_package.errors import ConversionError, PackageError, ResourceNotFoundError
+from torsh_package.errors import ConversionError, LimitError, PackageError, ResourceNotFoundError
 
 RNG = np.random.default_rng(0)
 
@@ -410,6 +410,22 @@ def test_hostile_onnx(tmp_path: Path, name: str) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(BAD_ONNX[name])
     with pytest.raises(PackageError):
+        FormatConverter().convert(path)
+
+
+def test_protobuf_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bombs of many fields or integers, with the limits lowered so that the test stays small."""
+    monkeypatch.setattr("torsh_package.convert.protobuf.MAX_FIELDS", 1_000)
+    monkeypatch.setattr("torsh_package.convert.protobuf.MAX_INTEGERS", 1_000)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"\x08\x08" + field(7, b"") + b"\x08\x08" * 2_000)
+    with pytest.raises(ConversionError, match="not recognised"):
+        FormatConverter().convert(path)
+    path.write_bytes(b"\x08\x08" + field(7, b"\x08\x01" * 2_000))
+    with pytest.raises(LimitError, match="fields"):
+        FormatConverter().convert(path)
+    path.write_bytes(b"\x08\x08" + field(7, field(5, field(1, b"\x01" * 2_000))))
+    with pytest.raises(LimitError, match="integers"):
         FormatConverter().convert(path)
 
 
