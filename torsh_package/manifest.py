@@ -381,6 +381,10 @@ def _check_resource(entry: ResourceEntry, fields: Fields, folder: str) -> None:
     sealed = entry.encryption is not None
     if entry.codec is None and not sealed and entry.size != entry.plain_size:
         raise fields.error("plain_size", f"{entry.plain_size} differs from size without a codec")
+    if entry.codec is None and entry.plain_size > entry.size:
+        raise fields.error(
+            "plain_size", f"{entry.plain_size} is over the stored size without codec"
+        )
     if (entry.plain_root is not None) != (entry.codec is not None and not sealed):
         raise fields.error("plain_root", "is for compressed, unencrypted resources, and only those")
     _check_codec(entry, fields)

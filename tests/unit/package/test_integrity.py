@@ -182,3 +182,11 @@ def test_verifier_touches_each_leaf_once(monkeypatch: pytest.MonkeyPatch) -> Non
     verifier.verify()
     assert sorted(seen) == list(range(16))
     assert verifier.complete
+
+
+def test_too_little_memory_is_a_typed_error() -> None:
+    from torsh_package import LimitError
+    from torsh_package.buffers import aligned_buffer
+
+    with pytest.raises(LimitError, match="no memory"):
+        aligned_buffer(1 << 60)

@@ -199,6 +199,12 @@ VALUES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "encryption without critical": (
         both(at(f"{R}.encryption", {}), at(f"{R}.path", "resources/w.tenc")), "critical",
     ),
+    "encrypted, and larger than what is stored": (
+        both(
+            at(f"{R}.encryption", {}), at(f"{R}.path", "resources/w.tenc"),
+            at("critical", ["encryption"]), at(f"{R}.plain_size", 1 << 40),
+        ), "over the stored size",
+    ),
     "digest algorithm": (at("digest.algorithm", "md5"), "unknown"),
     "digest leaf of 1 byte": (at("digest.leaf_bytes", 1), "power of two"),
     "digest leaf of 2^50": (at("digest.leaf_bytes", 1 << 50), "power of two"),
