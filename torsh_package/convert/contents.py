@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from torsh_package.canonical_json import JsonObject, JsonValue
 from torsh_package.errors import ConversionError
 from torsh_package.requirement_syntax import DependencySpec
 
@@ -49,6 +50,7 @@ class Contents:
         modules: Class of each module by its path.
         environment: Versions that the original says it was written with.
         companions: Files beside the original that belong to it (ONNX external data).
+        config: What the model's own configuration says (inputs, outputs, operators).
         notes: Differences that a user should know.
     """
 
@@ -64,6 +66,7 @@ class Contents:
     modules: dict[str, str] = field(default_factory=dict[str, str])
     environment: dict[str, str] = field(default_factory=dict[str, str])
     companions: list[str] = field(default_factory=list[str])
+    config: JsonObject = field(default_factory=dict[str, JsonValue])
     notes: list[str] = field(default_factory=list[str])
 
     def absorb(self, found: Harvest, prefix: str = "") -> None:

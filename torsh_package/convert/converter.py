@@ -175,11 +175,9 @@ class FormatConverter:
             kind = _resource_type(name)
             taken = package.has_resource(name) or name in (WEIGHTS, EXTRA, REPORT)
             package.add_resource(f"original/{name}" if taken else name, raw, kind)
-        if contents.format is PackageFormat.ONNX:
-            config = {"operators": contents.facts, "environment": contents.environment}
-            package.add_resource(
-                "config", json.dumps(config, indent=1, sort_keys=True), ResourceType.Config
-            )
+        if contents.config and not package.has_resource("config"):
+            text = json.dumps(contents.config, indent=1, sort_keys=True)
+            package.add_resource("config", text, ResourceType.Config)
         for spec in contents.dependencies:
             package.add_dependency(spec)
         package.set_description(f"Converted from {contents.flavour}")

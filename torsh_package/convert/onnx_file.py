@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from torsh_package.canonical_json import JsonObject
 from torsh_package.errors import ConversionError, LimitError
 from torsh_package.limits import DEFAULT_LIMITS, Limits
 
@@ -59,6 +60,12 @@ def read_onnx(path: Path, *, limits: Limits = DEFAULT_LIMITS) -> Contents:
     for index, function in enumerate(model.messages(25)):
         for node in function.messages(7):
             reader.node(node, f"function{index}.", 1)
+    found.config = {
+        "environment": dict(found.environment),
+        "operators": {name: count for name, count in sorted(reader.operators.items())},
+        "inputs": [_value_info(v) for g in model.messages(7) for v in g.messages(11)],
+        "outputs": [_value_info(v) for g in model.messages(7) for v in g.messages(12)],
+    }
     found.weights = reader.tensors
     found.skipped = reader.skipped
     found.facts = {f"operators.{name}": count for name, count in sorted(reader.operators.items())}
@@ -67,6 +74,24 @@ def read_onnx(path: Path, *, limits: Limits = DEFAULT_LIMITS) -> Contents:
         found.notes.append(f"external data was read from {', '.join(sorted(reader.external))}")
     found.notes += reader.notes
     return found
+
+
+def _value_info(value: Message) -> JsonObject:
+    """Name, dtype and shape of an input or output; symbols as text, unknown extents as null."""
+    row: JsonObject = {"name": value.text(1), "dtype": None, "shape": None}
+    for kind in value.messages(2):
+        for tensor in kind.messages(1):
+            row["dtype"] = ONNX_DTYPES.get(tensor.integer(1))
+            for shape in tensor.messages(2):
+                row["shape"] = [_extent(dim) for dim in shape.messages(1)]
+    return row
+
+
+def _extent(dim: Message) -> int | str | None:
+    numbers, symbol = dim.integers(1), dim.text(2)
+    if numbers:
+        return numbers[-1] if abs(numbers[-1]) < 1 << 53 else None
+    return symbol or None
 
 
 class _Reader:

@@ -317,6 +317,21 @@ def test_onnx_subgraphs_and_report(tmp_path: Path) -> None:
     assert any("no program" in note for note in report.notes)
 
 
+def test_onnx_config(tmp_path: Path) -> None:
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])], "g",
+        [info("x", TensorProto.FLOAT16, ["N", 3, None])], [info("y", TensorProto.INT64, None)],
+    )  # fmt: skip
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]), path)
+    config = FormatConverter().convert(path).get_resource("config").json()
+    assert config["inputs"] == [{"name": "x", "dtype": "float16", "shape": ["N", 3, None]}]
+    assert config["outputs"] == [{"name": "y", "dtype": "int64", "shape": None}]
+    assert config["operators"] == {"Relu": 1}
+    assert config["environment"]["onnx_opset:ai.onnx"] == "21"
+
+
 def external(tmp_path: Path, location: str, **fields: str) -> Path:
     tensor = TensorProto(name="w", dims=[2], data_type=TensorProto.FLOAT)
     tensor.data_location = TensorProto.EXTERNAL
