@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp, TensorType
@@ -152,14 +152,20 @@ def evaluate_op(
     """The results of one op without regions; `symbols` gives its symbolic extents numbers."""
     properties = {name: _concrete(value, symbols) for name, value in op.properties.items()}
     if all(properties[name] is value for name, value in op.properties.items()):
-        return [np.asarray(value) for value in op.evaluate(*operands)]
+        return [_plain(value) for value in op.evaluate(*operands)]
     twin = type(op).create(
         operands=op.operands, properties=properties, result_types=op.result_types
     )
     try:
-        return [np.asarray(value) for value in twin.evaluate(*operands)]
+        return [_plain(value) for value in twin.evaluate(*operands)]
     finally:
         twin.drop_all_references()
+
+
+def _plain(value: Any) -> Any:
+    """A result as an array; sequences stay lists, and nothing stays None."""
+    kept = value is None or isinstance(value, list)
+    return value if kept else np.asarray(value)
 
 
 def _concrete(value: Attribute, symbols: Mapping[str, int]) -> Attribute:

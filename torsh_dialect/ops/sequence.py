@@ -60,8 +60,10 @@ def joined_items(a: Attribute, b: Attribute) -> Attribute:
     """
     if a == b:
         return a
-    if not isinstance(a, TensorType) or not isinstance(b, TensorType):
-        return next(t for t in (a, b) if not isinstance(t, TensorType))
+    if not isinstance(a, TensorType):
+        return a  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(b, TensorType):
+        return b  # pyright: ignore[reportUnknownVariableType]
     if element_type(a) != element_type(b):  # pyright: ignore[reportUnknownArgumentType]
         raise ShapeError(f"items are {a} and {b}")
     x, y = dims_of(a), dims_of(b)  # pyright: ignore[reportUnknownArgumentType]
@@ -360,8 +362,10 @@ class OptionalGetElementOp(Taken):
     def infer(self) -> Sequence[Attribute]:
         if not isinstance(self.value.type, OptionalType):
             raise ShapeError(f"expected an optional value, got {self.value.type} (C1)")
-        item = self.value.type.item
-        return (self.named(item) if isinstance(item, TensorType) else item,)
+        item: Attribute = self.value.type.item
+        if not isinstance(item, TensorType):
+            return (item,)
+        return (self.named(item),)  # pyright: ignore[reportUnknownArgumentType]
 
     def evaluate(self, *args: Any) -> Sequence[Array]:
         if args[0] is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp, ReturnOp
@@ -30,12 +30,15 @@ from torsh_fx.importers.onnx_scope import Importing, Scope, hint_of, identifier
 if TYPE_CHECKING:
     from onnx import ModelProto, TypeProto, ValueInfoProto
 
+    from torsh_fx.importers.onnx_ops.node import Converter
+
 OLDEST = 1
 """Oldest version of the ai.onnx operator set whose semantics the converters know."""
 
 TRIES = 32
 """Most imports of one model with different readings of nodes."""
 
+CustomConverters: TypeAlias = "Mapping[tuple[str | None, str], Converter]"
 SymbolBounds = Mapping[str, "int | tuple[int, int | None]"]
 
 
@@ -43,6 +46,7 @@ def import_onnx(
     model: str | Path | bytes | ModelProto,
     ctx: Context,
     dynamic_shapes: SymbolBounds | None = None,
+    custom: CustomConverters | None = None,
 ) -> ImportedModel:
     """Turn an ONNX model into a module of the torsh dialect.
 
@@ -52,6 +56,7 @@ def import_onnx(
         ctx: Its weight store receives the initializers.
         dynamic_shapes: For names of symbolic extents (`dim_param`), a number that fixes the
             extent, or its least and greatest value (None: no limit).
+        custom: Converters beside the known ones, by domain (None: any) and operator.
 
     Returns:
         The module; inputs and outputs keep the model's names and order.
@@ -70,6 +75,9 @@ def import_onnx(
         )
     functions = {(normal_domain(f.domain), f.name, f.overload): f for f in proto.functions}
     load, table = tensor_reader(folder), converters()
+    for (domain, operator), convert in (custom or {}).items():
+        for one in opsets if domain is None else (normal_domain(domain),):
+            table[one, operator] = convert
 
     def attempt(decisions: dict[str, bool]) -> tuple[_Entry, FuncOp | UnsupportedError]:
         importing = Importing(

@@ -20,6 +20,7 @@ from torsh_dialect.ops import (
     quant,
     recurrent,
     resize,
+    roi,
     sampling,
     softmax,
 )
@@ -102,8 +103,10 @@ def _window() -> list[Sample]:
         Sample(cv, (real(1, 4, 9), real(6, 2, 3)), {"groups": 2, "dilations": [2]}),
         Sample(cv, (real(1, 2, 4, 5, 6), real(3, 2, 2, 2, 2))),
         Sample(cv, (real(1, 7, 8, 3), real(4, 3, 3, 2)), {"data_layout": "NHWC"}),
-        Sample(cv, (real(1, 3, 7, 8), real(4, 3, 3, 2)), {"strides": [2, 2], "auto_pad": "same_upper"}),
-        Sample(cv, (real(1, 4, 6, dtype=np.float16), real(4, 1, 3, dtype=np.float16)), {"groups": 4}),
+        Sample(cv, (real(1, 3, 7, 8), real(4, 3, 3, 2)),
+               {"strides": [2, 2], "auto_pad": "same_upper"}),
+        Sample(cv, (real(1, 4, 6, dtype=np.float16), real(4, 1, 3, dtype=np.float16)),
+               {"groups": 4}),
         Sample(ct, (real(1, 3, 4, 5), real(3, 2, 3, 3), real(2)),
                {"strides": [2, 3], "pads": [1, 0, 1, 2], "output_padding": [1, 2]}),
         Sample(ct, (real(1, 4, 5), real(4, 2, 3)), {"groups": 2, "dilations": [2]}),
@@ -220,7 +223,8 @@ def _quant() -> list[Sample]:
         Sample(quant.DynamicQuantizeLinearOp, (x,)),
         Sample(quant.DynamicQuantizeLinearOp, (np.zeros((2, 2), np.float32),)),
         Sample(quant.MatMulIntegerOp, (u8, s8, np.array([3, 4], np.uint8), None)),
-        Sample(quant.MatMulIntegerOp, (u8, s8, np.uint8(9).reshape(()), np.arange(4, dtype=np.int8))),
+        Sample(quant.MatMulIntegerOp,
+               (u8, s8, np.uint8(9).reshape(()), np.arange(4, dtype=np.int8))),
         Sample(quant.ConvIntegerOp,
                (whole(0, 255, 1, 2, 5, 5, dtype=np.uint8), whole(-9, 9, 3, 2, 2, 2, dtype=np.int8),
                 np.uint8(3).reshape(()), np.array([1, 0, 2], np.int8)), {"pads": [1, 1, 0, 0]}),
@@ -274,7 +278,7 @@ def _sample() -> list[Sample]:
         values = {"mode": mode, "sampling": sample, "half_pixel": half}
         more = {"height": 2, "width": 3, "spatial_scale": 0.9}
         operands = (plane, rois, np.array([0, 1, 1]))
-        rows.append(Sample(sampling.RoiAlignOp, operands, {**values, **more}))
+        rows.append(Sample(roi.RoiAlignOp, operands, {**values, **more}))
     return rows
 
 

@@ -19,7 +19,7 @@ from torsh_dialect.ops.control import CondOp, LoopOp
 from torsh_fx.importers.model import Fate, ImportedModel
 from torsh_fx.importers.onnx import import_onnx
 
-F, I, B = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+F, INT, B = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 RNG = np.random.default_rng(3)
 
 
@@ -120,7 +120,7 @@ def test_shape_arithmetic_becomes_extents():
 def test_reshape_by_data_binds_symbols():
     model = model_of(
         [node("Reshape", "x t", "y")],
-        [value("x", F, 4, 3, 2), value("t", I, 3)],
+        [value("x", F, 4, 3, 2), value("t", INT, 3)],
         [free("y", F, 3)],
     )
     check(model, [real(4, 3, 2), np.array([0, -1, 3])], [real(4, 3, 2), np.array([2, 2, 6])])
@@ -214,7 +214,7 @@ def loop_model(body: onnx.GraphProto, outputs: int, stored: dict[str, np.ndarray
     names = [f"y{i}" for i in range(outputs)]
     return model_of(
         [helper.make_node("Loop", ["n", "c", "x"], names, body=body)],
-        [value("n", I), value("c", B), value("x", F, "k")],
+        [value("n", INT), value("c", B), value("x", F, "k")],
         [free("y0", F, 1), *[free(name, F, 2) for name in names[1:]]],
         stored,
         16,
@@ -230,7 +230,7 @@ def test_loop_with_a_data_dependent_trip_count():
             node("Identity", "b", "scan"),
         ],
         "body",
-        [value("i", I), value("cond", B), value("a", F, "k")],
+        [value("i", INT), value("cond", B), value("a", F, "k")],
         [value("go", B), value("b", F, "k"), value("scan", F, "k")],
     )
     stored = {"step": np.float32(1).reshape(()), "most": np.float32(20).reshape(())}
@@ -248,7 +248,7 @@ def test_loop_that_grows_a_carried_value():
     body = helper.make_graph(
         [node("Concat", "a outer", "b", axis=0), node("Identity", "cond", "go")],
         "body",
-        [value("i", I), value("cond", B), free("a", F, 1)],
+        [value("i", INT), value("cond", B), free("a", F, 1)],
         [value("go", B), free("b", F, 1)],
     )
     model = loop_model(body, 1, {"outer": real(2)})
@@ -322,7 +322,7 @@ def test_data_dependent_extents():
         node("TopK", "picked k", "best at"),
     ]
     stored = {"zero": np.float32(-9).reshape(()), "k": np.array([2])}
-    outputs = [free("picked", F, 1), free("best", F, 1), free("at", I, 1)]
+    outputs = [free("picked", F, 1), free("best", F, 1), free("at", INT, 1)]
     model = model_of(nodes, [value("x", F, "n", 3)], outputs, stored)
     check(model, [real(4, 3)], [real(2, 3)])
 

@@ -12,7 +12,8 @@ from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import Dim, Expr, floordiv, product
 from torsh_dialect.dtypes import f64, i64
 from torsh_dialect.ops.resize import ResizeOp
-from torsh_dialect.ops.sampling import GridSampleOp, RoiAlignOp
+from torsh_dialect.ops.roi import RoiAlignOp
+from torsh_dialect.ops.sampling import GridSampleOp
 from torsh_dialect.types import dims_of, element_type
 from torsh_fx.importers.onnx_ops.movement import normal
 from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -89,13 +90,20 @@ def array_feature_extractor(n: Node) -> SSAValue:
     return n.c.reshape(y, (1, *dims_of(y))) if rank_of(y) == 1 else y
 
 
+@dataclass(frozen=True)
+class Strings:
+    """Keys or values that are strings."""
+
+    data: tuple[str, ...]
+
+
 def _table(n: Node, what: str) -> Any:
-    """Keys or values of a label encoder: a list of strings or an array."""
+    """Keys or values of a label encoder."""
     if n.has(f"{what}_tensor"):
         array = n.tensor(f"{what}_tensor")
-        return [str(v) for v in array] if array.dtype.kind == "O" else array
+        return Strings(tuple(map(str, array.tolist()))) if array.dtype.kind == "O" else array
     if n.has(f"{what}_strings"):
-        return n.strs(f"{what}_strings")
+        return Strings(tuple(n.strs(f"{what}_strings")))
     if n.has(f"{what}_floats"):
         return np.asarray(n.floats(f"{what}_floats"), np.float32)
     return np.asarray(n.ints(f"{what}_int64s"), np.int64)
@@ -104,7 +112,7 @@ def _table(n: Node, what: str) -> Any:
 def _default(n: Node, values: Any) -> Any:
     if n.has("default_tensor"):
         return n.tensor("default_tensor").reshape(-1)[0]
-    if isinstance(values, list):
+    if isinstance(values, Strings):
         return n.str("default_string", "_Unused")
     if values.dtype.kind == "f":
         return n.float("default_float", -0.0)
@@ -116,10 +124,10 @@ def label_encoder(n: Node) -> SSAValue:
     """Numbers by comparison with every key, strings by a host function."""
     x, c, keys, values = n.input(0), n.c, _table(n, "keys"), _table(n, "values")
     default = _default(n, values)
-    if isinstance(keys, list) or isinstance(values, list):
-        spelled = _strings(keys) if isinstance(keys, list) else literal(keys)
-        if isinstance(values, list):
-            return n(LookupOp, x, keys=spelled, values=_strings([*values, str(default)]))
+    if isinstance(keys, Strings) or isinstance(values, Strings):
+        spelled = _strings(keys.data) if isinstance(keys, Strings) else literal(keys)
+        if isinstance(values, Strings):
+            return n(LookupOp, x, keys=spelled, values=_strings([*values.data, str(default)]))
         whole = np.append(values, np.asarray(default, values.dtype))
         return n(LookupOp, x, keys=spelled, values=literal(whole))
     hit = c.eq(c.reshape(x, (*dims_of(x), 1)), n.constant(keys))
@@ -219,7 +227,9 @@ def _compared(n: Node, table: _Trees, value: SSAValue, node: SSAValue) -> SSAVal
         c.eq(equal, n.constant(False)), n(AnyOp, c.eq(one, members), axes=[2]),
     ]  # fmt: skip
     holds = tests[0]
-    for number in sorted(set(table.modes.tolist()) - {0}):
+    for number in range(1, len(tests)):
+        if number not in table.modes:
+            continue
         holds = c.where(c.eq(mode, number), tests[number], holds)
     if table.missing.any():
         absent = c.eq(c.eq(value, value), n.constant(False))
@@ -233,7 +243,7 @@ def _aggregated(n: Node, weights: SSAValue, targets: SSAValue) -> SSAValue:
     rows, trees = dims_of(weights)
     mine = c.eq(c.reshape(targets, (rows, trees, 1)), n.constant(np.arange(count)))
     each = c.reshape(weights, (rows, trees, 1))
-    limits = np.finfo(dtypes.dtype_of(element_type(weights)).numpy)
+    limits = np.finfo(np.float64 if element_type(weights) == dtypes.f64 else np.float32)
     neutral = {2: float(limits.max), 3: float(limits.min)}.get(how, 0.0)
     each = c.where(mine, each, c.like(neutral, each))
     if how == 2:
