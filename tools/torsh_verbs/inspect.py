@@ -13,16 +13,16 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdsl.dialects.builtin import ModuleOp
 
-from lowering.runtime.abi import Word
 from lowering.runtime.spec import EntrySpec, SymbolSpec
 from torsh_dialect.attributes import Array
 from torsh_dialect.context import Context
+from torsh_fx.memory import memory_plan
 from torsh_fx.pipeline import REWRITES, optimise
 
 from .console import OK
@@ -132,36 +132,9 @@ def _shortened(text: str, width: int = 100) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Bytes that a call with given inputs takes beside its inputs and outputs.
-
-    Attributes:
-        weights: Prepared weights, shared by all calls.
-        arena: Intermediates.
-        scratch: Of all threads together.
-    """
-
-    weights: int
-    arena: int
-    scratch: int
-
-
-def memory_of(compiled: CompiledModule, inputs: Sequence[Array]) -> Memory:
-    """What a call with such inputs takes."""
-    executable = compiled.executable
-    record = executable.new_context().record(tuple([array.shape for array in inputs]))
-    table_ = compiled.program.weights
-    return Memory(
-        weights=sum(array.nbytes for array in table_.arrays) if table_ else 0,
-        arena=int(record.words[Word.ARENA_BYTES]),
-        scratch=executable.spec.scratch_bytes * executable.threads,
-    )
-
-
 def memory_text(compiled: CompiledModule, inputs: Sequence[Array]) -> str:
     """The memory of a call as a table."""
-    memory = memory_of(compiled, inputs)
+    memory = memory_plan(compiled, [array.shape for array in inputs])
     shapes = ", ".join(
         f"{name} {list(array.shape)}"
         for name, array in zip(compiled.input_names, inputs, strict=True)
