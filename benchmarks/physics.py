@@ -1,0 +1,54 @@
+"""What a compiled program executes: the check that a timing is possible at all."""
+
+from __future__ import annotations
+
+from math import prod
+
+from lowering.cpu.host import host_target
+from lowering.cpu.templates import winograd
+from lowering.passes.schedule import window_axis
+from torsh_dialect.attributes import int_of, ints_of, str_of
+from torsh_dialect.ops.contract import MatMulOp
+from torsh_dialect.ops.packed import PackedConvOp, PackedConvTransposeOp, PackedLinearOp
+from torsh_dialect.types import dims_of
+from torsh_fx.compiled import CompiledModule
+
+
+def executed(compiled: CompiledModule) -> tuple[float, float]:
+    """Floating-point operations of products and convolutions as scheduled, and bytes of weights.
+
+    Winograd's products are counted as they are executed, not as a direct convolution. Ops in
+    loops are counted once, so the count is never too high.
+    """
+    flops = 0.0
+    for op in compiled.optimised.walk():
+        if isinstance(op, PackedLinearOp):
+            flops += 2.0 * prod(dims_of(op.y)) * dims_of(op.x)[-1]
+        elif isinstance(op, MatMulOp):
+            flops += 2.0 * prod(dims_of(op.y)) * dims_of(op.a)[-1]
+        elif isinstance(op, PackedConvOp):
+            flops += _conv(op)
+        elif isinstance(op, PackedConvTransposeOp):
+            taps, groups = prod(ints_of(op.kernel)), dims_of(op.w)[0]
+            flops += 2.0 * prod(dims_of(op.x)) * taps * int_of(op.filters) / groups
+    size = sum(a.nbytes for a in compiled.program.weights.arrays)
+    return flops, float(size)
+
+
+def _conv(op: PackedConvOp) -> float:
+    dims, y = dims_of(op.x), dims_of(op.y)
+    groups = 1 if op.groups is None else int_of(op.groups)
+    if str_of(op.algorithm) == "winograd":
+        g = op.geometry()
+        params = winograd.WinogradParams(
+            dims[-1], int_of(op.filters), window_axis(g, 0), window_axis(g, 1)
+        )
+        return float(winograd.flops(params, *dims[:3]))
+    return 2.0 * prod(y) * prod(ints_of(op.kernel)) * dims[-1] / groups
+
+
+def peak_flops() -> float:
+    """Floating-point operations a second that one core reaches in registers."""
+    from templates import measure_peak
+
+    return measure_peak(host_target()) * 1e9
