@@ -35,6 +35,7 @@ def check_package_name(name: str) -> str:
     Allowed are ASCII letters, digits and inner `. _ - /`, at most 128 characters; `/` separates
     a publisher from a package (`acme/resnet`).
     """
+    _require_text(name, "package name")
     if not _PACKAGE_NAME.fullmatch(name) or "//" in name or ".." in name:
         raise InvalidArgumentError(
             f"package name {name[:80]!r}: use up to 128 of A-Z a-z 0-9 . _ - /, "
@@ -45,6 +46,7 @@ def check_package_name(name: str) -> str:
 
 def check_version(version: str) -> str:
     """Returns `version`, or raises `InvalidArgumentError` if it is not Semantic Versioning 2."""
+    _require_text(version, "version")
     if len(version) > 256 or not _SEMVER.fullmatch(version):
         raise InvalidArgumentError(
             f"version {version[:80]!r} is not a semantic version; write it as 1.2.3 or 1.2.3-rc.1"
@@ -54,10 +56,16 @@ def check_version(version: str) -> str:
 
 def check_path(path: str, limits: Limits = DEFAULT_LIMITS) -> str:
     """Returns `path`, or raises `InvalidArgumentError` if it is not safe on every system."""
+    _require_text(path, "name")
     problem = path_problem(path, limits)
     if problem:
         raise InvalidArgumentError(f"name {path[:80]!r}: {problem}")
     return path
+
+
+def _require_text(value: object, what: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"{what}: {value!r:.80} is {type(value).__name__}, not text")
 
 
 def path_problem(path: str, limits: Limits = DEFAULT_LIMITS) -> str | None:

@@ -246,6 +246,24 @@ def test_bad_versions(version: str) -> None:
         Package("m", version)
 
 
+def test_arguments_of_other_types() -> None:
+    package = Package("m", "1.0.0")
+    for call in (
+        lambda: Package(1, "1.0.0"),  # type: ignore[arg-type]
+        lambda: Package("m", 1),  # type: ignore[arg-type]
+        lambda: package.add_resource(1, b"", ResourceType.Data),  # type: ignore[arg-type]
+        lambda: package.add_resource("a", 1, ResourceType.Data),  # type: ignore[arg-type]
+        lambda: package.add_source_file("a", "", language="cobol"),
+        lambda: Package.load(None),  # type: ignore[arg-type]
+        lambda: Package.load(io.BytesIO(b"")),
+        lambda: Package.load(b"", mode="loose"),  # type: ignore[arg-type]
+        lambda: Package.load(b"", verify="never"),  # type: ignore[arg-type]
+        lambda: package.set_compression("zstd"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InvalidArgumentError):
+            call()
+
+
 def test_missing_resource_is_a_key_error() -> None:
     package = Package("m", "1.0.0")
     with pytest.raises(ResourceNotFoundError, match="no resource 'x'"):
