@@ -53,3 +53,36 @@ class CacheError(TorshError):
 
 class PassError(TorshError):
     """A pass could not do its work, or did not reach a fixpoint."""
+
+
+class UnboundParameterError(InvalidArgumentError):
+    """A call of a graph has parameters without weights.
+
+    Args:
+        names: Full names of the parameters, e.g. `node_0.weight`.
+    """
+
+    def __init__(self, *names: str):
+        self.names = names
+        super().__init__(
+            f"the parameters {' and '.join(names)} have no weights; give them with "
+            f"graph.bind({{{', '.join(f'{name!r}: ...' for name in names)}}})"
+        )
+
+
+class ValidationError(TorshError):
+    """A conversion does not give the values of its source, or a graph is not sound."""
+
+
+class UnsupportedFormatError(TorshError):
+    """A file or framework of a format that is not known.
+
+    Args:
+        format: The name of the format.
+        known: Those that are.
+    """
+
+    def __init__(self, format: str, known: tuple[str, ...] = ()):
+        self.format = format
+        listed = f"; known: {', '.join(known)}" if known else ""
+        super().__init__(f"the format {format!r} is not supported{listed}")

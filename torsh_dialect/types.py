@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-from xdsl.dialects.builtin import DYNAMIC_INDEX, NoneAttr, TensorType
+from xdsl.dialects.builtin import DYNAMIC_INDEX, NoneAttr, TensorType, UnrankedTensorType
 from xdsl.ir import Attribute, Data, ParametrizedAttribute, SSAValue, TypeAttribute
 from xdsl.irdl import irdl_attr_definition
 from xdsl.parser import AttrParser
@@ -98,6 +98,14 @@ def tensor(element: Element, dims: Sequence[Dim]) -> AnyTensor:
 
 UNTYPED = any_element
 """The element type of a tensor before `infer-types`."""
+
+untyped = UnrankedTensorType(UNTYPED)
+"""The type of a value before `infer-types`: `tensor<*x!torsh.any>`."""
+
+
+def is_typed(value: SSAValue) -> bool:
+    """Whether the value's type is known: it is not `untyped`."""
+    return not isinstance(value.type, UnrankedTensorType)
 
 
 def tensor_type(value: SSAValue | Attribute) -> AnyTensor:

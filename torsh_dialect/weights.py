@@ -34,6 +34,9 @@ class WeightStore(Mapping[str, Array]):
         except KeyError:
             raise InvalidArgumentError(f"there is no weight named {name!r}") from None
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.arrays
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.arrays)
 

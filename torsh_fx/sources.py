@@ -28,6 +28,10 @@ def import_model(
 
     if isinstance(model, ImportedModel):
         return model
+    if type(model).__module__ == "torsh_fx.graph.graph":
+        from torsh_fx.graph.source import import_graph
+
+        return import_graph(model, example_inputs)
     family = type(model).__module__.partition(".")[0]
     bases = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
     if isinstance(model, str | Path) and Path(model).suffix == ".mlir":
