@@ -376,6 +376,7 @@ class PackageContents:
     ) -> Resource:
         if not isinstance(type, ResourceType):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(f"resource type {type!r} is not a ResourceType")
+        check_path(name, self._limits)
         is_resource = group is self._resources
         media_type, extension = classify(name, type, content, table is not None, media_type)
         if len(group) >= self._limits.resources:
@@ -384,7 +385,6 @@ class PackageContents:
             raise LimitError(
                 f"{content.size} bytes, limit {self._limits.plain_bytes}", entry=name[:80]
             )
-        check_path(name, self._limits)
         self._take(RESOURCES if is_resource else DOCUMENTS, name, extension)
         resource = Resource(
             name,
