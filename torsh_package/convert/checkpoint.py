@@ -22,7 +22,8 @@ from .pickle_values import (
 )
 from .torch_tensors import TensorDecoder
 
-_MAX_VISITS = 2_000_000  # shared sub-values count each time they are reached
+_MAX_VISITS = 2_000_000
+_MAX_REPEATS = 100_000  # visits of containers that were visited before: shared sub-values
 _MAX_FACTS = 4_096
 _MAX_FACT_CHARS = 1_024
 _MAX_VIEW_FACTOR = 64  # how often overlapping views may repeat the bytes of the file
@@ -101,6 +102,9 @@ class _Harvester:
         self._max_depth = depth
         self._bytes_left = max(_VIEW_FLOOR, source_bytes * _MAX_VIEW_FACTOR)
         self._classes: dict[tuple[str, str], Skipped] = {}
+        self._visits = 0
+        self._repeats = 0
+        self._seen: set[int] = set()  # ids of values that the root keeps alive
         self.found = Harvest()
 
     def run(self, value: object, root: str | None) -> Harvest:
@@ -183,16 +187,9 @@ class _Harvester:
 
     def _walk(self, value: object, path: str, *, is_weight: bool) -> None:
         stack = [_Visit(value, path, is_weight, None, 0)]
-        visits = 0
         while stack:
             visit = stack.pop()
-            visits += 1
-            if visits > _MAX_VISITS:
-                raise LimitError(
-                    f"more than {_MAX_VISITS} values are reachable; shared values that hold "
-                    "each other many times are refused",
-                    entry=self._entry,
-                )
+            self._count(visit.value)
             if visit.depth > self._max_depth:
                 raise LimitError(
                     f"values are nested deeper than {self._max_depth} (Limits.pickle_depth)",
@@ -203,6 +200,19 @@ class _Harvester:
                 for name, child, role in self._enter(visit)
             ]
             stack.extend(reversed(children))
+
+    def _count(self, value: object) -> None:
+        """Bound the work: values can hold each other so that there are 2^n paths."""
+        self._visits += 1
+        if isinstance(value, PickleDict | PickleObject | PickleSequence):
+            self._repeats += id(value) in self._seen
+            self._seen.add(id(value))
+        if self._visits > _MAX_VISITS or self._repeats > _MAX_REPEATS:
+            raise LimitError(
+                f"more than {_MAX_VISITS} values are reachable, or over {_MAX_REPEATS} are shared; "
+                "values that hold each other many times are refused",
+                entry=self._entry,
+            )
 
     def _enter(self, visit: _Visit) -> Iterator[tuple[str, object, bool]]:
         """Take what `visit` is, and give its children with their names and roles."""

@@ -14,6 +14,7 @@ from torsh_package import Package
 from torsh_package.convert import FormatConverter
 from torsh_package.errors import ConversionError
 
+ROOT = Path(__file__).parents[3]
 DATA = Path(__file__).parent / "data"
 
 
@@ -108,7 +109,7 @@ def test_converting_imports_no_framework(tmp_path: Path) -> None:
         "print(sorted(bad)); print(any(m.startswith('tpk') for m in sys.modules))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.split("\n")[:2] == ["[]", "False"]
 
