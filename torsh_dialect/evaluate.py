@@ -165,7 +165,7 @@ def evaluate_op(
 def _plain(value: Any) -> Any:
     """A result as an array; sequences stay lists, and nothing stays None."""
     kept = value is None or isinstance(value, list)
-    return value if kept else np.asarray(value)
+    return value if kept else np.asarray(value)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _concrete(value: Attribute, symbols: Mapping[str, int]) -> Attribute:

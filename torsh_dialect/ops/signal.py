@@ -19,7 +19,7 @@ from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Builder, Composite, normal_axes
 from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.maths import CosOp, SinOp
-from torsh_dialect.ops.reference import narrow, wide
+from torsh_dialect.ops.reference import narrow, precise
 from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tensor
 
 
@@ -64,7 +64,7 @@ class DftOp(Composite):
         return (tensor(element_type(self.x), dims),)
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
-        x, axis = wide(args[0]), self._axis()
+        x, axis = precise(args[0]), self._axis()
         length = int(str(self._length()))
         signal: Any = x[..., 0] if x.shape[-1] == 1 else x[..., 0] + 1j * x[..., 1]
         if self._real():
