@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from lowering.kern.dialect import FuncOp
+from torsh_dialect.attributes import str_of
 from torsh_dialect.dims import Dim
 
 WORK_PER_THREAD = 32_768
@@ -36,7 +37,14 @@ class Scratch:
     """The memory that the workers share out among themselves."""
 
 
-Argument: TypeAlias = Buffer | DimArgument | Record | Scratch
+@dataclass(frozen=True)
+class Workspace:
+    """Memory `position` of the kernel's own, shared by all workers."""
+
+    position: int
+
+
+Argument: TypeAlias = Buffer | DimArgument | Record | Scratch | Workspace
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,10 @@ class Kernel:
         grain: Least units for one thread.
         arguments: What the host stores in the argument words, in order.
         scratch_bytes: Memory that each worker needs, a multiple of 64.
+        workspaces: Bytes of each memory that all workers share while the kernel runs.
+        measure: For results whose extents are data: the kernel that runs first, on the same
+            workspaces, and leaves the values of `symbols` as i64 in workspace 0.
+        symbols: The extents that `measure` finds.
     """
 
     function: FuncOp
@@ -56,3 +68,11 @@ class Kernel:
     grain: int
     arguments: tuple[Argument, ...]
     scratch_bytes: int = 0
+    workspaces: tuple[Dim, ...] = ()
+    measure: Kernel | None = None
+    symbols: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The kernel's symbol, once it has been made unique."""
+        return str_of(self.function.properties["sym_name"])

@@ -15,7 +15,7 @@ from lowering.cpu.values import float_text, is_float_register, is_unsigned, regi
 from lowering.math.functions import call
 from lowering.math.text_prim import TextPrim
 from torsh_dialect import dtypes
-from torsh_dialect.dtypes import dtype_of
+from torsh_dialect.dtypes import dtype_of, i1
 from torsh_dialect.errors import CodegenError
 
 INTEGER_BINARY = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor"}
@@ -246,6 +246,12 @@ def sub_byte(text: Text, target: Attribute, x: Value, lanes: int) -> Value:
 
 
 def bitcast(text: Text, source: Attribute, target: Attribute, x: Value, lanes: int) -> Value:
-    """The same bits as another type."""
+    """The same bits as another type; a bool has those of the byte that holds it."""
     a, b = (vector_of(register_type(t), lanes) for t in (source, target))
-    return x if a == b else text.let(f"bitcast {a} {x} to {b}")
+    if a == b:
+        return x
+    if source == i1:
+        return text.let(f"zext {a} {x} to {b}")
+    if target == i1:
+        return text.let(f"icmp ne {a} {x}, {'0' if lanes == 1 else 'zeroinitializer'}")
+    return text.let(f"bitcast {a} {x} to {b}")

@@ -16,7 +16,7 @@ from lowering.cpu import arithmetic
 from lowering.cpu.memory import emit_load, emit_store
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue, EpilogueBody
 from lowering.cpu.text import KERNEL_PARAMETERS, Module, Text, Value, lanes_of, vector_of
-from lowering.cpu.values import Val, element_bytes, register_type
+from lowering.cpu.values import Val, element_bytes, memory_type, register_type
 from lowering.kern import dialect as kern
 from torsh_dialect.attributes import int_of, str_of
 from torsh_dialect.errors import CodegenError
@@ -205,7 +205,7 @@ def _offset(e: Emitter, op: Operation) -> None:
 
 def _copy(e: Emitter, op: Operation) -> None:
     target, source, count = (e.scalar(v) for v in op.operands)
-    name = e.text.module.declare("llvm.memcpy.p0.p0.i64", "void", ("ptr", "ptr", "i64", "i1"))
+    name = e.text.module.declare("llvm.memmove.p0.p0.i64", "void", ("ptr", "ptr", "i64", "i1"))
     e.text.put(f"call void {name}(ptr {target}, ptr {source}, i64 {count}, i1 false)")
 
 
@@ -318,6 +318,36 @@ def _check(e: Emitter, op: Operation) -> None:
             text.store("i64", entry, text.at(base, place, "i64"), 8)
 
     text.when(failed, record_it)
+
+
+def _guard(e: Emitter, op: Operation) -> None:
+    text = e.text
+    record, condition, value, limit = (e.scalar(v) for v in op.operands)
+    code = int_of(op.properties["code"])
+    refused, passed = text.label("refused"), text.label("passed")
+    text.branch_if(condition, passed, refused)
+    text.start(refused)
+    for place, entry in ((0, value), (1, limit), (3, str(code))):
+        text.store("i64", entry, text.at(record, place, "i64"), 8)
+    text.put(f"ret i32 {code}")
+    text.start(passed)
+
+
+def _allocate(e: Emitter, op: Operation) -> None:
+    """Call the host table's `alloc` (byte 16) with its context (byte 32)."""
+    text = e.text
+    host, count, *dims = (e.scalar(v) for v in op.operands)
+    listed = text.alloca("i64", max(len(dims), 1), role="dims")
+    for place, dim in enumerate(dims):
+        text.store("i64", dim, text.at(listed, place, "i64"), 8)
+    function = text.load("ptr", text.at(host, 16, "i8"), 8, "alloc")
+    context = text.load("ptr", text.at(host, 32, "i8"), 8, "context")
+    number = int_of(op.properties["output"])
+    given = text.let(
+        f"call ptr {function}(ptr {context}, i64 {number}, i64 {len(dims)}, ptr {listed}, "
+        f"i64 {count})"
+    )
+    e.set(op.results[0], text.let(f"ptrtoint ptr {given} to i64"), 1)
 
 
 def _failing_lane(e: Emitter, val: Val, failed: Value, lanes: int) -> Val:
@@ -480,6 +510,8 @@ EMITTERS: dict[type[Operation], Callable[[Emitter, Operation], None]] = {
     kern.WhileOp: _while,
     kern.IfOp: _if,
     kern.CheckOp: _check,
+    kern.GuardOp: _guard,
+    kern.AllocateOp: _allocate,
     kern.LanesOp: _lanes,
     kern.ReduceOp: emit_reduce,
     kern.LaunchOp: _launch,
@@ -537,9 +569,17 @@ def _template(module: Module, name: str, op: kern.TemplateOp, target: TargetInfo
 
     attribute = op.properties["params"]
     assert isinstance(attribute, kern.TemplateAttr)
-    begin = _epilogue_starter(op, target) if op.epilogue else None
-    epilogue = IDENTITY if begin is None else Epilogue("fused", begin)
+    epilogue = IDENTITY
+    if op.epilogue:
+        stored = memory_type(_epilogue_result(op).type)
+        epilogue = Epilogue("fused", _epilogue_starter(op, target), stored)
     TEMPLATES[str_of(op.properties["template"])](module, name, attribute.data, target, epilogue)
+
+
+def _epilogue_result(op: kern.TemplateOp) -> SSAValue:
+    last = op.epilogue[0].block.last_op
+    assert last is not None
+    return last.operands[0]
 
 
 def _epilogue_starter(op: kern.TemplateOp, target: TargetInfo) -> Callable[[Text], EpilogueBody]:
@@ -573,7 +613,11 @@ def _epilogue_starter(op: kern.TemplateOp, target: TargetInfo) -> Callable[[Text
             along = Val(column, "i64", whole, 1) if whole > 1 else Val(column, "i64")
             inner.values[block.args[2]] = along
             (result,) = inner.block(block)
-            return inner.get(result).vector(text, whole)
+            stored = inner.get(result).vector(text, whole)
+            if register_type(result.type) == "i1":  # bytes in memory
+                bits, memory = vector_of("i1", whole), vector_of(memory_type(result.type), whole)
+                stored = text.let(f"zext {bits} {stored} to {memory}")
+            return stored
 
         return code
 

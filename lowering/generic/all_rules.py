@@ -4,11 +4,14 @@ from lowering.generic import (
     adaptive,
     complex,
     contract,
+    datadependent,
     indexed,
     ordering,
     rules,
     scan,
     scatter,
+    suppression,
+    unique,
     window,
 )
 
@@ -16,10 +19,13 @@ __all__ = [
     "adaptive",
     "complex",
     "contract",
+    "datadependent",
     "indexed",
     "ordering",
     "rules",
     "scan",
     "scatter",
+    "suppression",
+    "unique",
     "window",
 ]

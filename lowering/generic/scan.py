@@ -37,7 +37,7 @@ def scan(op: Operation) -> Kernel:
         value = op.finish(b, total) if isinstance(op, PositionScan) else total[0]
         return b.cast(value, result)
 
-    def line(index: list[Index]) -> None:
+    def line(index: list[Index], unit: SSAValue) -> None:
         def step(i: SSAValue, *total: SSAValue) -> Sequence[SSAValue]:
             last = b.sub_index(b.sub_index(extent, 1), i)
             place = last if bool_of(op.reverse) else i

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import Attribute, Operation, SSAValue
 
 from lowering.generic.evaluator import Evaluator
 from lowering.kern.builder import Index, KernBuilder, buffer_of
 from lowering.kern.dialect import INDEX
-from lowering.kernel import WORK_PER_THREAD, Argument, Buffer, DimArgument, Kernel, Record
+from lowering.kernel import (
+    WORK_PER_THREAD,
+    Argument,
+    Buffer,
+    DimArgument,
+    Kernel,
+    Record,
+    Workspace,
+)
 from torsh_dialect import dtypes
 from torsh_dialect.dims import Dim, product
 from torsh_dialect.types import dims_of, element_type
+
+WORD_BYTES = 8
+"""Bytes of an `index` in memory."""
+
+LineBody = Callable[[list[Index], SSAValue], None]
+"""Builds what a unit does, from the index of its line and its number."""
 
 
 class WholeKernelBuilder:
@@ -25,25 +39,50 @@ class WholeKernelBuilder:
         e: Reads elements of the operands.
     """
 
-    def __init__(self, op: Operation):
+    def __init__(self, op: Operation, *, writes: bool = True):
         self.op = op
         self.b = KernBuilder("kernel")
         self.lo, self.hi, self.worker = (self.b.argument(INDEX, n) for n in ("lo", "hi", "worker"))
         self.inputs = list(dict.fromkeys(op.operands))
         buffers = {v: self.b.argument(buffer_of(element_type(v)), "in") for v in self.inputs}
         self.sources = [buffers[v] for v in op.operands]
-        self.targets = [self.b.argument(buffer_of(element_type(v)), "out") for v in op.results]
+        results = op.results if writes else ()
+        self.targets = [self.b.argument(buffer_of(element_type(v)), "out") for v in results]
         self.record = self.b.argument(buffer_of(dtypes.i64), "error")
+        self.workspaces: list[Dim] = []
+        given = [*buffers.values(), *self.targets]
+        self._arguments: dict[SSAValue, Argument] = {v: Buffer(n) for n, v in enumerate(given)}
+        self._arguments[self.record] = Record()
         self.e = Evaluator(self.b, buffers, self.record)
 
-    def finish(self, units: Dim, work: int) -> Kernel:
+    def workspace(self, size: Dim, element: Attribute) -> SSAValue:
+        """Memory of `size` bytes that all workers share while the kernel (or a pair of it) runs.
+
+        Kernels of one pair ask for the same workspaces in the same order.
+        """
+        words = self.b.argument(buffer_of(element), "work")
+        self._arguments[words] = Workspace(len(self.workspaces))
+        self.workspaces.append(size)
+        return words
+
+    def finish(
+        self, units: Dim, work: int, measure: Kernel | None = None, symbols: tuple[str, ...] = ()
+    ) -> Kernel:
         """The kernel; `work` is roughly the element operations of one unit."""
-        count = len(self.inputs) + len(self.targets)
-        arguments: list[Argument] = [Buffer(n) for n in range(count)]
-        arguments.append(Record())
-        arguments.extend(DimArgument(dim) for dim in self.b.dim_arguments)
+        dims = iter(self.b.dim_arguments)
+        arguments = [
+            self._arguments.get(value) or DimArgument(next(dims)) for value in self.b.entry.args[3:]
+        ]
         grain = max(1, WORK_PER_THREAD // max(1, work))
-        return Kernel(self.b.finish(), units, grain, tuple(arguments))
+        return Kernel(
+            self.b.finish(),
+            units,
+            grain,
+            tuple(arguments),
+            workspaces=tuple(self.workspaces),
+            measure=measure,
+            symbols=symbols,
+        )
 
     def nest(self, dims: Sequence[Dim], body: Callable[[list[Index]], None]) -> None:
         """Loop over all indices of extents `dims`, row-major."""
@@ -56,7 +95,7 @@ class WholeKernelBuilder:
 
         level([])
 
-    def lines(self, dims: Sequence[Dim], axis: int, body: Callable[[list[Index]], None]) -> None:
+    def lines(self, dims: Sequence[Dim], axis: int, body: LineBody) -> None:
         """One unit for each line along `axis`: `body` gets its index, with 0 for the axis."""
         b = self.b
         others = [n for n in range(len(dims)) if n != axis]
@@ -70,7 +109,7 @@ class WholeKernelBuilder:
                 rest = b.floordiv(rest, extent)
             if others:
                 index[others[0]] = rest
-            body(index)
+            body(index, unit)
 
         b.each(self.lo, self.hi, line)
 

@@ -325,6 +325,21 @@ class CheckOp(UniformSyntax):
 
 
 @irdl_op_definition
+class GuardOp(UniformSyntax):
+    """Ends a host function with status `code` when the condition is false; recorded as a check.
+
+    Operands are those of `kern.check`; all are uniform.
+    """
+
+    name = "kern.guard"
+    record = operand_def(BufferType)
+    condition = operand_def()
+    value = operand_def()
+    limit = operand_def()
+    code = prop_def(IntegerAttr[I64])
+
+
+@irdl_op_definition
 class TemplateOp(UniformSyntax):
     """A kernel body that a template emits: GEMM, convolution, attention, ...
 
@@ -389,7 +404,7 @@ class OffsetOp(UniformSyntax):
 
 @irdl_op_definition
 class CopyOp(UniformSyntax):
-    """Copies `bytes` bytes between buffers that do not overlap."""
+    """Copies `bytes` bytes between buffers, which may overlap."""
 
     name = "kern.copy"
     target = operand_def(BufferType)
@@ -399,14 +414,17 @@ class CopyOp(UniformSyntax):
 
 @irdl_op_definition
 class AllocateOp(UniformSyntax):
-    """Memory for a data-dependent output: the host's `alloc(index, rank, dims, bytes)`."""
+    """The address of new memory: the host's `alloc(index, rank, dims, bytes)`; 0 if it refuses.
+
+    `output` is the number of a data-dependent output, or -1 for memory of this call.
+    """
 
     name = "kern.allocate"
     host = operand_def()
     bytes = operand_def(IndexType)
     dims = var_operand_def()
     output = prop_def(IntegerAttr[I64])
-    y = result_def(BufferType)
+    y = result_def(IndexType)
 
 
 @irdl_op_definition
@@ -440,6 +458,7 @@ OPS: Sequence[type[UniformSyntax]] = (
     ReduceOp,
     ScratchOp,
     CheckOp,
+    GuardOp,
     TemplateOp,
     LaunchOp,
     CallOp,

@@ -378,6 +378,13 @@ class ScopedBuilder:
         operands = [record, condition, self.index(value), self.index(limit)]
         self._append(kern.CheckOp.create(operands=operands, properties={"code": integer(code)}))
 
+    def guard(
+        self, record: SSAValue, condition: SSAValue, value: Index, limit: Index, code: int
+    ) -> None:
+        """End this host function with status `code` where `condition` is false."""
+        operands = [record, condition, self.index(value), self.index(limit)]
+        self._append(kern.GuardOp.create(operands=operands, properties={"code": integer(code)}))
+
     def effect(self, cls: type[Operation], *operands: SSAValue, **properties: Attribute) -> None:
         """Append an op without results at the innermost open block."""
         self._append(cls.create(operands=operands, properties=properties))

@@ -31,7 +31,7 @@ from torsh_dialect.kinds import Contract, Control, Elementwise, Movement, Reduce
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 from torsh_dialect.ops.control import LoopOp, YieldOp
 from torsh_dialect.ops.fused import FusedOp
-from torsh_dialect.ops.packed import PackedLinearOp
+from torsh_dialect.ops.packed import PackedLinearOp, WinogradFiltersOp
 from torsh_dialect.ops.select import CastOp
 from torsh_dialect.ops.shape import AssumeOp, BindOp
 from torsh_dialect.types import dims_of, element_type, rank_of
@@ -69,7 +69,7 @@ class Group:
 
     def add(self, op: Operation) -> None:
         self.ops.append(op)
-        if is_template_root(op):
+        if is_template_root(op) or isinstance(op, WinogradFiltersOp):
             self.template = op
 
 
@@ -192,7 +192,8 @@ def outline(group: Group) -> None:
             owner = operand.op if isinstance(operand, OpResult) else None
             if owner in inside:
                 continue
-            if owner is not None and is_scalar_constant(owner) and not is_whole_kernel(group.root):
+            inline = owner is not None and is_scalar_constant(owner)
+            if inline and op is not group.template and not is_whole_kernel(group.root):
                 constants[owner] = None
             else:
                 inputs[operand] = None

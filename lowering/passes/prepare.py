@@ -28,8 +28,8 @@ from torsh_dialect.attributes import names_attribute, str_of
 from torsh_dialect.dims import symbols_of
 from torsh_dialect.kinds import Control, DataDependent, Random, TensorOp
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
+from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.types import DimsAttr, dims_of
-from torsh_dialect.types import DimsAttr
 
 
 def function_named(module: ModuleOp, name: str) -> FuncOp | None:
@@ -42,7 +42,7 @@ def function_named(module: ModuleOp, name: str) -> FuncOp | None:
 
 def is_movable(op: Operation, moved: set[Operation]) -> bool:
     """Whether the op's value depends on weights and constants alone."""
-    if not isinstance(op, TensorOp) or isinstance(op, Control | Random | DataDependent):
+    if not isinstance(op, TensorOp) or isinstance(op, Control | Random | DataDependent | YieldOp):
         return False
     if isinstance(op, WeightOp | ConstantOp):
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
@@ -110,14 +110,19 @@ class ProgramBuilder:
         symbol = ENTRY_SYMBOLS.get(name, f"torsh_{name}")
         entry = Entry(function, symbol, self._weight_index, self._kernel_of)
         functions = [entry.plan_function(), entry.run_function()]
+        outputs = _tensors(entry.results, _names(function, "result_names", "output", entry.results))
         spec = EntrySpec(
             name,
             symbol,
             _tensors(function.args, _names(function, "arg_names", "input", function.args)),
-            _tensors(entry.results, _names(function, "result_names", "output", entry.results)),
+            tuple(
+                replace(spec, data_dependent=entry.is_late_output(value))
+                for spec, value in zip(outputs, entry.results, strict=True)
+            ),
             tuple(SymbolSpec(n, low, high) for n, (low, high) in symbols_in(function).items()),
             tuple(entry.checks.specs),
             scratch_bytes=self._scratch_bytes(),
+            allocates=bool(entry.slots),
         )
         return spec, functions
 
@@ -149,14 +154,19 @@ class ProgramBuilder:
 
     # -- kernels
 
-    def _kernel_of(self, op: FusedOp) -> tuple[str, Kernel]:
+    def _kernel_of(self, op: FusedOp) -> Kernel:
         kernel = build_kernel(op, self.target)
+        for one in (kernel, kernel.measure):
+            if one is not None:
+                self._name(one, op)
+        return kernel
+
+    def _name(self, kernel: Kernel, op: FusedOp) -> None:
         name = f"k_{_digest(repr(structural_key(kernel.function)).encode())}"
         kernel.function.properties["sym_name"] = text(name)
         self.kernels.setdefault(name, kernel)
         listed = self.sources.setdefault(name, [])
         listed.extend(str(inner.location) for inner in op.body.block.ops if inner.results)
-        return name, kernel
 
 
 def build_kernel(op: FusedOp, target: TargetInfo) -> Kernel:

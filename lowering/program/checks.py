@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from lowering.runtime.spec import CheckSpec
 from torsh_dialect.dims import Dim
+
+if TYPE_CHECKING:
+    from lowering.program.relations import Relation
+
+WORDS = {
+    "eq": "equal",
+    "ne": "differ from",
+    "le": "be at most",
+    "lt": "be below",
+    "fits": "be 1 or equal",
+}
+"""How relations are said."""
 
 
 @dataclass
@@ -19,6 +31,7 @@ class Checks:
 
     CODE: ClassVar[int] = 3
     INDEX: ClassVar[int] = 1
+    STEP: ClassVar[int] = 2
 
     specs: list[CheckSpec] = field(default_factory=list[CheckSpec])
     _codes: dict[CheckSpec, int] = field(default_factory=dict[CheckSpec, int])
@@ -26,6 +39,7 @@ class Checks:
     def __post_init__(self) -> None:
         message = "an index is {0}, outside of an axis of extent {1}"
         assert self.add("execution", message) == self.INDEX
+        assert self.add("execution", "the step of a range is 0") == self.STEP
 
     def add(self, kind: str, message: str, location: str = "") -> int:
         """The code of a check; equal checks have one code."""
@@ -40,6 +54,28 @@ class Checks:
         return self.add(
             "input", f"axis {axis} of input {name!r} has extent {{0}}; it must be {dim} = {{1}}"
         )
+
+    def relation(self, relation: Relation, kind: str, location: str = "") -> int:
+        """Two extents do not stand in the relation that an op needs."""
+        left, right = (str(d).replace("{", "{{") for d in (relation.left, relation.right))
+        text = f"{left} = {{0}} must {WORDS[relation.kind]} {right} = {{1}}"
+        return self.add(kind, text, location)
+
+    def below(self, name: str, location: str) -> int:
+        """A value that becomes an extent is too small."""
+        return self.add("execution", f"the extent {name} is {{0}}, below {{1}}", location)
+
+    def above(self, name: str, location: str) -> int:
+        """A value that becomes an extent is too large."""
+        return self.add("execution", f"the extent {name} is {{0}}, above {{1}}", location)
+
+    def memory(self) -> int:
+        """The host has no more memory."""
+        return self.add("execution", "out of memory: {0} bytes are not to be had")
+
+    def uneven_stack(self) -> int:
+        """A loop's iterations give values of different extents to be stacked."""
+        return self.add("execution", "a loop stacks values of different extents: {0} after {1}")
 
     def lower_bound(self, name: str) -> int:
         """A symbol is below its bound."""

@@ -1,7 +1,6 @@
 """The native entry of a function: `NAME_plan` and `NAME_run` as `kern` host functions.
 
-`run` checks nothing that `plan` has checked; it computes symbols, finds buffers, and launches
-kernels in order. Control flow is native.
+`run` checks nothing that `plan` has checked; see `run.py`.
 """
 
 from __future__ import annotations
@@ -10,30 +9,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from lowering.kern import dialect as kern
-from lowering.kern.builder import Index, KernBuilder, buffer_of
+from lowering.kern.builder import KernBuilder, buffer_of
 from lowering.kern.dialect import INDEX
-from lowering.kernel import Argument, Buffer, DimArgument, Kernel, Record, Scratch
-from lowering.passes.fuse import is_view
+from lowering.kernel import Kernel
 from lowering.program.checks import Checks
-from lowering.program.control import run_cond, run_loop
-from lowering.program.memory import Arena, aligned, plan
-from lowering.program.storage import Storage, bytes_of, is_computed
+from lowering.program.memory import Arena, Lifetime, plan
+from lowering.program.relations import Relation, relations
+from lowering.program.run import Run, assumed, location_of, pointer
+from lowering.program.storage import SLOTS, Key, Storage, bytes_of, is_computed
 from lowering.runtime.abi import Word
 from torsh_dialect import dtypes
-from torsh_dialect.attributes import integer, strs_of
-from torsh_dialect.dims import LARGEST_EXTENT, Expr, symbol
-from torsh_dialect.errors import UnsupportedError
-from torsh_dialect.ops.constant import ConstantOp, WeightOp
-from torsh_dialect.ops.control import CondOp, LoopOp, YieldOp
+from torsh_dialect.attributes import strs_of
+from torsh_dialect.dims import LARGEST_EXTENT, Dim, Expr, symbol, symbols_of
 from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.ops.shape import AssumeOp
 from torsh_dialect.symbols import symbols_in
-from torsh_dialect.types import dims_of, element_type
+from torsh_dialect.types import dims_of
 
 WORDS = buffer_of(INDEX)
-KernelOf = Callable[[FusedOp], "tuple[str, Kernel]"]
+KernelOf = Callable[[FusedOp], Kernel]
+
+SLOT_BYTES = 16
+"""A slot is the address of a buffer and its size."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Entry:
         function: Straight-line `torsh.fused`, views, weights, constants and control flow.
         symbol: Prefix of the native functions.
         weight_index: Position of a weight or constant in the call's table, by its op.
-        kernel_of: The name and kernel of a fused op.
+        kernel_of: The kernel of a fused op, with its final name.
     """
 
     function: FuncOp
@@ -59,8 +59,18 @@ class Entry:
         assert isinstance(last, ReturnOp)
         self.results: Sequence[SSAValue] = last.operands
         self.storage = Storage(self.block)
+        self.known = {n for a in self.function.args for d in dims_of(a) if (n := _defined(d))}
+        self.kernels: dict[Operation, Kernel] = {
+            op: self.kernel_of(op) for op in self.storage.order if isinstance(op, FusedOp)
+        }
         self.owned = self._outputs_in_place()
-        self.arena = plan(self.storage.lifetimes(set(self.owned)))
+        needed = self.storage.lifetimes(set(self.owned), self.kernels)
+        late = [buffer for buffer in needed if self.is_late(buffer.size)]
+        self.slots: dict[Key, int] = {buffer.key: n for n, buffer in enumerate(late)}
+        planned = [buffer for buffer in needed if not self.is_late(buffer.size)]
+        if late:
+            planned.append(Lifetime(SLOTS, SLOT_BYTES * len(late), 0, len(self.storage.order)))
+        self.arena: Arena[Key] = plan(planned)
 
     # -- what lives where
 
@@ -74,9 +84,33 @@ class Entry:
         for position, value in enumerate(self.results):
             root = self.root(value)
             whole = bytes_of(root) == bytes_of(value)
-            if is_computed(root) and root.owner.parent is self.block and whole:
-                owned.setdefault(root, position)
+            if not (is_computed(root) and root.owner.parent is self.block and whole):
+                continue
+            if self.is_late_output(root) and not self._is_placeable(root, value):
+                continue
+            owned.setdefault(root, position)
         return owned
+
+    def _is_placeable(self, root: SSAValue, value: SSAValue) -> bool:
+        """Whether an output of late extents can be made when its root is computed."""
+        known = self.known.union(*(symbols_of(d) for d in dims_of(root)))
+        return isinstance(root.owner, FusedOp) and all(
+            symbols_of(d) <= known for d in dims_of(value)
+        )
+
+    # -- what is known when
+
+    def is_late(self, size: Dim) -> bool:
+        """Whether a size is not known before the program runs."""
+        return not symbols_of(size) <= self.known
+
+    def is_late_output(self, value: SSAValue) -> bool:
+        """Whether an output has an extent that is not known before the program runs."""
+        return any(self.is_late(dim) for dim in dims_of(value))
+
+    def is_planned(self, relation: Relation) -> bool:
+        """Whether `plan` can check a relation."""
+        return relation.symbols() <= self.known
 
     # -- symbols
 
@@ -99,11 +133,13 @@ class Entry:
         record = self._reset(b, call)
         self._symbols(b, call)
         self._check_inputs(b, call, record)
+        self._check_relations(b, record)
         outputs = pointer(b, call, Word.OUTPUT_DIMS, INDEX)
         position = 0
         for value in self.results:
             for dim in dims_of(value):
-                b.store(b.index(b.dim(dim)), outputs, position)
+                extent = -1 if self.is_late(dim) else b.dim(dim)
+                b.store(b.index(extent), outputs, position)
                 position += 1
         b.store(b.index(b.dim(self.arena.size)), call, Word.ARENA_BYTES)
         return b.finish(self._status(b, record))
@@ -138,6 +174,21 @@ class Entry:
                 code = self.checks.lower_bound(name)
                 b.check(record, b.compare_index("ge", value, low), value, low, code)
 
+    def _check_relations(self, b: KernBuilder, record: SSAValue) -> None:
+        """What ops need of the input's extents, for ops that run whatever the data are."""
+        found: dict[Relation, Operation] = {}
+        for op in self.block.ops:
+            if isinstance(op, AssumeOp):
+                found.setdefault(assumed(op), op)
+            elif isinstance(op, FusedOp):
+                for relation, inner in relations(op):
+                    found.setdefault(relation, inner)
+        for relation, op in found.items():
+            if self.is_planned(relation):
+                code = self.checks.relation(relation, "input", location_of(op))
+                left, right = b.dim(relation.left), b.dim(relation.right)
+                b.check(record, relation.build(b), left, right, code)
+
     def input_name(self, number: int) -> str:
         """The user's name of an input."""
         names = self.function.attributes.get("arg_names")
@@ -151,7 +202,8 @@ class Entry:
         host, call = b.argument(buffer_of(dtypes.i8), "host"), b.argument(WORDS, "call")
         record = self._reset(b, call)
         self._symbols(b, call)
-        run = _Run(self, b, host, call, record)
+        run = Run(self, b, host, call, record)
+        run.start()
         run.block(self.block)
         run.copy_outputs()
         return b.finish(self._status(b, record))
@@ -159,112 +211,15 @@ class Entry:
 
 def _define(b: KernBuilder, dim: Expr, value: SSAValue) -> None:
     """Give the symbol of `n` or `c*n` its value, if it has none."""
-    if len(dim.terms) != 1 or len(dim.terms[0][0]) != 1 or dim.terms[0][0][0].arguments:
-        return
-    (atom,), coefficient = dim.terms[0]
-    name = symbol(atom.name)
-    if name not in b.known_dims:
-        b.define_dim(name, b.index(b.floordiv(value, coefficient)))
+    name = _defined(dim)
+    if name is not None and symbol(name) not in b.known_dims:
+        coefficient = dim.terms[0][1]
+        b.define_dim(symbol(name), b.index(b.floordiv(value, coefficient)))
 
 
-def pointer(b: KernBuilder, table: SSAValue, index: Index, element: Attribute) -> SSAValue:
-    """The buffer whose address is word `index` of a table."""
-    return b.pure(kern.PointerOp, [table, b.index(index)], buffer_of(element))
-
-
-@dataclass
-class _Run:
-    """Builds the body of `run`: finds buffers and launches kernels."""
-
-    entry: Entry
-    b: KernBuilder
-    host: SSAValue
-    call: SSAValue
-    record: SSAValue
-
-    @property
-    def arena(self) -> Arena[SSAValue]:
-        return self.entry.arena
-
-    @property
-    def storage(self) -> Storage:
-        return self.entry.storage
-
-    def buffer(self, value: SSAValue) -> SSAValue:
-        """The memory of a value."""
-        root, offset = self.storage.place(value)
-        whole = self._whole(root, element_type(value))
-        if offset == 0:
-            return whole
-        b = self.b
-        return b.pure(kern.OffsetOp, [whole, b.index(b.dim(offset))], whole.type)
-
-    def _whole(self, root: SSAValue, element: Attribute) -> SSAValue:
-        """The memory of a value that is no view."""
-        b = self.b
-        if root in self.entry.owned:
-            outputs = pointer(b, self.call, Word.OUTPUTS, INDEX)
-            return pointer(b, outputs, self.entry.owned[root], element)
-        if root in self.arena.offsets:
-            base = pointer(b, self.call, Word.ARENA, dtypes.i8)
-            offset = b.index(b.dim(self.arena.offsets[root]))
-            return b.pure(kern.OffsetOp, [base, offset], buffer_of(element))
-        if isinstance(root, OpResult):
-            weights = pointer(b, self.call, Word.WEIGHTS, INDEX)
-            return pointer(b, weights, self.entry.weight_index(root.op), element)
-        inputs = pointer(b, self.call, Word.INPUTS, INDEX)
-        assert isinstance(root, BlockArgument)
-        return pointer(b, inputs, root.index, element)
-
-    def block(self, block: Block) -> None:
-        for op in block.ops:
-            if isinstance(op, FusedOp):
-                self.launch(op)
-            elif isinstance(op, CondOp):
-                run_cond(self, op)
-            elif isinstance(op, LoopOp):
-                run_loop(self, op)
-            elif not (is_view(op) or isinstance(op, WeightOp | ConstantOp | ReturnOp | YieldOp)):
-                raise UnsupportedError(f"{op.name} has no lowering")
-
-    def launch(self, op: FusedOp) -> None:
-        """Run the kernel of a fused op."""
-        name, kernel = self.entry.kernel_of(op)
-        b = self.b
-        values = (*op.operands, *op.results)
-        arguments = [self.argument(argument, values) for argument in kernel.arguments]
-        units = b.index(b.dim(kernel.units))
-        b.effect(
-            kern.LaunchOp,
-            self.host,
-            units,
-            *arguments,
-            kernel=b.symbol(name),
-            grain=integer(kernel.grain),
-        )
-
-    def argument(self, argument: Argument, values: Sequence[SSAValue]) -> SSAValue:
-        """The word that stands for an argument of a kernel."""
-        b = self.b
-        match argument:
-            case Buffer(position):
-                return self.buffer(values[position])
-            case DimArgument(dim):
-                return b.index(b.dim(dim))
-            case Record():
-                return self.record
-            case Scratch():
-                base = pointer(b, self.call, Word.ARENA, dtypes.i8)
-                offset = b.index(b.dim(aligned(self.arena.size)))
-                return b.pure(kern.OffsetOp, [base, offset], buffer_of(dtypes.i8))
-
-    def copy_outputs(self) -> None:
-        """Copy results that are inputs, weights, or returned twice."""
-        b = self.b
-        for position, value in enumerate(self.entry.results):
-            if self.entry.owned.get(self.entry.root(value)) == position:
-                continue
-            outputs = pointer(b, self.call, Word.OUTPUTS, INDEX)
-            target = pointer(b, outputs, position, element_type(value))
-            size = b.index(b.dim(bytes_of(value)))
-            b.effect(kern.CopyOp, target, self.buffer(value), size)
+def _defined(dim: Dim) -> str | None:
+    """The symbol that an extent `n` or `c*n` of an input gives a value to."""
+    if isinstance(dim, int) or len(dim.terms) != 1 or len(dim.terms[0][0]) != 1:
+        return None
+    (atom,), _ = dim.terms[0]
+    return None if atom.arguments else atom.name

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 from xdsl.ir import Block, Operation, OpResult, SSAValue
 
+from lowering.kernel import Kernel
 from lowering.passes.fuse import is_view
 from lowering.program.memory import Lifetime
 from torsh_dialect import dtypes
@@ -16,6 +18,12 @@ from torsh_dialect.ops.control import CondOp, LoopOp
 from torsh_dialect.ops.fused import FusedOp
 from torsh_dialect.ops.movement import SliceOp
 from torsh_dialect.types import dims_of, element_type
+
+Key: TypeAlias = "SSAValue | tuple[Operation, int] | str"
+"""What has memory of its own: a value, a workspace of a fused op, or the table of slots."""
+
+SLOTS = "slots"
+"""The table of buffers whose size is not known before the program runs."""
 
 COUNTER = dtype_of(dtypes.i64).bytes
 """Bytes of a loop's iteration number, which its body reads from memory."""
@@ -71,16 +79,21 @@ class Storage:
         """The value whose memory `value` is part of, and the offset in bytes."""
         return self.roots.get(value, (value, 0))
 
-    def lifetimes(self, elsewhere: set[SSAValue]) -> list[Lifetime[SSAValue]]:
-        """Buffers that the arena must hold, but for those in `elsewhere`."""
+    def lifetimes(
+        self, elsewhere: set[SSAValue], kernels: Mapping[Operation, Kernel]
+    ) -> list[Lifetime[Key]]:
+        """Buffers that the program needs, but for those in `elsewhere`."""
         aliases: dict[SSAValue, list[SSAValue]] = {}
         for value, (root, _) in self.roots.items():
             aliases.setdefault(root, []).append(value)
-        found: list[Lifetime[SSAValue]] = []
+        found: list[Lifetime[Key]] = []
         for op, first in self.order.items():
             if isinstance(op, LoopOp):
                 counter = op.body.block.args[0]
                 found.append(Lifetime(counter, COUNTER, first, self.ends[op]))
+            if op in kernels:
+                sizes = enumerate(kernels[op].workspaces)
+                found.extend(Lifetime((op, n), size, first, first) for n, size in sizes)
             if not isinstance(op, FusedOp | CondOp | LoopOp):
                 continue
             for result in op.results:

@@ -91,11 +91,15 @@ class WeightTable:
 
 
 class Allocator:
-    """The host table's `alloc`: makes outputs whose extents the program has just computed."""
+    """The host table's `alloc`: makes outputs whose extents the program has just computed.
+
+    A negative index asks for memory that lasts until the call ends.
+    """
 
     def __init__(self, dtypes: Sequence[np.dtype[np.generic]]):
         self.dtypes = dtypes
         self.arrays: dict[int, Array] = {}
+        self.chunks: list[Array] = []
         self.error: BaseException | None = None
 
     def __call__(
@@ -103,6 +107,9 @@ class Allocator:
     ) -> int | None:
         """Called by the program; an exception waits in `error` until the native frames are left."""
         try:
+            if index < 0:
+                self.chunks.append(aligned_bytes(count))
+                return address_of(self.chunks[-1])
             array = self._make(index, tuple(dims[i] for i in range(rank)), count)
         except BaseException as error:
             self.error = error
@@ -284,8 +291,8 @@ class Context:
         self._arena_address = address_of(self.arena)
         spec = signature.spec
         self.allocator = Allocator(signature.output_dtypes)
-        dynamic = any(one.data_dependent for one in spec.outputs)
-        self._alloc = ALLOC(self.allocator) if dynamic else ALLOC()
+        asks = spec.allocates or any(one.data_dependent for one in spec.outputs)
+        self._alloc = ALLOC(self.allocator) if asks else ALLOC()
         self.state = HostContext(int(entry.flush_denormals))
         self.host = TorshHost(
             ABI_VERSION,

@@ -249,6 +249,7 @@ class Executable:
         if self.threads > 1 and not host.gomp_settled and TORCH_LOADED in sys.modules:
             host.find_gomp()
         status = host.call(record.frame_address)
+        context.allocator.chunks.clear()
         if status:
             error, context.allocator.error = context.allocator.error, None
             context.allocator.arrays = {}

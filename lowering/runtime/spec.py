@@ -76,6 +76,7 @@ class EntrySpec:
         symbols: Bounds of the symbols in extents; one that is missing here is unbounded.
         checks: What a non-zero status means.
         scratch_bytes: Memory behind the arena for each thread, a multiple of 64.
+        allocates: Whether it asks the host for memory of its own while it runs.
     """
 
     name: str = "main"
@@ -85,6 +86,7 @@ class EntrySpec:
     symbols: tuple[SymbolSpec, ...] = ()
     checks: tuple[CheckSpec, ...] = ()
     scratch_bytes: int = 0
+    allocates: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,152 @@
+"""Ops whose result extents are data: one kernel finds the extents, a second fills the results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from xdsl.ir import Operation, SSAValue
+
+from lowering.generic.kernels import whole_kernel
+from lowering.generic.whole import WORD_BYTES, WholeKernelBuilder
+from lowering.kern.builder import Index, KernBuilder
+from lowering.kernel import Kernel
+from lowering.program.checks import Checks
+from torsh_dialect import dtypes
+from torsh_dialect.attributes import str_of
+from torsh_dialect.dims import Dim, broadcast_shapes
+from torsh_dialect.ops.datadependent import MaskedSelectOp, NonzeroOp
+from torsh_dialect.ops.shape import RangeOp
+from torsh_dialect.types import dims_of, element_type
+
+Visit = Callable[[list[Index], SSAValue], None]
+"""Builds what is done for an element that counts: from its index and how many came before."""
+
+
+def counted(
+    k: WholeKernelBuilder,
+    dims: Sequence[Dim],
+    counts: Callable[[list[Index]], SSAValue],
+    visit: Visit,
+) -> SSAValue:
+    """Visit, in row-major order, the elements that count; returns how many there are."""
+    b = k.b
+
+    def level(index: list[Index], total: SSAValue) -> SSAValue:
+        if len(index) == len(dims):
+            some = counts(index)
+            b.if_(some, lambda: visit(index, total) or ())
+            return b.index(b.add_index(total, b.cast(some, b.index_type)))
+        extent = b.dim(dims[len(index)])
+        return b.for_(0, extent, lambda i, *t: [level([*index, i], t[0])], [total])[0]
+
+    return level([], b.index(0))
+
+
+def measured(
+    op: Operation,
+    symbol: str,
+    build: Callable[[WholeKernelBuilder, SSAValue | None], None],
+) -> Kernel:
+    """The two kernels of an op with one extent; `build` gets the word for it, or None to fill."""
+    first, second = WholeKernelBuilder(op, writes=False), WholeKernelBuilder(op)
+    found = first.workspace(WORD_BYTES, first.b.index_type)
+    second.workspace(WORD_BYTES, second.b.index_type)
+    first.b.each(first.lo, first.hi, lambda _: build(first, found))
+    second.b.each(second.lo, second.hi, lambda _: build(second, None))
+    return second.finish(1, 1, first.finish(1, 1), (symbol,))
+
+
+@whole_kernel(NonzeroOp)
+def nonzero(op: Operation) -> Kernel:
+    """Both kernels walk over the elements."""
+    assert isinstance(op, NonzeroOp)
+    dims = dims_of(op.x)
+
+    def build(k: WholeKernelBuilder, found: SSAValue | None) -> None:
+        b = k.b
+
+        def counts(index: list[Index]) -> SSAValue:
+            x = k.e.computed(op.x, index)
+            return x if x.type == dtypes.i1 else b.ne(x, b.const(0, x.type))
+
+        def visit(index: list[Index], row: SSAValue) -> None:
+            if found is not None:
+                return
+            start = b.mul_index(row, len(dims))
+            for axis, at in enumerate(index):
+                value = b.cast(b.index(at), dtypes.i64)
+                b.store(value, k.targets[0], b.add_index(start, axis))
+
+        total = counted(k, dims, counts, visit)
+        if found is not None:
+            b.store(total, found, 0)
+
+    return measured(op, str_of(op.count), build)
+
+
+@whole_kernel(MaskedSelectOp)
+def masked_select(op: Operation) -> Kernel:
+    """Both kernels walk over the mask, broadcast."""
+    assert isinstance(op, MaskedSelectOp)
+    dims = broadcast_shapes(dims_of(op.x), dims_of(op.mask))
+
+    def build(k: WholeKernelBuilder, found: SSAValue | None) -> None:
+        b, e = k.b, k.e
+
+        def counts(index: list[Index]) -> SSAValue:
+            return e.element(op.mask, e.broadcast(op.mask, index, dims))
+
+        def visit(index: list[Index], place: SSAValue) -> None:
+            if found is None:
+                value = e.element(op.x, e.broadcast(op.x, index, dims))
+                b.store(value, k.targets[0], place)
+
+        total = counted(k, dims, counts, visit)
+        if found is not None:
+            b.store(total, found, 0)
+
+    return measured(op, str_of(op.count), build)
+
+
+@whole_kernel(RangeOp)
+def range_(op: Operation) -> Kernel:
+    """Counted first where the extent is not known; floats are computed in f64."""
+    assert isinstance(op, RangeOp)
+    if op.length is not None:
+        return measured(op, str_of(op.length), lambda k, found: _range(op, k, found))
+    k = WholeKernelBuilder(op)
+    k.b.each(k.lo, k.hi, lambda _: _range(op, k, None))
+    return k.finish(1, 1)
+
+
+def _range(op: RangeOp, k: WholeKernelBuilder, found: SSAValue | None) -> None:
+    b, element = k.b, element_type(op.y)
+    floating = dtypes.is_float(element)
+    compute = dtypes.f64 if floating else dtypes.i64
+    start, limit, step = (b.cast(k.e.computed(v, []), compute) for v in op.operands)
+    if found is not None:
+        zero = b.const(0, compute)
+        known = b.ne(step, zero)
+        b.check(k.record, known, 0, 0, Checks.STEP)
+        count = b.max_index(_steps(b, start, limit, step), 0)
+        b.store(b.index(count), found, 0)
+        return
+    count = b.dim(dims_of(op.y)[0])
+
+    def put(i: SSAValue) -> None:
+        place = b.cast(b.index(i), compute)
+        b.store(b.cast(b.add(start, b.mul(step, place)), element), k.targets[0], i)
+
+    b.lanes(0, count, put)
+
+
+def _steps(b: KernBuilder, start: SSAValue, limit: SSAValue, step: SSAValue) -> SSAValue:
+    """ceil((limit - start) / step)."""
+    span = b.sub(limit, start)
+    if b.is_float(span):
+        return b.cast(b.ceil(b.div(span, step)), b.index_type)
+    zero = b.const(0, span.type)
+    whole, rest = b.div(span, step), b.rem(span, step)
+    along = b.eq(b.lt(rest, zero), b.lt(step, zero))
+    up = b.and_(b.ne(rest, zero), along)
+    return b.cast(b.add(whole, b.cast(up, span.type)), b.index_type)
