@@ -192,8 +192,8 @@ def outline(group: Group) -> None:
             owner = operand.op if isinstance(operand, OpResult) else None
             if owner in inside:
                 continue
-            inline = owner is not None and is_scalar_constant(owner)
-            if inline and op is not group.template and not is_whole_kernel(group.root):
+            from_memory = op is group.template or is_whole_kernel(group.root)
+            if owner is not None and is_scalar_constant(owner) and not from_memory:
                 constants[owner] = None
             else:
                 inputs[operand] = None
