@@ -34,12 +34,16 @@ MATHS = {
     "tgamma": _wide(ref.gamma), "digamma": _wide(ref.digamma), "zeta": _wide(ref.zeta),
     "igamma": _wide(lambda a, x: ref.igamma(a, x, False)),
     "igammac": _wide(lambda a, x: ref.igamma(a, x, True)),
-    "i0": _wide(lambda x: ref.bessel_i(0, x, False)), "i1": _wide(lambda x: ref.bessel_i(1, x, False)),
-    "i0e": _wide(lambda x: ref.bessel_i(0, x, True)), "i1e": _wide(lambda x: ref.bessel_i(1, x, True)),
+    "i0": _wide(lambda x: ref.bessel_i(0, x, False)),
+    "i1": _wide(lambda x: ref.bessel_i(1, x, False)),
+    "i0e": _wide(lambda x: ref.bessel_i(0, x, True)),
+    "i1e": _wide(lambda x: ref.bessel_i(1, x, True)),
     "j0": _wide(ref.bessel_j, 0), "j1": _wide(ref.bessel_j, 1),
     "y0": _wide(ref.bessel_y, 0), "y1": _wide(ref.bessel_y, 1),
-    "k0": _wide(lambda x: ref.bessel_k(0, x, False)), "k1": _wide(lambda x: ref.bessel_k(1, x, False)),
-    "k0e": _wide(lambda x: ref.bessel_k(0, x, True)), "k1e": _wide(lambda x: ref.bessel_k(1, x, True)),
+    "k0": _wide(lambda x: ref.bessel_k(0, x, False)),
+    "k1": _wide(lambda x: ref.bessel_k(1, x, False)),
+    "k0e": _wide(lambda x: ref.bessel_k(0, x, True)),
+    "k1e": _wide(lambda x: ref.bessel_k(1, x, True)),
 }  # fmt: skip
 
 

@@ -158,7 +158,7 @@ def test_index_map_agrees_with_reference(rows):
         (expected,), op = value(sample)
         assert isinstance(op, Movement | Gather)
         close(picked(op, leaves(sample), expected.shape, expected.dtype, {}), expected, exact=True)
-        module, dynamic = module_of(sample, dynamic=True)
+        _module, dynamic = module_of(sample, dynamic=True)
         symbols = {f"n{d}": d for a in leaves(sample) for d in a.shape}
         close(
             picked(dynamic, leaves(sample), expected.shape, expected.dtype, symbols),
@@ -218,3 +218,33 @@ def test_expansion_agrees_with_reference(rows):
             module.verify()
             for a, b in zip(evaluate(module, leaves(sample)), expected, strict=True):
                 close(a, b, rtol=2e-3 if b.dtype == np.float16 else 1e-5)
+
+
+def test_factorisations_multiply_back():
+    for sample in SAMPLES:
+        name, x = (
+            sample.op.name.removeprefix("torsh."),
+            leaves(sample)[0] if leaves(sample) else None,
+        )
+        if name == "svd":
+            u, s, vh = value(sample)[0]
+            count = s.shape[-1]
+            close((u[..., :count] * s[..., None, :]) @ vh[..., :count, :], x, rtol=1e-5)
+        elif name == "qr":
+            q, r = value(sample)[0]
+            close(q @ r, x, rtol=1e-5)
+        elif name == "cholesky" and not value(sample)[0][1].any():
+            factor = value(sample)[0][0]
+            factor = np.swapaxes(factor, -1, -2).conj() if "upper" in sample.properties else factor
+            close(factor @ np.swapaxes(factor, -1, -2).conj(), x, rtol=1e-4)
+        elif name == "lu":
+            _check_lu(x, *value(sample)[0][:2])
+
+
+def _check_lu(x, lu, pivots):
+    for place in np.ndindex(*x.shape[:-2]):
+        rows, count = list(range(x.shape[-2])), pivots.shape[-1]
+        for i, p in enumerate(pivots[place]):
+            rows[i], rows[p - 1] = rows[p - 1], rows[i]
+        lower = np.tril(lu[place], -1)[:, :count] + np.eye(x.shape[-2], count, dtype=lu.dtype)
+        close(lower @ np.triu(lu[place])[:count], x[place][rows], rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Small torch models through the importer: layers, structure of calls, sizes, state, control flow."""
+"""Small torch models through the importer: layers, calls, sizes, state, control flow."""
 
 import pytest
 import torch

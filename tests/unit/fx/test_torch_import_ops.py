@@ -286,6 +286,24 @@ ROWS = {
         Y,
         I,
     ),
+    "linear algebra": (
+        lambda a, b: (
+            torch.linalg.solve(a, b),
+            torch.linalg.inv(a),
+            torch.linalg.det(a),
+            torch.linalg.slogdet(a),
+            torch.linalg.cholesky(a @ a.mT + torch.eye(3)),
+            torch.linalg.lu(a),
+            torch.linalg.svdvals(a),
+            torch.linalg.eigvalsh(a + a.mT),
+            torch.linalg.matrix_exp(a),
+            torch.linalg.pinv(b),
+            torch.linalg.solve_triangular(a, b, upper=True),
+            torch.linalg.lu_solve(*torch.linalg.lu_factor(a), b.mT, left=False),
+        ),
+        torch.randn(2, 3, 3) + 2 * torch.eye(3),
+        torch.randn(2, 3, 2),
+    ),
     "special": (
         lambda p: (
             torch.special.i0(p),

@@ -71,6 +71,8 @@ def _while_loop(
     body: GraphModule,
     carried: Sequence[Any],
     extra: Sequence[Any] = (),
+    *,
+    stacked: bool = False,
 ) -> Any:
     first = [size_or_tensor(c, v) for v in carried]
     start = truth(c, _values(c, c.graph.nested(condition, c.b, [*first, *extra]))[0])  # pyright: ignore[reportArgumentType]
@@ -81,11 +83,21 @@ def _while_loop(
         following = _values(inner, c.graph.nested(body, builder, [*state, *extra]))
         following = [inner.cast(v, dtypes_of(s)) for v, s in zip(following, state, strict=True)]
         again = _values(inner, c.graph.nested(condition, builder, [*following, *extra]))[0]
-        return [truth(inner, again), *following]
+        return [truth(inner, again), *following, *(following if stacked else [])]
 
     trips = c.tensor(-1, dtypes.i64)
     region = c.region([trips.type, *(v.type for v in first)], fill)
-    return c.b.all(LoopOp, trips, start, first, regions=[region], scans=0)
+    if not stacked:
+        return c.b.all(LoopOp, trips, start, first, regions=[region], scans=0)
+    names = _fresh(c, 1)
+    results = c.b.all(
+        LoopOp, trips, start, first, regions=[region], scans=len(first), symbols=names
+    )
+    return results[len(first) :]
+
+
+def _while_loop_stack(c: NodeBuilder, *arguments: Any) -> Any:
+    return _while_loop(c, *arguments, stacked=True)
 
 
 def dtypes_of(value: SSAValue) -> Any:
@@ -155,8 +167,19 @@ def _called(c: NodeBuilder, *arguments: Any, **options: Any) -> Any:
     return c.graph.nested(arguments[place], c.b, rest)  # pyright: ignore[reportArgumentType]
 
 
+def _with_effects(c: NodeBuilder, token: Any, op: Any, *arguments: Any, **options: Any) -> Any:
+    """An op that torch keeps in order by a token: converted as the op is without it."""
+    name = str(op)
+    if name not in CONVERTERS:
+        raise c.refuse(f"there is no converter for {name}")
+    result = CONVERTERS[name](c, *arguments, **options)
+    return (token, *(result if isinstance(result, list | tuple) else [result]))
+
+
+CONVERTERS["with_effects"] = _with_effects
 CONVERTERS["cond"] = _cond
 CONVERTERS["while_loop"] = _while_loop
+CONVERTERS["while_loop_stack_output"] = _while_loop_stack
 CONVERTERS["scan"] = _scan
 CONVERTERS["map_impl"] = CONVERTERS["map"] = _map
 for _name in (

@@ -135,7 +135,8 @@ def _abs(c: NodeBuilder, x: SSAValue) -> SSAValue:
 
 
 @converts("sign", "sgn")
-def _sign(c: NodeBuilder, x: SSAValue) -> SSAValue:
+def sign_of(c: NodeBuilder, x: SSAValue) -> SSAValue:
+    """-1, 0 or 1 (0 for NaN); of complex numbers, the direction."""
     element = element_type(x)
     if element == dtypes.i1:
         return x

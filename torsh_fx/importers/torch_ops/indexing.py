@@ -343,14 +343,14 @@ def _embedding_bag(
     scale: SSAValue | None = None,
     include_last: bool = False,
     padding: int = -1,
-) -> list[SSAValue]:
+) -> list[SSAValue | None]:
     if include_last:
         offsets = c.slice(offsets, 0, 0, dims_of(offsets)[0] - 1)
     skip = padding % int(str(dims_of(table)[0])) if padding >= 0 else None
     y = c.b(statistics.EmbeddingBagOp, table, indices, offsets, scale, mode=mode, padding=skip)
     if any(used(c, n) for n in (1, 2, 3)):
         raise c.refuse("only the first result of embedding_bag is for inference")
-    return [y, offsets, offsets, offsets]
+    return [y, None, None, None]
 
 
 @converts("bincount")

@@ -13,6 +13,9 @@ from torsh_dialect.ops import (
     resize,
     sampling,
 )
+from torsh_dialect.ops import (
+    roi as regions,
+)
 from torsh_dialect.types import rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, converts
 
@@ -80,6 +83,8 @@ def _interpolate(
 ) -> SSAValue:
     name = str(c.node.target)
     cubic, smooth = "cubic" in name, "_aa" in name
+    if smooth and align:
+        raise c.refuse("antialiasing with align_corners=True")
     more: dict[str, Any] = {"antialias": smooth or None}
     if cubic:
         more["cubic_a"] = -0.5 if smooth else -0.75
@@ -122,7 +127,7 @@ def _roi_align(
     batch = c.cast(c.squeeze(c.cut(rois, 1, 0, 1), 1), dtypes.i64)
     boxes = c.cut(rois, 1, 1, 4)
     return c.b(
-        sampling.RoiAlignOp,
+        regions.RoiAlignOp,
         x,
         boxes,
         batch,
