@@ -1,0 +1,101 @@
+"""Operators of ai.onnx.ml against onnxruntime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from onnx import helper
+
+from torsh_dialect.context import Context
+from torsh_dialect.evaluate import evaluate
+from torsh_fx.importers.onnx import import_onnx
+
+RNG = np.random.default_rng(5)
+X = RNG.standard_normal((6, 3)).astype(np.float32)
+X[1, 0] = np.nan
+FINITE = np.nan_to_num(X)
+
+# Two trees: the first tests features 0 and 2, the second feature 1.
+TREES: dict[str, Any] = {
+    "nodes_treeids": [0, 0, 0, 0, 0, 1, 1, 1],
+    "nodes_nodeids": [0, 1, 2, 3, 4, 0, 1, 2],
+    "nodes_featureids": [0, 0, 2, 0, 0, 1, 0, 0],
+    "nodes_modes": ["BRANCH_LEQ", "LEAF", "BRANCH_GT", "LEAF", "LEAF", "BRANCH_LT", "LEAF", "LEAF"],
+    "nodes_values": [0.1, 0.0, -0.3, 0.0, 0.0, 0.2, 0.0, 0.0],
+    "nodes_truenodeids": [1, 0, 3, 0, 0, 1, 0, 0],
+    "nodes_falsenodeids": [2, 0, 4, 0, 0, 2, 0, 0],
+    "nodes_missing_value_tracks_true": [1, 0, 0, 0, 0, 0, 0, 0],
+}
+
+
+def leaves(kind: str, ids: list[int]) -> dict[str, Any]:
+    return {
+        f"{kind}_treeids": [0, 0, 0, 1, 1],
+        f"{kind}_nodeids": [1, 3, 4, 1, 2],
+        f"{kind}_ids": ids,
+        f"{kind}_weights": [0.5, -0.25, 1.5, 0.125, 0.75],
+    }
+
+
+CASES: list[tuple[str, np.ndarray, int, int, dict[str, Any]]] = [
+    ("Binarizer", FINITE, 1, 1, {"threshold": 0.2}),
+    ("Scaler", FINITE, 1, 1, {"offset": [1.0, 2.0, 3.0], "scale": [0.5, 2.0, 1.0]}),
+    ("Normalizer", FINITE, 1, 1, {"norm": "L2"}),
+    ("Normalizer", FINITE, 1, 1, {"norm": "L1"}),
+    ("Normalizer", FINITE, 1, 1, {"norm": "MAX"}),
+    ("Imputer", X, 1, 1, {"imputed_value_floats": [9.0, 8.0, 7.0], "replaced_value_float": np.nan}),
+    ("LinearRegressor", FINITE, 1, 1,
+     {"coefficients": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "intercepts": [0.5, -0.5], "targets": 2}),
+    ("LinearClassifier", FINITE, 2, 1,
+     {"coefficients": [1.0, 2.0, 3.0, 4.0, 5.0, -6.0, 0.5, 0.1, -2.0],
+      "intercepts": [0.5, -0.5, 0.1], "classlabels_ints": [10, 20, 30],
+      "post_transform": "SOFTMAX"}),
+    ("LabelEncoder", np.array([3, 7, 1, 9]), 1, 2,
+     {"keys_int64s": [1, 3, 7], "values_floats": [0.1, 0.3, 0.7], "default_float": -2.0}),
+    ("TreeEnsembleRegressor", X, 1, 3,
+     {**TREES, **leaves("target", [0] * 5), "n_targets": 1, "base_values": [0.5]}),
+    ("TreeEnsembleRegressor", X, 1, 3,
+     {**TREES, **leaves("target", [0, 1, 0, 1, 0]), "n_targets": 2}),
+    ("TreeEnsembleRegressor", X, 1, 3,
+     {**TREES, **leaves("target", [0] * 5), "n_targets": 1, "aggregate_function": "MAX"}),
+    ("TreeEnsembleRegressor", X, 1, 3,
+     {**TREES, **leaves("target", [0] * 5), "n_targets": 1, "aggregate_function": "AVERAGE"}),
+    ("TreeEnsembleClassifier", X, 2, 3,
+     {**TREES, **leaves("class", [0, 1, 2, 1, 0]), "classlabels_int64s": [5, 6, 7],
+      "post_transform": "SOFTMAX"}),
+    ("TreeEnsembleClassifier", X, 2, 3,
+     {**TREES, **leaves("class", [0] * 5), "classlabels_int64s": [0, 1]}),
+    ("TreeEnsembleClassifier", X, 2, 3,
+     {**TREES, **leaves("class", [0] * 5), "classlabels_int64s": [0, 1],
+      "class_weights": [0.1, 0.2, 0.3, 0.25, 0.4]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("op", "x", "results", "version", "attributes"), CASES,
+    ids=[f"{i}-{c[0]}" for i, c in enumerate(CASES)],
+)  # fmt: skip
+def test_operator(op: str, x: np.ndarray, results: int, version: int, attributes: dict[str, Any]):
+    outputs = [f"y{i}" for i in range(results)]
+    node = helper.make_node(op, ["x"], outputs, domain="ai.onnx.ml", **attributes)
+    kind = helper.np_dtype_to_tensor_dtype(x.dtype)
+    dims = ["n", *x.shape[1:]]
+    graph = helper.make_graph(
+        [node], "g", [helper.make_tensor_value_info("x", kind, dims)],
+        [helper.make_empty_tensor_value_info(name) for name in outputs],
+    )  # fmt: skip
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", version)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=8)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    context = Context()
+    ours = import_onnx(model, context)
+    ours.module.verify()
+    for rows in (x, x[:1]):
+        expected = session.run(None, {"x": rows})
+        actual = evaluate(ours.module, [rows], context.weights)
+        for a, e in zip(actual, expected, strict=True):
+            assert (a.shape, a.dtype) == (e.shape, e.dtype)
+            np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-6)

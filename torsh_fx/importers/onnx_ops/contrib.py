@@ -1,0 +1,254 @@
+"""Operators of com.microsoft that onnxruntime's optimiser and quantiser write into models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from xdsl.ir import SSAValue
+
+from torsh_dialect import dtypes
+from torsh_dialect.attributes import dims_attribute
+from torsh_dialect.dims import Dim, floordiv
+from torsh_dialect.dtypes import f32, i32, i64
+from torsh_dialect.ops.activation import HardSigmoidOp, LeakyReluOp, ReluOp, SigmoidOp
+from torsh_dialect.ops.attention import AttentionOp, RotaryEmbeddingOp
+from torsh_dialect.ops.gather import GatherOp
+from torsh_dialect.ops.logic import BitwiseAndOp, ShiftRightOp
+from torsh_dialect.ops.maths import TanhOp
+from torsh_dialect.ops.norm import LayerNormOp
+from torsh_dialect.ops.pool import AvgPoolOp
+from torsh_dialect.ops.quant import DequantizeLinearOp, MatMulIntegerOp, QuantizeLinearOp
+from torsh_dialect.ops.reduce import MeanOp
+from torsh_dialect.ops.softmax import SoftmaxOp
+from torsh_dialect.types import dims_of, element_type, rank_of
+from torsh_fx.importers.onnx_ops.attention import heads_apart, heads_together
+from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
+from torsh_fx.importers.onnx_ops.products import conv, gemm, window
+
+
+def _activated(n: Node, x: SSAValue) -> SSAValue:
+    """The activation that a fused operator names."""
+    name = n.str("activation", "")
+    values = n.floats("activation_params", [])
+    match name:
+        case "":
+            return x
+        case "Relu":
+            return n(ReluOp, x)
+        case "Sigmoid":
+            return n(SigmoidOp, x)
+        case "Tanh":
+            return n(TanhOp, x)
+        case "LeakyRelu":
+            alpha = values[0] if values else n.float("activation_alpha", 0.01)
+            return n(LeakyReluOp, x, alpha=alpha)
+        case "HardSigmoid":
+            alpha, beta = values or (0.2, 0.5)
+            return n(HardSigmoidOp, x, alpha=alpha, beta=beta)
+        case "Clip":
+            return n.c.minimum(n.c.maximum(x, values[0]), values[1])
+        case _:
+            raise NotSupported(f"the fused activation {name!r}")
+
+
+@converter("FusedConv", domain=MS)
+def fused_conv(n: Node) -> SSAValue:
+    """A convolution, a fourth input added, an activation."""
+    y, more = conv(n), n.optional(3)
+    return _activated(n, y if more is None else n.c.add(y, more))
+
+
+@converter("FusedGemm", domain=MS)
+def fused_gemm(n: Node) -> SSAValue:
+    return _activated(n, gemm(n))
+
+
+@converter("EmbedLayerNormalization", domain=MS)
+def embed_layer_norm(n: Node) -> Sequence[SSAValue | None]:
+    """Word, position and segment embeddings added and normalised."""
+    ids, segments, c = n.input(0), n.optional(1), n.c
+    words, places, kinds = n.input(2), n.input(3), n.optional(4)
+    length = dims_of(ids)[1]
+    total = n(GatherOp, words, ids, axis=0)
+    positions = n.optional(8)
+    if positions is None:
+        total = c.add(total, c.slice(places, 0, 0, length))
+    else:
+        total = c.add(total, n(GatherOp, places, positions, axis=0))
+    if segments is not None and kinds is not None:
+        total = c.add(total, n(GatherOp, kinds, segments, axis=0))
+    epsilon = n.float("epsilon", 1e-12)
+    y = n(LayerNormOp, total, n.input(5), n.input(6), axis=-1, epsilon=epsilon)
+    mask = n.optional(7)
+    batch = dims_of(ids)[0]
+    if mask is None:
+        counts = c.broadcast(n.constant(np.int32(0)), (batch,))
+    else:
+        counts = c.cast(c.sum(c.cast(mask, i64), [1]), i32)
+    return [y, counts, total]
+
+
+# -- quantised
+
+
+def _scalar(n: Node, index: int) -> SSAValue | None:
+    value = n.optional(index)
+    return None if value is None else n.scalar(value)
+
+
+def _through_floats(n: Node, work: Callable[[SSAValue], SSAValue], first: int) -> SSAValue:
+    """Dequantise the input by inputs 1 and 2, work, quantise by inputs `first` and after."""
+    x = n(DequantizeLinearOp, n.input(0), n.scalar(n.input(1)), _scalar(n, 2))
+    to = element_type(n.input(0))
+    scale = n.scalar(n.input(first))
+    return n(QuantizeLinearOp, work(x), scale, _scalar(n, first + 1), to=to)
+
+
+@converter("QLinearSigmoid", domain=MS)
+def qlinear_sigmoid(n: Node) -> SSAValue:
+    return _through_floats(n, lambda x: n(SigmoidOp, x), 3)
+
+
+@converter("QLinearLeakyRelu", domain=MS)
+def qlinear_leaky_relu(n: Node) -> SSAValue:
+    return _through_floats(n, lambda x: n(LeakyReluOp, x, alpha=n.float("alpha", 0.01)), 3)
+
+
+@converter("QLinearSoftmax", domain=MS)
+def qlinear_softmax(n: Node) -> SSAValue:
+    axis = n.int("axis", -1)
+    if n.int("opset", 13) < 13:
+        raise NotSupported("the flattening softmax of opset 12 and before")
+    return _through_floats(n, lambda x: n(SoftmaxOp, x, axis=axis), 3)
+
+
+@converter("QLinearGlobalAveragePool", domain=MS)
+def qlinear_global_average_pool(n: Node) -> SSAValue:
+    axes = list(range(1, n.rank() - 1) if n.int("channels_last", 0) else range(2, n.rank()))
+    return _through_floats(n, lambda x: n(MeanOp, x, axes=axes, keepdims=True), 3)
+
+
+@converter("QLinearAveragePool", domain=MS)
+def qlinear_average_pool(n: Node) -> SSAValue:
+    kernel = n.ints("kernel_shape")
+    more = window(n, len(kernel))
+    if n.int("channels_last", 0):
+        more["data_layout"] = "NHWC"
+    inside = bool(n.int("count_include_pad", 0)) or None
+    ceil = bool(n.int("ceil_mode", 0)) or None
+    return _through_floats(
+        n,
+        lambda x: n(AvgPoolOp, x, kernel=kernel, include_pad=inside, ceil_mode=ceil, **more),
+        3,
+    )
+
+
+@converter("QLinearConcat", domain=MS)
+def qlinear_concat(n: Node) -> SSAValue:
+    """Scale and zero point of the result, then each item with its own."""
+    items = [
+        n(DequantizeLinearOp, n.input(i), n.scalar(n.input(i + 1)), _scalar(n, i + 2))
+        for i in range(2, len(n.proto.input), 3)
+    ]
+    whole = n.c.concat(items, n.int("axis") % rank_of(items[0]))
+    to = element_type(n.input(2))
+    return n(QuantizeLinearOp, whole, n.scalar(n.input(0)), _scalar(n, 1), to=to)
+
+
+@converter("QGemm", domain=MS)
+def qgemm(n: Node) -> SSAValue:
+    """An integer Gemm, in floats where no result scale is given."""
+    c = n.c
+    a, b = n.input(0), n.input(3)
+    a = c.transpose(a, [1, 0]) if n.int("transA", 0) else a
+    b = c.transpose(b, [1, 0]) if n.int("transB", 0) else b
+    total = n(MatMulIntegerOp, a, b, _scalar(n, 2), n.optional(5))
+    bias = n.optional(6)
+    if bias is not None:
+        total = c.add(total, bias)
+    y = c.mul(c.cast(total, f32), c.mul(n.scalar(n.input(1)), n.input(4)))
+    y = y if n.float("alpha", 1.0) == 1 else c.mul(y, n.float("alpha"))
+    scale = _scalar(n, 7)
+    if scale is None:
+        return y
+    return n(QuantizeLinearOp, y, scale, _scalar(n, 8), to=element_type(a))
+
+
+@converter("MatMulNBits", domain=MS)
+def matmul_nbits(n: Node) -> SSAValue:
+    """X @ transpose(w), where w [N, K] is packed in blocks of 4 or 8 bits with a scale each."""
+    c, bits = n.c, n.int("bits", 4)
+    rows, depth, block = n.int("N"), n.int("K"), n.int("block_size")
+    if bits not in (4, 8):
+        raise NotSupported(f"weights of {bits} bits")
+    if n.optional(4) is not None:
+        raise NotSupported("permuted columns (g_idx)")
+    x, packed = n.input(0), n.input(1)
+    blocks = -(-depth // block)
+    parts = _unpacked(n, packed, bits, rows * blocks * block)
+    w = c.reshape(parts, (rows, blocks, block))
+    zero = n.optional(3)
+    if zero is None:
+        offset = n.constant(np.float32(2 ** (bits - 1)))
+    elif element_type(zero) == dtypes.ui8:
+        width = -(-blocks * bits // 8) * 8 // bits
+        flat = c.reshape(_unpacked(n, zero, bits, rows * width), (rows, width))
+        offset = c.cast(c.reshape(c.slice(flat, 1, 0, blocks), (rows, blocks, 1)), f32)
+    else:
+        offset = c.reshape(c.cast(zero, f32), (rows, blocks, 1))
+    scale = c.reshape(c.cast(n.input(2), f32), (rows, blocks, 1))
+    w = c.mul(c.sub(c.cast(w, f32), offset), scale)
+    w = c.slice(c.reshape(w, (rows, blocks * block)), 1, 0, depth)
+    y = c.linear(x, c.cast_like(w, x), None)
+    bias = n.optional(5)
+    return y if bias is None else c.add(y, bias)
+
+
+def _unpacked(n: Node, packed: SSAValue, bits: int, count: int) -> SSAValue:
+    """Bytes as one integer for each group of `bits`, the low bits first."""
+    c = n.c
+    flat = c.reshape(packed, (count * bits // 8,))
+    if bits == 8:
+        return flat
+    low = n(BitwiseAndOp, flat, c.like(15, flat))
+    high = n(ShiftRightOp, flat, c.like(4, flat))
+    ends = [c.reshape(v, (count // 2, 1)) for v in (low, high)]
+    return c.reshape(c.concat(ends, 1), (count,))
+
+
+@converter("GroupQueryAttention", domain=MS)
+def group_query_attention(n: Node) -> Sequence[SSAValue | None]:
+    """Causal attention over a cache that ends where `seqlens_k` says, for a whole prompt.
+
+    The total length must be known, and every entry of the batch must be as long.
+    """
+    c, heads, groups = n.c, n.int("num_heads"), n.int("kv_num_heads")
+    q, k, v = n.input(0), n.optional(1), n.optional(2)
+    if k is None or v is None:
+        size = floordiv(dims_of(q)[2], heads + 2 * groups)
+        packed = q
+        q = c.slice(packed, 2, 0, size * heads)
+        k, v = (c.slice(packed, 2, size * (heads + i * groups), size * groups) for i in (0, 1))
+    q, k, v = heads_apart(n, q, heads), heads_apart(n, k, groups), heads_apart(n, v, groups)
+    past = n.optional(3)
+    offset: Dim = 0 if past is None else dims_of(past)[2]
+    if n.int("do_rotary", 0):
+        q, k = (_rotated(n, t, offset) for t in (q, k))
+    if past is not None:
+        k, v = c.concat([past, k], 2), c.concat([n.input(4), v], 2)
+    if n.int("local_window_size", -1) != -1:
+        raise NotSupported("a local window")
+    y = n(
+        AttentionOp, q, k, v, None, causal=True,
+        offset=None if offset == 0 else dims_attribute([offset]),
+        scale=n.float("scale", 0.0) or None, softcap=n.float("softcap", 0.0) or None,
+    )  # fmt: skip
+    return [heads_together(n, y), k, v]
+
+
+def _rotated(n: Node, x: SSAValue, offset: Dim) -> SSAValue:
+    c, mixed = n.c, bool(n.int("rotary_interleaved", 0)) or None
+    tables = [c.slice(n.input(i), 0, offset, dims_of(x)[2]) for i in (7, 8)]
+    cos, sin = (c.reshape(t, (1, *dims_of(t))) for t in tables)
+    return n(RotaryEmbeddingOp, x, cos, sin, interleaved=mixed)
