@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from xdsl.dialects.builtin import I64, ArrayAttr, IntegerAttr, StringAttr
 from xdsl.ir import Attribute
-from xdsl.irdl import operand_def, opt_prop_def, prop_def, result_def
+from xdsl.irdl import operand_def, opt_prop_def, prop_def, result_def, traits_def
+from xdsl.traits import MemoryWriteEffect
 
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import Array, bool_of, extents_of, int_of, str_of, strs_of
@@ -194,6 +195,7 @@ class AssumeOp(TensorOp):
     relation = prop_def(StringAttr)
     right = prop_def(DimsAttr)
     y = result_def()
+    traits = traits_def(MemoryWriteEffect())
 
     def infer(self) -> Sequence[Attribute]:
         if len(extents_of(self.left)) != 1 or len(extents_of(self.right)) != 1:

@@ -32,6 +32,7 @@ MINE = [
     "elementwise",
     "gather",
     "join",
+    "linalg",
     "logic",
     "maths",
     "movement",
