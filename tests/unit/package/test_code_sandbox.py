@@ -94,6 +94,10 @@ ATTACKS = {
         "import resource\ndef f(v): resource.setrlimit(resource.RLIMIT_CPU, (99, 99))",
         "PermissionError|ValueError",
     ),
+    "limit another process": (
+        "import resource as r\ndef f(v): r.prlimit(v['victim'], r.RLIMIT_CPU, (9, 9))",
+        "PermissionError",
+    ),
     "change identity": ("import os\ndef f(v): os.setuid(65534)", "PermissionError"),
     "execve by hand": (SYSCALL + "def f(v): return call(59, b'/bin/true', 0, 0)", "RETURNED -1$"),
     "ptrace": (SYSCALL + "def f(v): return call(101, 16, v['victim'], 0, 0)", "RETURNED -1$"),
@@ -155,7 +159,7 @@ ATTACKS = {
 CONTROLS = [
     "read a file", "list a folder", "write a file", "make a folder", "link",
     "connect", "fork", "run a command", "kill another process", "memory file", "datagram",
-    "writable code", "execve by hand",
+    "writable code", "execve by hand", "limit another process",
 ]  # fmt: skip
 
 DRIVER = """

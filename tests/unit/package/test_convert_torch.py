@@ -418,6 +418,39 @@ def test_the_forgery_helper_makes_honest_files_too(tmp_path: Path) -> None:
     assert np.array_equal(read_torch(_forged(tmp_path)).weights["w"], np.arange(4.0))
 
 
+def _legacy_view(path: Path, offset: int, count: int) -> Path:
+    """A file before 1.6 whose tensor lies in a view of a storage of 6 floats."""
+
+    class Emit(pickle.Pickler):
+        def persistent_id(self, obj: object) -> object:
+            if isinstance(obj, torch.storage.UntypedStorage):
+                return ("storage", torch.FloatStorage, "7", "cpu", 6, ("8", offset, count))
+            return None
+
+    class Call:
+        def __reduce__(self):
+            return torch._utils._rebuild_tensor, (torch.UntypedStorage(0), 0, (2,), (1,))
+
+    with path.open("wb") as stream:
+        system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
+        for value in (0x1950A86A20F9469CFC6C, 1001, system):
+            pickle.dump(value, stream, 2)
+        Emit(stream, 2).dump({"w": Call()})
+        pickle.dump(["7"], stream, 2)
+        stream.write(struct.pack("<q", 6) + np.arange(6, dtype=np.float32).tobytes())
+    return path
+
+
+def test_views_of_legacy_storages(tmp_path: Path) -> None:
+    path = _legacy_view(tmp_path / "v.pt", 3, 2)
+    found = read_torch(path).weights
+    assert found["w"].tolist() == [3, 4]
+    same(found, torch.load(path, weights_only=False))
+    for offset, count in ((5, 2), (0, 7), (-1, 2), (1 << 62, 2), (7, 0)):
+        with pytest.raises(ConversionError):
+            read_torch(_legacy_view(path, offset, count))
+
+
 def test_overlapping_views_are_bounded(tmp_path: Path) -> None:
     base = torch.zeros(1 << 20)
     path = tmp_path / "views.pt"
