@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,12 @@ from lowering.runtime.profile import Profile
 from torsh_dialect.attributes import Array
 from torsh_dialect.errors import InvalidArgumentError
 from torsh_dialect.weights import WeightStore
+from torsh_fx.weights import Preparation, replaced
 
 if TYPE_CHECKING:
-    from torsh_fx.importers.model import ImportedModel
+    from torsh_fx.graph.graph import FxGraph
+    from torsh_fx.importers.model import ImportedModel, State
+    from torsh_fx.validate import Validation
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class CompiledModule:
         optimised: The program as it was lowered.
         weights: The model's own weights.
         report: Times and counts of the compilation.
+        source: The model that was compiled; None where it is not known.
     """
 
     def __init__(
@@ -56,31 +60,53 @@ class CompiledModule:
         program: Program,
         report: CompileReport,
         options: RunOptions,
+        preparation: Preparation,
+        source: Any = None,
     ):
         self.imported = imported
         self.module = imported.module
         self.optimised = optimised
         self.program = program
         self.report = report
+        self.source = source
         self.executable = Executable(program, "main", options)
+        self._preparation = preparation
+        self._weights = imported.weights
+        self._state = initial_state(imported)
 
     @property
     def weights(self) -> WeightStore:
         """The model's own weights, before preparation."""
-        return self.imported.weights
+        return self._weights
+
+    @property
+    def graph(self) -> FxGraph:
+        """The imported program as a graph: a copy, so edits show in what is compiled from it."""
+        from torsh_fx.graph.graph import FxGraph
+
+        return FxGraph(self.module.clone(), self._weights)
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Names of the inputs, in order."""
-        return tuple(spec.name for spec in self.executable.spec.inputs)
+        """Names of the inputs of a call, in order; state is not among them."""
+        hidden = {state.input for state in self.imported.state}
+        return tuple(n for i, n in enumerate(self.imported.inputs) if i not in hidden)
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs, in order."""
-        return tuple(spec.name for spec in self.executable.spec.outputs)
+        """Names of the outputs of a call, in order; state is not among them."""
+        hidden = {state.output for state in self.imported.state}
+        return tuple(n for i, n in enumerate(self.imported.outputs) if i not in hidden)
+
+    @property
+    def states(self) -> list[State]:
+        """What the model keeps between calls, in order of the inputs that take it."""
+        return sorted(self.imported.state, key=lambda one: one.input)
 
     def run(self, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Array]:
         """Run on numpy arrays, in order or by name; returns the outputs in order.
+
+        A stateful model takes and gives its state here, behind the inputs and outputs.
 
         Raises:
             InputError: The inputs break the signature; the message names input and limit.
@@ -106,7 +132,7 @@ class CompiledModule:
         """
         from torsh_fx.save import save
 
-        save(self.imported, path)
+        save(replace(self.imported, weights=self._weights), path)
 
     def profile(self, *args: Any, **kwargs: Any) -> Profile:
         """Run once, as a call does, and time every kernel.
@@ -115,20 +141,65 @@ class CompiledModule:
             The times; `table()` shows them with the source ops of each kernel.
         """
         flat = self._flatten(args, kwargs)
-        return self.executable.profile([_to_numpy(v) for v in flat])
+        return self.executable.profile([*map(_to_numpy, flat), *self._state])
+
+    def update_weights(self, weights: Mapping[str, Any]) -> None:
+        """Use other weights from now on; calls that are running finish with the old ones.
+
+        Args:
+            weights: Arrays or tensors by the names in `weights`; those not named stay.
+
+        Raises:
+            InvalidArgumentError: A name is unknown, or a dtype or shape differs; nothing has
+                changed then.
+        """
+        arrays = {name: _to_numpy(value) for name, value in weights.items()}
+        store = replaced(self._weights, arrays)
+        self.program.update_weights(self._preparation.prepared(store))
+        self._weights = store
+        self._state = initial_state(replace(self.imported, weights=store))
+
+    def session(self) -> Session:
+        """A sequence of calls that keeps the model's state from one to the next."""
+        return Session(self, self._state)
+
+    def validate(self, inputs: Sequence[Any], source: Any = None) -> Validation:
+        """Compare with the source model in its own framework, in float64.
+
+        Args:
+            inputs: Calls, each a tuple of the arguments of one, a single array or tensor, or a
+                mapping of names.
+            source: The model; what was compiled by default.
+
+        Returns:
+            The verdict; `str` of it is a report that says PASS or FAIL.
+
+        Raises:
+            InvalidArgumentError: There are no inputs, or nothing can run the source.
+        """
+        from torsh_fx.validate import validate
+
+        return validate(self, self.source if source is None else source, inputs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run on torch tensors or numpy arrays; the same kind comes back.
 
         A model of one output gives it alone, others a tuple in order; models from torch give
-        the structure that the original gives.
+        the structure that the original gives. A stateful model starts from its first state in
+        every call; `session` keeps it.
         """
+        return self.call_with(self._state, args, kwargs)[0]
+
+    def call_with(
+        self, state: Sequence[Array], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, list[Array]]:
+        """The result of a call that starts from `state`, and the state behind it."""
         flat = self._flatten(args, kwargs)
         from_torch = any(type(v).__module__.startswith("torch") for v in flat)
-        outputs: list[Any] = self.run([_to_numpy(v) for v in flat])
-        if from_torch:
-            outputs = [_to_torch(v) for v in outputs]
-        return self._unflatten(outputs)
+        found: list[Any] = self.run([*map(_to_numpy, flat), *state])
+        after = [found[one.output] for one in self.states]
+        outputs: list[Any] = [_to_torch(v) for v in found] if from_torch else found
+        return self._unflatten(outputs), after
 
     def _flatten(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         if self.imported.in_spec is not None:
@@ -152,7 +223,41 @@ class CompiledModule:
             from torsh_fx.importers.torch_call import unflatten_outputs
 
             return unflatten_outputs(self.imported, outputs)
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+        users = outputs[: len(self.output_names)]
+        return users[0] if len(users) == 1 else tuple(users)
+
+
+class Session:
+    """Calls of a model that keeps state: what one call leaves, the next one finds.
+
+    Not thread-safe: use a session for each stream of calls.
+    """
+
+    def __init__(self, model: CompiledModule, state: Sequence[Array]):
+        self._model = model
+        self._first = list(state)
+        self._state = list(state)
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """The state now, by the names of the source's buffers."""
+        names = [one.name for one in self._model.states]
+        return dict(zip(names, self._state, strict=True))
+
+    def reset(self) -> None:
+        """Go back to the first state."""
+        self._state = list(self._first)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run as the model does, from the state that the last call left."""
+        result, self._state = self._model.call_with(self._state, args, kwargs)
+        return result
+
+
+def initial_state(imported: ImportedModel) -> list[Array]:
+    """The first values of a model's state, in order of the inputs that take them."""
+    ordered = sorted(imported.state, key=lambda one: one.input)
+    return [imported.weights[one.weight] for one in ordered]
 
 
 def _to_numpy(value: Any) -> Array:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
 from lowering.cache import ObjectCache, default_directory
@@ -25,6 +24,7 @@ from torsh_dialect.target import TargetInfo, target_named
 from torsh_fx.compiled import CompiledModule, CompileReport
 from torsh_fx.pipeline import optimise
 from torsh_fx.sources import import_model
+from torsh_fx.weights import Preparation
 
 if TYPE_CHECKING:
     from torsh_fx.importers.model import ImportedModel
@@ -67,9 +67,10 @@ def compile(
     """Compile a model to native code.
 
     Args:
-        model: An `nn.Module`, `ExportedProgram`, `GraphModule`, `onnx.ModelProto`, or the path of
-            an ONNX or MLIR file.
-        example_inputs: Inputs that an `nn.Module` or `GraphModule` is traced with.
+        model: An `nn.Module`, `ExportedProgram`, `GraphModule`, `onnx.ModelProto`, `FxGraph`, or
+            the path of an ONNX or MLIR file.
+        example_inputs: Inputs that an `nn.Module` or `GraphModule` is traced with, and that give
+            inputs of an `FxGraph` without a type theirs.
         target: Name or description of the CPU; this machine's by default.
         dynamic_shapes: For torch: as `torch.export.export` takes it. For ONNX: extents or bounds
             by symbol name, e.g. `{"batch": (1, 64)}` or `{"batch": 1}`.
@@ -95,7 +96,7 @@ def compile(
         imported = import_model(model, ctx, example_inputs, dynamic_shapes)
     limit = thread_limit(threads, environ=os.environ)
     options = RunOptions(limit.count, flush_denormals)
-    return compile_imported(imported, ctx, options, cache=cache, watch=watch)
+    return compile_imported(imported, ctx, options, cache=cache, watch=watch, source=model)
 
 
 def compile_imported(
@@ -105,8 +106,9 @@ def compile_imported(
     *,
     cache: bool = True,
     watch: Stopwatch | None = None,
+    source: Any = None,
 ) -> CompiledModule:
-    """Compile an imported module; see `compile`."""
+    """Compile an imported module; see `compile`. `source` is what `validate` compares with."""
     watch = watch or Stopwatch()
     ctx.weights = imported.weights
     optimised = imported.module.clone()
@@ -116,7 +118,7 @@ def compile_imported(
         main, prepare = lower_module(optimised, ctx.target)
     compile_units = generator(ctx.settings.in_process, cache).compile
     with watch.step("generate code"):
-        program = link(main, prepare, compile_units, imported.weights)
+        program, preparation = link(main, prepare, compile_units, imported.weights)
     report = CompileReport(
         len(imported.report.fates),
         count_ops(imported.module),
@@ -124,7 +126,9 @@ def compile_imported(
         len(main.spec.kernels),
         watch.seconds,
     )
-    return CompiledModule(imported, optimised, program, report, options or RunOptions())
+    return CompiledModule(
+        imported, optimised, program, report, options or RunOptions(), preparation, source
+    )
 
 
 def count_ops(module: ModuleOp) -> int:
@@ -138,19 +142,13 @@ def link(
     prepare: Lowered | None,
     compile_units: Callable[[Sequence[CodegenUnit]], list[bytes]],
     raw: Mapping[str, Array],
-) -> Program:
+) -> tuple[Program, Preparation]:
     """Generate code, prepare the weights by running `prepare`, and link."""
     pool = host_unit(main.units[0].target)
     host, *objects = compile_units([pool, *main.units, *(prepare.units if prepare else ())])
     own, others = objects[: len(main.units)], objects[len(main.units) :]
-    arrays: dict[str, Array] = {**main.constants}
+    entry = None
     if prepare is not None:
         entry = Executable(Program(prepare.spec, others, prepare.constants, host=host), "prepare")
-        inputs = [np.ascontiguousarray(raw[spec.name]) for spec in entry.spec.inputs]
-        names = [spec.name for spec in entry.spec.outputs]
-        arrays.update(zip(names, entry.run(inputs), strict=True))
-    for spec in main.spec.weights:
-        if spec.name not in arrays:
-            arrays[spec.name] = raw[spec.name]
-    weights = {spec.name: arrays[spec.name] for spec in main.spec.weights}
-    return Program(main.spec, own, weights, host=host)
+    preparation = Preparation(main.spec, main.constants, entry)
+    return Program(main.spec, own, preparation.prepared(raw), host=host), preparation
