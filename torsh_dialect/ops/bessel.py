@@ -79,7 +79,9 @@ class I0Op(Special):
     name = "torsh.i0"
     FUNCTION: ClassVar = "i0"
     REFERENCE: ClassVar = staticmethod(i0)
-    SPELLED: ClassVar = Spelled(torch=("aten.i0.default",))
+    SPELLED: ClassVar = Spelled(
+        torch=("aten.i0.default", "aten.special_modified_bessel_i0.default")
+    )
 
 
 @op
@@ -105,7 +107,9 @@ class I1Op(Special):
     name = "torsh.i1"
     FUNCTION: ClassVar = "i1"
     REFERENCE: ClassVar = staticmethod(i1)
-    SPELLED: ClassVar = Spelled(torch=("aten.special_i1.default",))
+    SPELLED: ClassVar = Spelled(
+        torch=("aten.special_i1.default", "aten.special_modified_bessel_i1.default")
+    )
 
 
 @op

@@ -16,6 +16,7 @@ from torsh_fx.importers.torch_ops import (
     recurrent,
     reduce,
     resample,
+    segments,
     symbolic,
 )
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, converts
@@ -41,5 +42,6 @@ __all__ = [
     "recurrent",
     "reduce",
     "resample",
+    "segments",
     "symbolic",
 ]

@@ -306,11 +306,9 @@ def _masked_select(c: NodeBuilder, x: SSAValue, mask: SSAValue) -> SSAValue:
     return c.b(datadependent.MaskedSelectOp, x, mask, count=str(c.out_dims()[0]))
 
 
-@converts("_unique2", "unique_dim", "unique_consecutive")
+@converts("_unique2", "unique_dim")
 def _unique(c: NodeBuilder, x: SSAValue, *rest: Any, **options: Any) -> list[SSAValue]:
     name = str(c.node.target)
-    if "consecutive" in name:
-        raise c.refuse("unique_consecutive: the dialect has no op for runs of equal elements")
     count = str(c.out_dims(0)[rest[0] if "dim" in name else 0])
     axis = rest[0] % rank_of(x) if "dim" in name else None
     values, _, numbers, counts = c.b.all(
