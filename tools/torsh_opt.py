@@ -32,6 +32,7 @@ from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseE
 from torsh_dialect.context import Context
 from torsh_dialect.errors import InvalidArgumentError, TorshError, VerificationError
 from torsh_dialect.target import TARGETS, target_named
+from torsh_dialect.verify import verify_module
 from torsh_fx.pipeline import PASSES, pass_named, stages
 
 from .torsh_verbs.console import USAGE, guarded, message_of, read_file, settings_of
@@ -96,26 +97,6 @@ class PassTimer:
         return "\n".join(f"{1e3 * seconds:10.2f} ms  {name}" for name, seconds in rows)
 
 
-def verify_module(module: ModuleOp) -> None:
-    """Verify op by op, so that the error shows the op and not the whole module.
-
-    Raises:
-        VerificationError: An op breaks a rule; the location is the op's, if it has one.
-    """
-    for op in module.walk():
-        try:
-            op.verify(verify_nested_ops=False)
-        except DiagnosticException as error:
-            reason = str(error.__cause__ or error).strip()
-            reason = reason.removeprefix("Operation does not verify: ")
-            shallow = str(op).splitlines()[0].strip()
-            where = str(op.location)
-            raise VerificationError(
-                f"{reason.removeprefix(f'{op.name}: ')}\n  in: {shallow}",
-                location=op.name if where == "loc(unknown)" else f"{where}: {op.name}",
-            ) from error
-
-
 @dataclass
 class OptTool:
     """One run of the tool.
@@ -170,7 +151,7 @@ class OptTool:
                 one.apply(ctx, module)
             self._verify(module)
             if self.args.print_ir_after_all:
-                print(f"// IR after {one.name}\n{self._mlir(module)}", file=sys.stderr)
+                sys.stderr.write(f"// IR after {one.name}\n{self._mlir(module)}")
         return self._emitted(module, ctx)
 
     def _verify(self, module: ModuleOp) -> None:

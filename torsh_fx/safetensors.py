@@ -98,12 +98,15 @@ def read_safetensors(path: Path) -> dict[str, Array]:
             f"{path} is no safetensors file, or cut short: a header of {length} bytes in {size}"
         )
     header = _header(data[LENGTH.size : start], path)
-    metadata = cast("Mapping[str, object]", header.pop(METADATA, None) or {})
+    metadata = header.pop(METADATA, None) or {}
+    if not isinstance(metadata, dict):
+        raise ImportModelError(f"{path}: {METADATA} is no JSON object")
+    dtypes = cast("dict[str, object]", metadata)
     content = np.frombuffer(data, np.uint8, offset=start)
     arrays: dict[str, Array] = {}
     end = 0
     for name, entry in sorted(header.items(), key=lambda item: _offsets(item[1])):
-        view, begin, stop = _view(content, entry, metadata.get(DTYPE_KEY + name), f"{path}: {name}")
+        view, begin, stop = _view(content, entry, dtypes.get(DTYPE_KEY + name), f"{path}: {name}")
         if begin != end:
             raise ImportModelError(f"{path}: {name} begins at byte {begin}, expected is {end}")
         arrays[name], end = view, stop

@@ -28,6 +28,7 @@ from torsh_dialect.errors import ImportModelError, InvalidArgumentError, Verific
 from torsh_dialect.evaluate import names_of
 from torsh_dialect.ops.constant import WeightOp
 from torsh_dialect.symbols import symbols_in
+from torsh_dialect.verify import verify_module
 from torsh_dialect.weights import WeightStore, digest_of
 from torsh_fx.importers.model import ImportedModel, Report, State
 from torsh_fx.safetensors import read_safetensors, write_safetensors
@@ -96,10 +97,10 @@ def import_mlir(path: Path, ctx: Context) -> ImportedModel:
     """
     try:
         module = Parser(ctx, path.read_bytes().decode(), str(path)).parse_module()
-        module.verify()
+        verify_module(module)
     except UnicodeDecodeError as error:
         raise ImportModelError(f"{path} is no MLIR text: byte {error.start} is no UTF-8") from None
-    except (ParseError, DiagnosticException) as error:
+    except (ParseError, DiagnosticException, VerificationError) as error:
         raise ImportModelError(f"{path}: {str(error).strip()}") from None
     check_version(module, path)
     ctx.weights = _weights_beside(module, path)
