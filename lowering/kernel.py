@@ -76,3 +76,8 @@ class Kernel:
     def name(self) -> str:
         """The kernel's symbol, once it has been made unique."""
         return str_of(self.function.properties["sym_name"])
+
+    @property
+    def parts(self) -> tuple[Kernel, ...]:
+        """The kernel, and the one that measures before it if there is one."""
+        return (self,) if self.measure is None else (self, self.measure)

@@ -78,6 +78,9 @@ class ProgramBuilder:
     functions: Sequence[FuncOp]
     target: TargetInfo
     kernels: dict[str, Kernel] = field(default_factory=dict[str, Kernel])
+    regions: dict[tuple[object, ...], Kernel] = field(
+        default_factory=dict[tuple[object, ...], Kernel]
+    )
     sources: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     weights: dict[str, WeightSpec] = field(default_factory=dict[str, WeightSpec])
     constants: dict[str, Array] = field(default_factory=dict[str, Array])
@@ -155,18 +158,22 @@ class ProgramBuilder:
     # -- kernels
 
     def _kernel_of(self, op: FusedOp) -> Kernel:
-        kernel = build_kernel(op, self.target)
-        for one in (kernel, kernel.measure):
-            if one is not None:
-                self._name(one, op)
+        key = region_key(op)
+        kernel = self.regions.get(key)
+        if kernel is None:
+            kernel = self.regions[key] = build_kernel(op, self.target)
+            for one in kernel.parts:
+                self._name(one)
+        sources = [str(inner.location) for inner in op.body.block.ops if inner.results]
+        for one in kernel.parts:
+            self.sources[one.name].extend(sources)
         return kernel
 
-    def _name(self, kernel: Kernel, op: FusedOp) -> None:
+    def _name(self, kernel: Kernel) -> None:
         name = f"k_{_digest(repr(structural_key(kernel.function)).encode())}"
         kernel.function.properties["sym_name"] = text(name)
         self.kernels.setdefault(name, kernel)
-        listed = self.sources.setdefault(name, [])
-        listed.extend(str(inner.location) for inner in op.body.block.ops if inner.results)
+        self.sources.setdefault(name, [])
 
 
 def build_kernel(op: FusedOp, target: TargetInfo) -> Kernel:
@@ -185,6 +192,22 @@ def build_kernel(op: FusedOp, target: TargetInfo) -> Kernel:
     if (kernel := template_kernel(op, target)) is not None:
         return kernel
     return RegionKernel(block.args, last.operands).build()
+
+
+def region_key(op: FusedOp) -> tuple[object, ...]:
+    """What a region computes, without names and locations: equal keys mean equal kernels."""
+    block, numbers = op.body.block, dict[SSAValue, int]()
+    for argument in block.args:
+        numbers[argument] = len(numbers)
+    rows: list[object] = [tuple(a.type for a in block.args)]
+    for inner in block.ops:
+        operands = tuple(numbers[v] for v in inner.operands)
+        for result in inner.results:
+            numbers[result] = len(numbers)
+        types = tuple(r.type for r in inner.results)
+        properties = tuple(sorted(inner.properties.items(), key=lambda item: item[0]))
+        rows.append((type(inner), operands, properties, types))
+    return tuple(rows)
 
 
 def structural_key(function: KernFuncOp) -> tuple[object, ...]:
