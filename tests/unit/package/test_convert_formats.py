@@ -148,6 +148,14 @@ def npy(header: str, body: bytes = b"\0" * 8, version: int = 1) -> bytes:
     return b"\x93NUMPY" + bytes([version, 0]) + size + raw + body
 
 
+GOOD_HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }"
+
+
+def test_a_long_header_is_fine_up_to_the_limit() -> None:
+    data = np.frombuffer(npy(GOOD_HEADER + " " * 9_000, version=2), np.uint8)
+    assert np.array_equal(read_npy(data, entry="npy"), [0.0])
+
+
 BAD_NPY = {
     "call": npy("{'descr': __import__('os').system('id'), 'fortran_order': False, 'shape': (1,)}"),
     "lambda": npy("(lambda: 1)()"),
@@ -167,7 +175,7 @@ BAD_NPY = {
     "too large": npy("{'descr': '<f8', 'fortran_order': False, 'shape': ()}", b"\0" * 9),
     "odd width": npy("{'descr': '<f3', 'fortran_order': False, 'shape': (1,)}"),
     "header 4 GB": b"\x93NUMPY\x02\0\xff\xff\xff\xff",
-    "header over the limit": npy("{" + " " * 20_000 + "}", version=2),
+    "header over the limit": npy(GOOD_HEADER + " " * 20_000, version=2),
     "version 9": npy("{}", version=9),
     "magic only": b"\x93NUMPY",
 }  # fmt: skip
@@ -496,6 +504,12 @@ def test_huggingface_shards(tmp_path: Path) -> None:
     index["weight_map"]["b"] = "model-1.safetensors"
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ConversionError, match="'b' is not in"):
+        FormatConverter().convert(tmp_path)
+    both = {"a": np.zeros(2, np.float32), "b": np.zeros(3)}
+    safetensors.numpy.save_file(both, tmp_path / "model-1.safetensors")
+    index["weight_map"] = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ConversionError, match="the index says otherwise"):
         FormatConverter().convert(tmp_path)
     index["weight_map"]["b"] = "../../outside.safetensors"
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -77,6 +77,7 @@ EVIL = {
 def test_attacking_pickles(name: str) -> None:
     found = rules(holding(EVIL[name]))
     assert found["pickle-dangerous"] is Severity.CRITICAL
+    assert ("pickle-malformed" in found) == (name == "broken after the call")
 
 
 @pytest.mark.parametrize("type_", list(ResourceType))
