@@ -85,7 +85,7 @@ def _interpolate(
     cubic, smooth = "cubic" in name, "_aa" in name
     if smooth and align:
         raise c.refuse("antialiasing with align_corners=True")
-    more: dict[str, Any] = {"antialias": smooth or None}
+    more: dict[str, Any] = {"antialias": smooth or None, "exclude_outside": smooth or None}
     if cubic:
         more["cubic_a"] = -0.5 if smooth else -0.75
     way = "align_corners" if align else "half_pixel"
