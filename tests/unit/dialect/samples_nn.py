@@ -9,19 +9,23 @@ import ml_dtypes
 import numpy as np
 
 from torsh_dialect.attributes import dims_attribute
-from torsh_dialect.dtypes import bf16, f4e2m1fn, f8e4m3fn, f16, i4, i8, i32, ui8
+from torsh_dialect.dtypes import bf16, f4e2m1fn, f8e4m3fn, f16, f32, f64, i4, i8, i32, ui8
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops import (
     attention,
+    bits,
     contract,
     conv,
+    determinant,
     norm,
     pool,
     quant,
+    random,
     recurrent,
     resize,
     roi,
     sampling,
+    signal,
     softmax,
 )
 
@@ -60,15 +64,8 @@ def whole(low: int, high: int, *shape: int, dtype: Any = np.int64) -> Any:
 
 
 def _make() -> list[Sample]:
-    return [
-        *_contract(),
-        *_window(),
-        *_norms(),
-        *_attention(),
-        *_recurrent(),
-        *_quant(),
-        *_sample(),
-    ]
+    families = (_contract, _window, _norms, _attention, _recurrent, _quant, _sample, _signal)
+    return [sample for family in families for sample in family()]
 
 
 def _contract() -> list[Sample]:
@@ -280,6 +277,28 @@ def _sample() -> list[Sample]:
         operands = (plane, rois, np.array([0, 1, 1]))
         rows.append(Sample(roi.RoiAlignOp, operands, {**values, **more}))
     return rows
+
+
+def _signal() -> list[Sample]:
+    def dft(x: Any, length: int, **more: Any) -> Sample:
+        return Sample(signal.DftOp, (x,), {"axis": 1, "length": dims_attribute([length]), **more})
+
+    uniform = {"element": f32, "low": -1.0, "high": 3.0, "seed": 5}
+    normal = {"element": f64, "mean": 1.0, "scale": 0.5, "seed": 6}
+    target = dims_attribute([3, 4])
+    return [
+        dft(real(2, 6, 1), 6),
+        dft(real(2, 6, 2), 6, inverse=True),
+        dft(real(2, 6, 1), 9, onesided=True),
+        dft(real(2, 6, 2), 4),
+        dft(real(2, 5, 2), 8, inverse=True, onesided=True),
+        dft(real(2, 5, 2), 7, inverse=True, onesided=True),
+        Sample(determinant.DeterminantOp, (real(2, 4, 4),)),
+        Sample(bits.BitcastOp, (real(3),), {"to": i32}),
+        Sample(bits.BitcastOp, (np.array([True, False]),), {"to": ui8}),
+        Sample(random.RandomUniformOp, (), {**uniform, "target": target}),
+        Sample(random.RandomNormalOp, (), {**normal, "target": target}),
+    ]
 
 
 SAMPLES = _make()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 from samples_nn import SAMPLES, Sample
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Operation
 from xdsl.parser import Parser
 from xdsl.printer import Printer
 
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.context import Context
+from torsh_dialect.declare import OPS
 from torsh_dialect.dims import symbol
 from torsh_dialect.dtypes import dtype_of_numpy
 from torsh_dialect.evaluate import evaluate
@@ -21,11 +24,17 @@ from torsh_dialect.kinds import Composite
 from torsh_dialect.types import dims_of, element_type, tensor
 
 
+KNOWN_LAST_EXTENT = {"torsh.dft"}
+"""Ops that need to know the last extent: whether numbers are real or complex."""
+
+
 def module_of(sample: Sample, *, dynamic: bool = False, expand: bool = False) -> ModuleOp:
     given = [a for a in sample.operands if a is not None]
     types = []
     for array in given:
         dims = [symbol(f"n{d}") if dynamic and d > 1 else d for d in array.shape]
+        if sample.op.name in KNOWN_LAST_EXTENT:
+            dims[-1] = array.shape[-1]
         types.append(tensor(dtype_of_numpy(array.dtype).element, dims))
     function = FuncOp("main", (types, []))
     block = function.body.block
@@ -81,9 +90,6 @@ def test_inferred_types_are_those_of_the_values(sample: Sample):
         assert dtype_of_numpy(array.dtype).element == element_type(type)
 
 
-STATIC = ("torsh.adaptive_max_pool", "torsh.max_unpool")
-
-
 @pytest.mark.parametrize("sample", [s for s in SAMPLES], ids=str)
 def test_symbolic_extents_agree_with_static_ones(sample: Sample):
     static = evaluate(module_of(sample), arrays(sample))
@@ -101,3 +107,46 @@ def test_expansion_equals_reference(sample: Sample):
     actual = evaluate(module_of(sample, expand=True), arrays(sample))
     for a, b in zip(expected, actual, strict=True):
         close(a, b, sample.tolerance)
+
+
+FILES = {
+    "attention", "bits", "contract", "conv", "determinant", "norm", "pool", "quant", "random",
+    "recurrent", "resize", "roi", "sampling", "signal", "softmax",
+}  # fmt: skip
+ELSEWHERE = {"control", "sequence", "string", "detection"}
+"""Files whose ops the ONNX cases and `test_nn_control` evaluate: lists, strings, regions."""
+
+
+def ops_of(files: set[str]) -> list[type[Operation]]:
+    return [op for op in OPS if op.__module__.rpartition(".")[2] in files]
+
+
+def test_every_op_has_a_sample():
+    assert {op.name for op in ops_of(FILES)} == {sample.op.name for sample in SAMPLES}
+
+
+@pytest.mark.parametrize("op", ops_of(FILES | ELSEWHERE), ids=str)
+def test_docstring_states_an_example_that_verifies(op: type[Operation]):
+    if op.__module__.endswith("control"):
+        pytest.skip("regions: `test_nn_control` parses them")
+    doc = op.__doc__ or ""
+    found = re.search(r"^\s*(%\w+(?:, %\w+)* = torsh\..*)$", doc, re.M)
+    assert found is not None
+    example = found.group(1)
+    operands = re.findall(r"%\w+", re.split(r"[{:]", example.split("=", 1)[1], maxsplit=1)[0])
+    listed = split_types(example[example.rindex(" : (") + 4 : example.rindex(" -> ")])
+    assert len(operands) == len(listed)
+    arguments = ", ".join(f"{n}: {t}" for n, t in zip(operands, listed, strict=True))
+    text = f"func.func @main({arguments}) {{\n{example}\nfunc.return\n}}"
+    Parser(Context(), text).parse_module().verify()
+
+
+def split_types(text: str) -> list[str]:
+    parts, depth = [""], 0
+    for character in text.strip().removesuffix(")"):
+        depth += (character in "<[(") - (character in ">])")
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
