@@ -164,6 +164,14 @@ def _bitcast(e: Emitter, op: Operation) -> None:
     e.set(op.results[0], arithmetic.bitcast(e.text, source, target, x, lanes), lanes)
 
 
+def _clock(e: Emitter, op: Operation) -> None:
+    """Read the counter that user programs may read: the time stamp, or ARM's virtual timer."""
+    x86 = e.target.triple.startswith("x86")
+    name = "llvm.readcyclecounter" if x86 else "llvm.readsteadycounter"
+    e.text.module.declare(name, "i64", ())
+    e.set(op.results[0], e.text.let(f"call i64 @{name}()"), 1)
+
+
 def _math(e: Emitter, op: Operation) -> None:
     operands, lanes = e.operands(op.operands)
     function, element = str_of(op.properties["function"]), op.results[0].type
@@ -499,6 +507,7 @@ EMITTERS: dict[type[Operation], Callable[[Emitter, Operation], None]] = {
     kern.SelectOp: _select,
     kern.CastOp: _cast,
     kern.BitcastOp: _bitcast,
+    kern.ClockOp: _clock,
     kern.MathOp: _math,
     kern.LoadOp: _load,
     kern.StoreOp: _store,

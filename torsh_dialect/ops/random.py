@@ -68,7 +68,7 @@ class RandomUniformOp(Filled):
 
 @op
 class RandomNormalOp(Filled):
-    """Normally distributed numbers.
+    """Normally distributed numbers: number i by Box and Muller from numbers 2i and 2i + 1 in [0, 1).
 
     C1: the element type is a float.
 
@@ -80,4 +80,7 @@ class RandomNormalOp(Filled):
     scale = prop_def(F64)
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
-        return generator.standard_normal(shape) * self.scale.value.data + self.mean.value.data
+        drawn = generator.random((*shape, 2))
+        radius = np.sqrt(-2 * np.log1p(-drawn[..., 0]))
+        standard = radius * np.cos(2 * np.pi * drawn[..., 1])
+        return standard * self.scale.value.data + self.mean.value.data

@@ -22,7 +22,7 @@ from torsh_dialect.errors import CodegenError
 from torsh_dialect.evaluate import evaluate
 from torsh_fx.pipeline import optimise
 
-DYNAMIC_SHARE = 3
+DYNAMIC_SHARE = 6
 """One of so many samples runs with dynamic extents too."""
 
 GAPS: dict[str, str] = {}
