@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.builtin import ArrayAttr, ModuleOp, TensorType
 from xdsl.dialects.func import CallOp, FuncOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.traits import IsTerminator
 
-from torsh_dialect.attributes import Array, dims_attribute, str_of
+from torsh_dialect.attributes import Array, dims_attribute, str_of, strs_of
 from torsh_dialect.dims import Dim, Expr, evaluate_dim, symbols_of
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import InputError, TorshError
@@ -150,7 +150,12 @@ def evaluate_op(
     op: TensorOp, operands: Sequence[Array], symbols: Mapping[str, int]
 ) -> Sequence[Array]:
     """The results of one op without regions; `symbols` gives its symbolic extents numbers."""
-    properties = {name: _concrete(value, symbols) for name, value in op.properties.items()}
+    fresh = op.properties.get("symbols")
+    named = set(strs_of(fresh)) if isinstance(fresh, ArrayAttr) else set[str]()  # pyright: ignore[reportUnknownArgumentType]
+    properties = {
+        name: value if _mentions(value, named) else _concrete(value, symbols)
+        for name, value in op.properties.items()
+    }
     if all(properties[name] is value for name, value in op.properties.items()):
         return [_plain(value) for value in op.evaluate(*operands)]
     twin = type(op).create(
@@ -166,6 +171,11 @@ def _plain(value: Any) -> Any:
     """A result as an array; sequences stay lists, and nothing stays None."""
     kept = value is None or isinstance(value, list)
     return value if kept else np.asarray(value)  # pyright: ignore[reportUnknownVariableType]
+
+
+def _mentions(value: Attribute, names: set[str]) -> bool:
+    """Whether an extent is one that the op itself finds out."""
+    return isinstance(value, DimsAttr) and any(symbols_of(d) & names for d in value.data)
 
 
 def _concrete(value: Attribute, symbols: Mapping[str, int]) -> Attribute:

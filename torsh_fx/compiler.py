@@ -15,6 +15,7 @@ from xdsl.dialects.builtin import ModuleOp
 from lowering.cache import ObjectCache, default_directory
 from lowering.codegen import CodeGenerator, CodegenSettings, CodegenUnit, host_unit
 from lowering.cpu.host import host_target
+from lowering.passes.outline_native import needs_host
 from lowering.program.build import Lowered, lower_module
 from lowering.runtime.executable import Executable, Program, RunOptions
 from lowering.runtime.threads import thread_limit
@@ -111,6 +112,13 @@ def compile_imported(
     """Compile an imported module; see `compile`. `source` is what `validate` compares with."""
     watch = watch or Stopwatch()
     ctx.weights = imported.weights
+    if needs_host(imported.module):
+        from torsh_fx.hosted import compile_hosted
+
+        def part(native: ImportedModel) -> CompiledModule:
+            return compile_imported(native, ctx, options, cache=cache)
+
+        return compile_hosted(imported, ctx, part, source)
     optimised = imported.module.clone()
     with watch.step("optimise"):
         optimise(optimised, ctx)

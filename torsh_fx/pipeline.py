@@ -23,6 +23,8 @@ PASSES: dict[str, str] = {
     "schedule": "lowering.passes.schedule:SchedulePass",
     "prepare": "lowering.passes.prepare:PreparePass",
     "fuse": "lowering.passes.fuse:FusePass",
+    "to-gpu": "lowering.passes.to_gpu:ToGpuPass",
+    "outline-native": "lowering.passes.outline_native:OutlineNativePass",
 }
 """Every pass by name: `module:Class`, imported when it is used."""
 

@@ -52,13 +52,28 @@ def test_references_of_our_ops_are_blocked_while_a_model_runs(blocked):
     x = np.array([-1.0, 2.0], np.float32)
     with blocked.compiling():
         np.testing.assert_array_equal(evaluate(module, [x])[0], [0, 2])
-    with pytest.raises(guards.BlockedError, match=r"Evaluator\.call"), blocked.running():
+    with pytest.raises(guards.BlockedError, match="evaluate was called"), blocked.running():
         evaluate(module, [x])
     from torsh_dialect.ops.activation import ReluOp
 
     relu = next(op for op in module.walk() if isinstance(op, ReluOp))
     with pytest.raises(guards.BlockedError, match="evaluate"), blocked.running():
         relu.evaluate(x)
+
+
+def test_host_functions_pass_and_are_counted(blocked):
+    strings = onnx.TensorProto.STRING
+    ends = [oh.make_tensor_value_info(name, strings, [2]) for name in "abc"]
+    node = oh.make_node("StringConcat", ["a", "b"], ["c"])
+    graph = oh.make_graph([node], "g", ends[:2], ends[2:])
+    opset = [oh.make_opsetid("", 20)]
+    import torsh_fx
+
+    model = torsh_fx.compile(oh.make_model(graph, opset_imports=opset, ir_version=10))
+    with blocked.running():
+        (c,) = model.run([np.array(["x", "y"]), np.array(["1", "2"])])
+    assert c.tolist() == ["x1", "y2"]
+    assert blocked.references.hosted == 1
 
 
 def test_the_onnx_reference_is_blocked(blocked):
