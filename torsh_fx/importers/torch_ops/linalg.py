@@ -346,3 +346,63 @@ def _pinv(
 def _check_errors(c: NodeBuilder, *arguments: Any, **options: Any) -> None:
     """Torch raises where a matrix is singular; a compiled program gives what LAPACK gave."""
     return None
+
+
+def reflected(
+    c: NodeBuilder,
+    vectors: SSAValue,
+    factors: SSAValue,
+    target: SSAValue,
+    *,
+    order: int,
+    conjugate: bool,
+) -> SSAValue:
+    """Reflections I - tau v v^H applied from the left, the last first (or the first)."""
+    axis, count = rank_of(vectors) - 1, dims_of(factors)[-1]
+    if not isinstance(count, int):
+        raise c.refuse("a symbolic number of reflections")
+    below = triangle(c, vectors, upper=False, k=-1)
+    ones = c.full(
+        1, (*dims_of(vectors)[:-2], minimum(*dims_of(vectors)[-2:])), element_type(vectors)
+    )
+    unit = c.b(DiagEmbedOp, ones, offset=0, axis1=axis - 1, axis2=axis)
+    rows, columns = dims_of(vectors)[-2:]
+    if rows != columns:
+        tall = rows - minimum(rows, columns)
+        unit = c.pad(unit, axis - 1, 0, tall) if tall != 0 else c.pad(unit, axis, 0, columns - rows)
+    lower = c.add(below, unit)
+    for n in range(count)[::order]:
+        v = c.cut(lower, axis, n, 1)
+        tau = c.unsqueeze(c.cut(factors, rank_of(factors) - 1, n, 1), rank_of(factors))
+        tau = c.b(ConjOp, tau) if conjugate and is_complex(element_type(tau)) else tau
+        share = c.matmul(c.mul(v, tau), c.matmul(adjoint(c, v), target))
+        target = c.sub(target, share)
+    return target
+
+
+@converts("linalg_householder_product", "orgqr")
+def _householder(c: NodeBuilder, vectors: SSAValue, factors: SSAValue) -> SSAValue:
+    rows, columns = dims_of(vectors)[-2:]
+    axis = rank_of(vectors) - 2
+    ones = c.full(1, (*dims_of(vectors)[:-2], columns), element_type(vectors))
+    unit = c.b(DiagEmbedOp, ones, offset=0, axis1=axis, axis2=axis + 1)
+    target = c.pad(unit, axis, 0, rows - columns)
+    return reflected(c, vectors, factors, target, order=-1, conjugate=False)
+
+
+@converts("ormqr")
+def _ormqr(
+    c: NodeBuilder,
+    vectors: SSAValue,
+    factors: SSAValue,
+    other: SSAValue,
+    left: bool = True,
+    transpose: bool = False,
+) -> SSAValue:
+    """Q other, Q^H other, other Q or other Q^H, for Q of the reflections in `vectors`."""
+    if left:
+        order = 1 if transpose else -1
+        return reflected(c, vectors, factors, other, order=order, conjugate=transpose)
+    order = -1 if transpose else 1
+    y = reflected(c, vectors, factors, adjoint(c, other), order=order, conjugate=not transpose)
+    return adjoint(c, y)

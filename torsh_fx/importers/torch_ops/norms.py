@@ -82,12 +82,16 @@ def _rms_norm(
     "_batch_norm_no_update",
     "cudnn_batch_norm",
     "_native_batch_norm_legit_functional",
+    "_batch_norm_with_update_functional",
 )
 def _batch_norm(
     c: NodeBuilder, x: SSAValue, w: SSAValue | None, b: SSAValue | None, *rest: Any
 ) -> Any:
     name = str(c.node.target)
-    if "no_stats" in name:
+    if "with_update" in name:
+        (mean, variance, momentum, eps), training = rest[:4], True
+        rest = (mean, variance, True, momentum, eps)
+    elif "no_stats" in name:
         (training, _, eps), mean, variance = rest[:3], None, None
     elif "no_training" in name or "no_update" in name:
         (mean, variance, _, eps), training = rest[:4], False
@@ -133,6 +137,8 @@ def _batch_statistics(
         for old, new in ((running_mean, found[1]), (running_variance, unbiased)):
             kept = c.mul(c.cast_like(old, new), 1 - momentum)
             found.append(c.cast(c.add(kept, c.mul(new, momentum)), element_type(old)))
+    if "with_update" in str(c.node.target):
+        found.insert(3, c.full(0, [0], c.out_element(3)))
     return found[: len(c.meta())]
 
 
