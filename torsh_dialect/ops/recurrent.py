@@ -26,7 +26,7 @@ from xdsl.irdl import (
     result_def,
 )
 
-from torsh_dialect.attributes import Array, bool_of, floats_of, strs_of
+from torsh_dialect.attributes import Array, bool_of, dims_attribute, floats_of, strs_of
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.declare import op
 from torsh_dialect.dims import Dim
@@ -44,6 +44,7 @@ from torsh_dialect.ops.reference import (
     require_rank,
     wide,
 )
+from torsh_dialect.ops.shape import AssumeOp
 from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tensor
 
 State = tuple[SSAValue, ...]
@@ -191,6 +192,16 @@ class Recurrent(Composite):
         part = c.slice(c.wide(value), 0, d, 1)
         return c.reshape(part, dims_of(value)[1:])
 
+    def _start(self, c: Compose, value: SSAValue, d: int) -> SSAValue:
+        """An initial state; its batch is x's, which is checked when it runs if it is not known."""
+        state, batch = self._of(c, value, d), dims_of(self.x)[1]
+        own, hidden = dims_of(state)
+        if own == batch:
+            return state
+        left, right = dims_attribute([own]), dims_attribute([batch])
+        checked = c.b(AssumeOp, state, left=left, relation="eq", right=right)
+        return c.reshape(checked, (batch, hidden))
+
     def _run(self, c: Compose, d: int, backward: bool) -> list[SSAValue]:
         time, batch, _ = dims_of(self.x)
         hidden = self.hidden.value.data
@@ -201,7 +212,7 @@ class Recurrent(Composite):
         gates = c.linear(c.wide(self.x), self._of(c, self.w, d), wb)
         r, p = self._of(c, self.r, d), self.peepholes(c, d)
         zero = c.broadcast(c.like(0.0, gates), (batch, hidden))
-        first = [zero if v is None else self._of(c, v, d) for v in self.initial()]
+        first = [zero if v is None else self._start(c, v, d) for v in self.initial()]
 
         def body(inner: BlockBuilder, args: Sequence[SSAValue]) -> Sequence[SSAValue]:
             k = Compose(inner)
