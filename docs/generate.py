@@ -1,0 +1,112 @@
+"""Writes the pages that are made from the code: docs/dialect.md, and the table in README.md.
+
+python docs/generate.py            write them
+python docs/generate.py --check    exit with 1 where one is not current
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tools.torsh_verbs.support import Row, importer_names, support_rows  # noqa: E402
+from tools.torsh_verbs.tables import markdown_table  # noqa: E402
+from torsh_dialect.declare import OPS  # noqa: E402
+
+BEGIN, END = "<!-- support table: docs/generate.py -->", "<!-- end of support table -->"
+CONSTRAINT = re.compile(r"\s(C\d+): ")
+HEAD = """# The torsh dialect
+
+Every op, by kind; written by `docs/generate.py` from the docstrings of `torsh_dialect/ops`.
+
+*Runs by* says which part of `lowering/` makes native code of the op: `elements` (one element at a
+time, fused with its neighbours and vectorised), `whole kernel`, `template`, `expansion` into other
+ops, `native control flow`; `-` means that it cannot be compiled yet. *Spelled* names convert one to
+one; the importers read more (`torsh ops --importers`).
+"""
+
+
+def dialect_page() -> str:
+    """docs/dialect.md."""
+    classes = {cls.name.removeprefix("torsh."): cls for cls in OPS}
+    parts = [HEAD]
+    kind = ""
+    for row in support_rows():
+        if row.kind != kind:
+            kind = row.kind
+            parts.append(f"## {kind}\n")
+        parts.append(_section(row, inspect.getdoc(classes[row.name]) or ""))
+    return "\n".join(parts)
+
+
+def _section(row: Row, text: str) -> str:
+    lines = text.split("\n")
+    start = next((n for n, line in enumerate(lines) if line.lstrip().startswith("%")), len(lines))
+    prose = " ".join(" ".join(lines[:start]).split())
+    prose = CONSTRAINT.sub(r"\n- \1: ", f" {prose}").strip()
+    prose = prose.replace("<", "&lt;").replace("*", r"\*")
+    notes = [f"runs by: {row.lowering}"]
+    if row.spelled:
+        notes.append(f"spelled: {', '.join(row.spelled)}")
+    example = dedent("\n".join(lines[start:]))
+    shown = f"\n```mlir\n{example}\n```\n" if example else ""
+    return f"### {row.name}\n\n{prose}\n\n*{'; '.join(notes)}*\n{shown}"
+
+
+def support_table() -> str:
+    """The table of README.md: ops by kind, and what importers read."""
+    rows = support_rows()
+    cells = [["kind", "ops", "compiled", "names"]]
+    for kind in sorted({row.kind for row in rows}):
+        own = [row for row in rows if row.kind == kind]
+        native = sum(row.lowering != "-" for row in own)
+        names = ", ".join(row.name if row.lowering != "-" else f"*{row.name}*" for row in own)
+        cells.append([kind, str(len(own)), str(native), names])
+    native = sum(row.lowering != "-" for row in rows)
+    cells.append(["**all**", str(len(rows)), str(native), ""])
+    imported = ", ".join(
+        f"{len(names)} of {framework}" for framework, names in importer_names().items()
+    )
+    note = f"Operators that importers read: {imported}. Ops in *italics* cannot be compiled yet."
+    return f"{markdown_table(cells)}\n\n{note}"
+
+
+def readme_page() -> str:
+    """README.md with the current table."""
+    text = (ROOT / "README.md").read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{support_table()}\n{END}{after}"
+
+
+PAGES = {"docs/dialect.md": dialect_page, "README.md": readme_page}
+
+
+def main() -> int:
+    """Write or check the pages."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = 0
+    for name, make in PAGES.items():
+        path, page = ROOT / name, make()
+        if path.exists() and path.read_text() == page:
+            continue
+        if check:
+            stale = 1
+            print(f"{name} is not current: run python docs/generate.py", file=sys.stderr)
+        else:
+            path.write_text(page)
+            print(f"wrote {name}")
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(main())
