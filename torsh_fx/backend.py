@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, cast
 
 import torch
@@ -25,7 +26,7 @@ from torsh_dialect.context import Settings
 from torsh_dialect.errors import InputError, InvalidArgumentError, UnsupportedError
 from torsh_fx.compiled import CompiledModule
 from torsh_fx.compiler import compile as compile_model
-from torsh_fx.importers.torch_types import to_numpy
+from torsh_fx.importers.torch_types import to_numpy, to_torch
 
 NAME = "torsh"
 STATIC = "_dynamo_static_input_type"
@@ -149,9 +150,14 @@ class DynamoGraph:
         states = compiled.states
         before = [to_numpy(tensors[one.name].detach()) for one in states]
         outputs, after = compiled.call_with(before, users, {})
+        found: tuple[Any, ...] = (
+            tuple(cast("Sequence[Any]", outputs))
+            if isinstance(outputs, tuple | list)
+            else (outputs,)
+        )
         for one, value in zip(states, after, strict=True):
-            tensors[one.name].copy_(torch.from_numpy(value))
-        return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
+            tensors[one.name].copy_(to_torch(value))
+        return found
 
     def _refresh(self, args: Sequence[Any]) -> None:
         """Prepare weights again whose tensors have changed since the last call."""
@@ -186,8 +192,10 @@ class DynamoGraph:
         return {axis: Dim.AUTO for axis in symbolic} if symbolic else None
 
     def _with_weights(self, args: Sequence[Any]) -> GraphModule:
-        """A copy of the graph in which parameters and buffers are attributes, and extents that
-        are inputs are read from the tensors that have them."""
+        """A copy of the graph whose inputs are the user's tensors alone.
+
+        Parameters and buffers are attributes, extents are read from the tensors that have them.
+        """
         module = GraphModule(self._module, copy.deepcopy(self._module.graph))
         placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
         for position, name in self._stored.items():
@@ -199,7 +207,9 @@ class DynamoGraph:
             node, tensor = placeholders[position], placeholders[source]
             last = placeholders[max(source, position)]
             with module.graph.inserting_after(last):
-                _replace(node, module.graph.call_function(torch.ops.aten.sym_size.int, (tensor, axis)))
+                _replace(
+                    node, module.graph.call_function(torch.ops.aten.sym_size.int, (tensor, axis))
+                )
         module.graph.lint()
         module.recompile()
         return module
@@ -211,7 +221,7 @@ def _replace(node: Node, new: Node) -> None:
 
 
 def _is_stored(node: Node, value: Any) -> bool:
-    marks = node.meta.get("tensor_dict") or {}
+    marks = cast("Mapping[str, Any]", node.meta.get("tensor_dict") or {})
     return isinstance(value, torch.nn.Parameter) or (
         isinstance(value, torch.Tensor) and STATIC in marks
     )
@@ -268,5 +278,11 @@ class _InferenceOnly(torch.autograd.Function):
         )
 
 
-if NAME not in torch._dynamo.list_backends(exclude_tags=()):
-    torch._dynamo.register_backend(torsh, name=NAME)
+def register() -> None:
+    """Make torch know the backend by its name; does nothing if it does already."""
+    dynamo = cast(Any, import_module("torch._dynamo"))
+    if NAME not in dynamo.list_backends(exclude_tags=()):
+        dynamo.register_backend(torsh, name=NAME)
+
+
+register()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
@@ -201,6 +201,20 @@ class CompiledModule:
         outputs: list[Any] = [_to_torch(v) for v in found] if from_torch else found
         return self._unflatten(outputs), after
 
+    def flat_arrays(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Array]:
+        """The inputs of a call as numpy arrays, in order."""
+        return [_to_numpy(v) for v in self._flatten(args, kwargs)]
+
+    def flat_outputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Array]:
+        """The outputs of a call as numpy arrays, in order, from the first state."""
+        found = self.run([*self.flat_arrays(args, kwargs), *self._state])
+        return found[: len(self.output_names)]
+
+    @property
+    def state_arrays(self) -> list[Array]:
+        """The first values of the state, in order."""
+        return list(self._state)
+
     def _flatten(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         if self.imported.in_spec is not None:
             from torsh_fx.importers.torch_call import flatten_inputs
@@ -262,7 +276,7 @@ def initial_state(imported: ImportedModel) -> list[Array]:
 
 def _to_numpy(value: Any) -> Array:
     if isinstance(value, np.ndarray):
-        return value
+        return cast("Array", value)
     if type(value).__module__.startswith("torch"):
         from torsh_fx.importers.torch_call import to_numpy
 

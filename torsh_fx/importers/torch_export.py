@@ -7,6 +7,7 @@ ops that the dialect has whole (layer norms, attention, convolutions, recurrent 
 from __future__ import annotations
 
 import operator
+import warnings
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -58,7 +59,8 @@ def functional(ep: ExportedProgram) -> ExportedProgram:
     for op in list(table):
         if spelling(op) in CONVERTERS:
             table.pop(op)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns about its own trees
         return cast(Any, ep).run_decompositions(table)
 
 

@@ -1,0 +1,149 @@
+"""`torch.compile(model, backend="torsh")` against eager."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import torsh_fx.backend
+from torsh_dialect.errors import InvalidArgumentError, UnsupportedError
+
+
+@pytest.fixture(autouse=True)
+def fresh_dynamo():
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+class Mlp(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(10, 20)
+        self.norm = torch.nn.BatchNorm1d(20)
+        self.second = torch.nn.Linear(20, 4)
+
+    def forward(self, x):
+        y = self.norm(torch.relu(self.first(x)))
+        return self.second(y).reshape(x.shape[0], 2, -1) * 2, y
+
+
+def agree(actual, expected):
+    for a, b in zip(actual, expected, strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_batches_of_all_sizes_and_changed_weights():
+    model = Mlp().eval()
+    compiled = torch.compile(model, backend="torsh")
+    for batch in (4, 5, 7, 1):
+        x = torch.randn(batch, 10)
+        agree(compiled(x), model(x))
+    model.first.weight.mul_(2)
+    model.norm.running_mean.add_(0.5)
+    agree(compiled(x), model(x))
+    model.second.weight.data = torch.randn(4, 20)
+    agree(compiled(x), model(x))
+
+
+def test_two_symbols_make_one_program(monkeypatch):
+    made = []
+    original = torsh_fx.backend.compile_model
+    monkeypatch.setattr(
+        torsh_fx.backend, "compile_model", lambda *a, **k: made.append(1) or original(*a, **k)
+    )
+
+    def f(x, y):
+        return torch.cat([x, y]).sum(1) * x.shape[0]
+
+    compiled = torch.compile(f, backend="torsh", dynamic=True)
+    for m, n in ((3, 4), (5, 2), (2, 7)):
+        x, y = torch.randn(m, 6), torch.randn(n, 6)
+        torch.testing.assert_close(compiled(x, y), f(x, y))
+    assert len(made) == 1
+
+
+@torch.no_grad()
+def test_a_graph_break_falls_back_for_what_breaks_only():
+    seen = []
+
+    def f(x):
+        y = torch.relu(x) + 1
+        seen.append(float(y.sum()))
+        return torch.tanh(y) * seen[-1]
+
+    x = torch.randn(3, 4)
+    compiled = torch.compile(f, backend="torsh")
+    torch.testing.assert_close(compiled(x), f(x))
+    assert seen[0] == pytest.approx(seen[1])
+
+
+@torch.no_grad()
+def test_buffers_that_change_keep_their_values():
+    class Counter(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("total", torch.zeros(4))
+
+        def forward(self, x):
+            self.total.add_(x)
+            return self.total * 2
+
+    eager, model = Counter(), Counter()
+    compiled = torch.compile(model, backend="torsh")
+    for _ in range(3):
+        x = torch.randn(4)
+        torch.testing.assert_close(compiled(x), eager(x))
+    torch.testing.assert_close(model.total, eager.total)
+
+
+def test_an_unknown_op_is_an_error_that_names_it():
+    @torch.library.custom_op("torsh_test::twice", mutates_args=())
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    @twice.register_fake
+    def _(x):
+        return torch.empty_like(x)
+
+    compiled = torch.compile(lambda x: twice(x) + 1, backend="torsh")
+    with pytest.raises(UnsupportedError, match=r"torsh_test\.twice"):
+        compiled(torch.randn(3))
+
+
+def test_gradients_are_refused_on_the_way_back():
+    model = Mlp().eval()
+    x = torch.randn(2, 10)
+    outputs = torch.compile(model, backend="torsh")(x)
+    agree(outputs, model(x))
+    with pytest.raises(UnsupportedError, match="inference"):
+        outputs[0].sum().backward()
+
+
+def test_options():
+    x = torch.randn(8)
+    compiled = torch.compile(torch.exp, backend="torsh", options={"threads": 1})
+    torch.testing.assert_close(compiled(x), torch.exp(x))
+    with pytest.raises(InvalidArgumentError, match="no options colour"):
+        torsh_fx.backend.torsh(torch.fx.symbolic_trace(torch.nn.ReLU()), [x], options={"colour": 1})
+    with pytest.raises(InvalidArgumentError, match="no modes"):
+        torsh_fx.backend.torsh(torch.fx.symbolic_trace(torch.nn.ReLU()), [x], mode="default")
+
+
+def test_the_name_is_registered():
+    assert "torsh" in torch._dynamo.list_backends(exclude_tags=())
+
+
+def test_importing_torsh_fx_imports_no_framework():
+    code = (
+        "import sys, torsh_fx; torsh_fx.FxGraph; torsh_fx.compile;"
+        "print([m for m in ('torch', 'onnx', 'tensorflow') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
