@@ -51,8 +51,10 @@ def converters() -> dict[tuple[str, str], Converter]:
 
 
 def _one_to_one(cls: type[TensorOp]) -> Converter:
+    count = len(cls.get_irdl_definition().operands)
+
     def convert(n: Node) -> Sequence[SSAValue]:
-        return n.all(cls, *n.operands())
+        return n.all(cls, *n.operands(count))
 
     return convert
 
@@ -122,6 +124,7 @@ def convert_node(scope: Scope, node: NodeProto, name: str) -> None:
         location = named_location(name, node.op_type)
         scope.builder = replace(scope.builder, location=location)
         outputs = _converted(scope, node, domain, name)
+        _require_outputs(node, outputs)
         if scope.builder.block.last_op is last:
             report.fates[name] = Fate.FOLDED
     except Skipped:
@@ -148,15 +151,17 @@ def _converted(scope: Scope, node: NodeProto, domain: str, name: str) -> Sequenc
     if convert is None:
         return _by_definition(scope, node, domain, version, name)
     values = convert(Node(node, scope, version, name))
-    found = [values] if isinstance(values, SSAValue) else list(values)
+    return [values] if isinstance(values, SSAValue) else list(values)
+
+
+def _require_outputs(node: NodeProto, values: Sequence[SSAValue | None]) -> None:
     missing = [
         output
         for position, output in enumerate(node.output)
-        if output and (position >= len(found) or found[position] is None)
+        if output and (position >= len(values) or values[position] is None)
     ]
     if missing:
         raise NotSupported(f"the outputs {', '.join(missing)} are not supported")
-    return found
 
 
 def _by_definition(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx.backend.test.runner import Runner
 
 from torsh_dialect.context import Context
@@ -100,9 +101,13 @@ def cases() -> list[Any]:
         return [case for case in load_model_tests(kind="node") if case.model is not None]
 
 
-def test_node_cases_pass_except_known_gaps():
+@pytest.fixture(scope="module")
+def found() -> list[Any]:
+    return cases()
+
+
+def test_node_cases_pass_except_known_gaps(found: list[Any]):
     failed: dict[str, str] = {}
-    found = cases()
     assert len(found) > 1800
     with np.errstate(all="ignore"):
         for case in found:
@@ -113,3 +118,68 @@ def test_node_cases_pass_except_known_gaps():
     unexpected = {name: text for name, text in failed.items() if name not in KNOWN_GAPS}
     assert not unexpected
     assert not set(KNOWN_GAPS) - set(failed), "these pass now: take them out of the table"
+
+
+def rename_input(model: onnx.ModelProto, dice: random.Random) -> None:
+    node = dice.choice(model.graph.node)
+    if node.input:
+        names = ["", "nowhere", *(v.name for v in model.graph.input)]
+        node.input[dice.randrange(len(node.input))] = dice.choice(names)
+
+
+def change_attribute(model: onnx.ModelProto, dice: random.Random) -> None:
+    node = dice.choice(model.graph.node)
+    if not node.attribute:
+        return
+    attribute = dice.choice(node.attribute)
+    if attribute.type == onnx.AttributeProto.INT:
+        attribute.i = dice.choice([-1, 0, 1, 2, 7, -(2**63), 2**63 - 1])
+    elif attribute.type == onnx.AttributeProto.INTS and attribute.ints:
+        attribute.ints[dice.randrange(len(attribute.ints))] = dice.choice([-1, 0, 5, 2**40])
+    elif attribute.type == onnx.AttributeProto.STRING:
+        attribute.s = b"bogus"
+    else:
+        node.attribute.pop()
+
+
+def change_input_type(model: onnx.ModelProto, dice: random.Random) -> None:
+    if not model.graph.input:
+        return
+    type = dice.choice(model.graph.input).type.tensor_type
+    type.elem_type = dice.choice([0, 1, 6, 7, 9, 10, 11, 16, 99])
+    for dim in type.shape.dim[:1]:
+        dim.dim_value = dice.choice([0, 1, 3, -5, 2**40])
+
+
+def change_operator(model: onnx.ModelProto, dice: random.Random) -> None:
+    names = ["Relu", "Conv", "MatMul", "Loop", "Gather", "Reshape", "Concat", "LSTM", "Resize"]
+    dice.choice(model.graph.node).op_type = dice.choice(names)
+
+
+def add_input(model: onnx.ModelProto, dice: random.Random) -> None:
+    node = dice.choice(model.graph.node)
+    node.input.extend(node.input[:1])
+
+
+def change_opset(model: onnx.ModelProto, dice: random.Random) -> None:
+    model.opset_import[0].version = dice.choice([1, 6, 7, 9, 11, 13, 18, 25])
+
+
+CHANGES = (
+    rename_input, change_attribute, change_input_type, change_operator, add_input, change_opset,
+)  # fmt: skip
+
+
+def test_changed_models_give_a_valid_module_or_a_typed_error(found: list[Any]):
+    dice = random.Random(17)
+    refused = 0
+    for _ in range(500):
+        model = onnx.ModelProto()
+        model.CopyFrom(dice.choice(found).model)
+        for _ in range(dice.randint(1, 3)):
+            dice.choice(CHANGES)(model, dice)
+        try:
+            import_onnx(model, Context()).module.verify()
+        except TorshError:
+            refused += 1
+    assert 50 < refused < 450

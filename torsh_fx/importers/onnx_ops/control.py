@@ -210,6 +210,13 @@ def _unknown(
     return (count is None) + symbolic
 
 
+def _scan_inputs(n: Node) -> int:
+    count = n.int("num_scan_inputs")
+    if not 0 < count <= len(n.proto.input):
+        raise NotSupported(f"{count} scanned inputs of {len(n.proto.input)}", "repair the model")
+    return count
+
+
 @converter("Scan")
 def scan(n: Node) -> Sequence[SSAValue]:
     """A loop over the elements of the scanned inputs; opset 8 also has a batch axis."""
@@ -217,7 +224,7 @@ def scan(n: Node) -> Sequence[SSAValue]:
 
     if n.version < 9:
         return _batched_scan(n)
-    graph, count, name = n.graph("body"), n.int("num_scan_inputs"), n.proto.name or "Scan"
+    graph, count, name = n.graph("body"), _scan_inputs(n), n.proto.name or "Scan"
     states = [n.input(i) for i in range(len(n.proto.input) - count)]
     scanned = [n.input(i) for i in range(len(states), len(n.proto.input))]
     axes = [
@@ -260,7 +267,7 @@ def _batched_scan(n: Node) -> Sequence[SSAValue]:
 
     if n.optional(0) is not None:
         raise NotSupported("sequence lengths of Scan in opset 8", "convert the model to opset 9")
-    graph, count, name = n.graph("body"), n.int("num_scan_inputs"), n.proto.name or "Scan"
+    graph, count, name = n.graph("body"), _scan_inputs(n), n.proto.name or "Scan"
     values = [n.input(i) for i in range(1, len(n.proto.input))]
     states, scanned = values[: len(values) - count], values[len(values) - count :]
     backward = n.ints("directions", [0] * count)

@@ -43,7 +43,7 @@ from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
 def div(n: Node) -> SSAValue:
     """Integers divide towards zero (C)."""
     whole = n.kind() in ("int", "uint")
-    return n(TruncDivOp if whole else DivOp, *n.operands())
+    return n(TruncDivOp if whole else DivOp, *n.operands(2))
 
 
 @converter("Mod")
@@ -55,7 +55,7 @@ def mod(n: Node) -> SSAValue:
 @converter("Pow")
 def power(n: Node) -> SSAValue:
     """The exponent may have another type; the result has the base's."""
-    base, exponent = n.operands()
+    base, exponent = n.operands(2)
     if element_type(base) == element_type(exponent):
         return n(PowOp, base, exponent)
     row, other = dtype_of(element_type(base)), dtype_of(element_type(exponent))

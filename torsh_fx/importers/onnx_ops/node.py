@@ -28,6 +28,9 @@ Values: TypeAlias = "SSAValue | Sequence[SSAValue | None]"
 Converter: TypeAlias = "Callable[[Node], Values]"
 ConverterT = TypeVar("ConverterT", bound=Converter)
 
+MOST_AXES = 64
+"""Most extents that an integer tensor may hold; more are no shape."""
+
 CONVERTERS: dict[tuple[str, str], Converter] = {}
 """(domain, operator) to its converter; the domain of ai.onnx is the empty string."""
 
@@ -84,9 +87,15 @@ class Node:
         """All inputs that are present."""
         return [self.scope.get(name) for name in self.proto.input if name]
 
-    def operands(self) -> list[SSAValue]:
-        """All inputs; before opset 7 the second is aligned by `axis` where `broadcast` is set."""
+    def operands(self, count: int) -> list[SSAValue]:
+        """All inputs; before opset 7 the second is aligned by `axis` where `broadcast` is set.
+
+        Raises:
+            NotSupported: There are not `count` of them.
+        """
         values = self.inputs
+        if len(values) != count:
+            raise NotSupported(f"{len(values)} inputs instead of {count}", "repair the model")
         if self.version >= 7 or len(values) != 2 or not self.int("broadcast", 0):
             return values
         rank, mine = rank_of(values[0]), dims_of(values[1])
@@ -253,6 +262,8 @@ class Node:
             if not isinstance(dim, int):
                 raise NotSupported(f"the number of extents is {dim}, not a number")
             count *= dim
+        if count > MOST_AXES:
+            raise NotSupported(f"{count} extents, more than {MOST_AXES}", "repair the model")
         names = [self.fresh("u") for _ in range(count)]
         self.scope.bound(self(BindOp, value, names=names))
         return [symbol(name) for name in names]
