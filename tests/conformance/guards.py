@@ -28,7 +28,11 @@ OTHER_RUNTIMES = ("onnxruntime", "onnx.reference", "torch_mlir", "iree", "openvi
 
 
 class BlockedError(BaseException):
-    """A case used what it may not use. Not an `Exception`, so that nothing catches it quietly."""
+    """A case used what it may not use. Not an `Exception`, so that the compiler cannot catch it."""
+
+
+class CheatingError(Exception):
+    """The same as an error of the case, which runners count against the compiler."""
 
 
 @dataclass
@@ -97,16 +101,21 @@ def no_torch_kernels() -> Any:
         return ExitStack()
     import torch
     from torch._subclasses.fake_tensor import FakeTensor
+    from torch._subclasses.functional_tensor import FunctionalTensor
     from torch.utils import _pytree as pytree
     from torch.utils._python_dispatch import TorchDispatchMode
+
+    def has_data(x: Any) -> bool:
+        while isinstance(x, FunctionalTensor):
+            x = torch._from_functional_tensor(x.elem)
+        return not isinstance(x, FakeTensor) and x.device.type != "meta"
 
     class NoKernels(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
             kwargs = kwargs or {}
             name = func.__name__.partition(".")[0]
             tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-            real = any(not isinstance(x, FakeTensor) and x.device.type != "meta" for x in tensors)
-            if real and name not in HANDLING:
+            if name not in HANDLING and any(map(has_data, tensors)):
                 raise BlockedError(f"the torch kernel {func} was called")
             return func(*args, **kwargs)
 
@@ -141,9 +150,16 @@ class Guards:
 
     @contextmanager
     def compiling(self) -> Iterator[None]:
-        """While a model is compiled."""
-        with no_imports(), no_torch_kernels(), self.runtimes.close():
-            yield
+        """While a model is compiled.
+
+        Raises:
+            CheatingError: The body used what it may not use.
+        """
+        try:
+            with no_imports(), no_torch_kernels(), self.runtimes.close():
+                yield
+        except BlockedError as error:
+            raise CheatingError(str(error)) from error
 
     @contextmanager
     def running(self) -> Iterator[None]:
