@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
+from torch.fx import GraphModule
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
+from torsh_dialect.builder import BlockBuilder
+from torsh_dialect.dims import divide_exact
 from torsh_dialect.ops import (
     attention,
     softmax,
 )
+from torsh_dialect.ops.statistics import LogSumExpOp
 from torsh_dialect.types import dims_of, element_type, rank_of
-from torsh_fx.importers.torch_ops.base import NodeBuilder, converts
+from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, converts, used
 
 
 @converts(
@@ -97,3 +101,51 @@ def _composed_attention(
     blind = c.eq(c.max(scores, [last], keep=True), -math.inf)
     weights = c.where(blind, c.like(0.0, weights), weights)
     return c.narrow(c.matmul(weights, v), qkv[0])
+
+
+def _flex_attention(
+    c: NodeBuilder,
+    q: SSAValue,
+    k: SSAValue,
+    v: SSAValue,
+    score_mod: GraphModule,
+    block_mask: Sequence[Any],
+    scale: float,
+    options: Any = None,
+    score_buffers: Sequence[Any] = (),
+    mask_buffers: Sequence[Any] = (),
+) -> Any:
+    """Attention whose scores and mask are graphs of (score,) batch, head, query, key.
+
+    Torch writes the graphs for single elements; here they take all of them at once, with
+    positions that broadcast against the scores.
+    """
+    heads = dims_of(q)[1]
+    if dims_of(k)[1] != heads:
+        group = divide_exact(heads, dims_of(k)[1])
+        if not isinstance(group, int):
+            raise c.refuse(f"{dims_of(k)[1]} key heads for {heads} query heads")
+        k, v = c.repeat(k, group, 1), c.repeat(v, group, 1)
+    wide = [c.wide(x) for x in (q, k, v)]
+    scores = c.mul(c.matmul(wide[0], c.transpose(wide[1], [0, 1, 3, 2])), float(scale))
+    places = [
+        c.per_channel(c.cast(c.iota(extent), dtypes.i32), 4, axis)
+        for axis, extent in enumerate(dims_of(scores))
+    ]
+    scores = _elementwise(c, score_mod, [scores, *places, *score_buffers])
+    seen = _elementwise(c, block_mask[-1], [*places, *mask_buffers])
+    scores = c.where(seen, scores, c.like(-math.inf, scores))
+    weights = c.b(softmax.SoftmaxOp, scores, axis=3)
+    top = c.max(scores, [3], keep=True)
+    weights = c.where(c.eq(top, -math.inf), c.like(0.0, weights), weights)
+    y = c.narrow(c.matmul(weights, wide[2]), q)
+    sums = c.b(LogSumExpOp, scores, axes=[3]) if used(c, 1) else None
+    return y, sums, c.squeeze(top, 3) if used(c, 2) else None
+
+
+def _elementwise(c: NodeBuilder, graph: GraphModule, inputs: Sequence[Any]) -> SSAValue:
+    found = c.graph.nested(graph, cast(BlockBuilder, c.b), inputs, exact=False)
+    return cast(Any, found)[0] if isinstance(found, list) else found
+
+
+CONVERTERS["flex_attention"] = _flex_attention

@@ -184,6 +184,8 @@ CONVERTERS["scan"] = _scan
 CONVERTERS["map_impl"] = CONVERTERS["map"] = _map
 for _name in (
     "invoke_subgraph",
+    "invoke_quant_packed",
+    "invoke_quant",
     "wrap_with_set_grad_enabled",
     "wrap_with_autocast",
     "wrap",
