@@ -31,15 +31,20 @@ def python() -> str:
     return str(ENVIRONMENT / "bin" / "python")
 
 
-def run(*command: str, title: str = "") -> None:
-    """Run a command in the checkout; a failure ends this program with its exit code."""
+def passes(*command: str, title: str = "") -> bool:
+    """Run a command in the checkout; whether it ended with exit code 0."""
     print(f"\n=== {title or ' '.join(command)}", flush=True)
     start = time.monotonic()
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     code = subprocess.run(command, cwd=ROOT, env=environment).returncode
     print(f"=== {'ok' if code == 0 else f'failed ({code})'} in {time.monotonic() - start:.0f} s")
-    if code:
-        sys.exit(code)
+    return code == 0
+
+
+def run(*command: str, title: str = "") -> None:
+    """Run a command in the checkout; a failure ends this program."""
+    if not passes(*command, title=title):
+        sys.exit(1)
 
 
 def set_up(*extras: str) -> None:
@@ -74,12 +79,20 @@ def demo() -> None:
 
 
 def test() -> None:
+    """All checks; those after a failure run too, and the last lines name what failed."""
     set_up("torch", "test")
-    packages = ("torsh_dialect", "lowering", "torsh_fx", "torsh_package", "tools")
-    run(python(), "-m", "ruff", "check", ".", title="ruff")
-    run(python(), "-m", "pyright", "--pythonpath", python(), *packages, title="pyright")
-    run(str(ENVIRONMENT / "bin" / "lit"), "-q", "tests/filecheck", title="lit")
-    run(python(), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", title="pytest")
+    product = ("torsh_dialect", "lowering", "torsh_fx", "torsh_package", "tools")
+    tools = ENVIRONMENT / "bin"
+    checks = {
+        "ruff": (str(tools / "ruff"), "check", "."),
+        "pyright": (python(), "-m", "pyright", "--pythonpath", python(), *product),
+        "lit": (str(tools / "lit"), "-q", "-j2", "tests/filecheck"),
+        "pytest": (python(), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"),
+    }
+    failed = [name for name, command in checks.items() if not passes(*command, title=name)]
+    print(f"\n{'failed: ' + ', '.join(failed) if failed else 'all checks passed'}")
+    if failed:
+        sys.exit(1)
 
 
 def conformance(sample: bool) -> None:
