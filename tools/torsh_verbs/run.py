@@ -3,6 +3,7 @@
     torsh run model.onnx --compare onnxruntime
     torsh run model.onnx --input image=cat.npy -o outputs.npz
     torsh run model.mlir --size batch=8 --compare reference
+    torsh run model.torshpkg
 
 Without -o a summary of the outputs is printed. --compare ends with exit code 1 where an output
 differs by more than --tolerance of its largest value.
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from torsh_dialect.attributes import Array
+from torsh_dialect.errors import InvalidArgumentError
 
 from .console import FAILED, OK, require_extension
 from .inputs import add_input_arguments, inputs_of_arguments
@@ -41,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the model."""
     if args.output:
         require_extension(args.output, "npz")
+    if Path(args.model).suffix == ".torshpkg":
+        return run_package(args)
     with StepsOnTerminal(quiet=args.quiet) as watch:
         loaded, compiled = compile_from(args, watch)
         inputs = inputs_of_arguments(args, compiled.executable.spec)
@@ -94,3 +98,25 @@ def compare(
     verdict = "differs from" if failed else "agrees with"
     print(f"{verdict} {args.compare} (tolerance {args.tolerance:g} of each output's largest value)")
     return FAILED if failed else OK
+
+
+def run_package(args: argparse.Namespace) -> int:
+    """Run a package's entry point `main`; neither the compiler nor a framework is loaded."""
+    from torsh_fx.packaged import load_package
+
+    if args.compare:
+        raise InvalidArgumentError(
+            "--compare needs the model that the package was made from; "
+            "`torsh-package verify --replay` compares with its golden cases"
+        )
+    model = load_package(args.model, threads=args.threads)
+    inputs = inputs_of_arguments(args, model.executable.spec)
+    outputs = model.run(inputs)
+    if args.output:
+        named = dict(zip(model.output_names, outputs, strict=True))
+        np.savez(Path(args.output), **named)  # pyright: ignore[reportArgumentType]
+    elif not args.quiet:
+        print(summary(model.output_names, outputs))
+    if args.profile:
+        print(model.executable.profile(inputs).table())
+    return OK

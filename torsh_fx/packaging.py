@@ -1,0 +1,161 @@
+"""A compiled model as a `.torshpkg`: program, prepared weights, code for each target, golden cases.
+
+For each target the package has `aot/TARGET/` with the specification and the objects, and
+`weights/TARGET` with the weights as that target's kernels want them. Sample inputs and the
+outputs they gave when the package was made are golden cases, which `torsh-package verify
+--replay` computes again on the user's machine. `torsh_fx.packaged` loads all this with neither
+xdsl nor torch nor onnx.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lowering.codegen import host_unit
+from lowering.program.build import lower_module
+from lowering.runtime.abi import ABI_VERSION
+from lowering.runtime.spec import EntrySpec
+from torsh_dialect.attributes import Array
+from torsh_dialect.context import Context, Settings
+from torsh_dialect.errors import InvalidArgumentError
+from torsh_dialect.target import TargetInfo
+from torsh_fx.compiled import CompiledModule
+from torsh_fx.compiler import compile_imported, generator
+from torsh_fx.importers.model import ImportedModel
+from torsh_fx.packaged import spec_resource, weights_resource
+from torsh_fx.save import module_text
+from torsh_package import GoldenCase, Package, ResourceType, TensorSignature
+from torsh_package.entrypoints import CompiledObject, EntryPoint
+
+PROGRAM = "program/model.mlir"
+
+Sample = Callable[[EntrySpec, int], Sequence[Array]]
+"""Makes inputs in order, from the signature and the number of the case."""
+
+
+@dataclass(frozen=True)
+class PackageOptions:
+    """What goes into a package.
+
+    Attributes:
+        name: The package's name.
+        version: Its semantic version.
+        description: Free text.
+        rtol: Tolerance of the golden cases, relative; `0` asks for the same values.
+        atol: Tolerance of the golden cases, absolute.
+        cases: How many golden cases there are.
+    """
+
+    name: str
+    version: str = "0.1.0"
+    description: str = ""
+    rtol: str = "1e-4"
+    atol: str = "1e-5"
+    cases: int = 1
+
+
+def build_package(
+    imported: ImportedModel,
+    targets: Sequence[TargetInfo],
+    options: PackageOptions,
+    sample: Sample | None = None,
+    settings: Settings | None = None,
+) -> Package:
+    """Compile a model for some targets and put it into a package.
+
+    Args:
+        imported: The model.
+        targets: Where it shall run; each must be one that this machine runs, because weights
+            are prepared by the target's own code.
+        options: Name, version and tolerances.
+        sample: Gives inputs for golden cases; the first target's code gives the outputs.
+        settings: Numerics and debugging options.
+
+    Returns:
+        The package, not saved yet.
+
+    Raises:
+        InvalidArgumentError: There is no target.
+        ExecutionError: This machine cannot run code for one of the targets.
+    """
+    if not targets:
+        raise InvalidArgumentError("a package needs at least one target")
+    package = Package(options.name, options.version)
+    package.set_description(options.description)
+    package.add_program(PROGRAM, module_text(imported.module), "text/x-mlir")
+    objects: list[CompiledObject] = []
+    weights: list[str] = []
+    first: CompiledModule | None = None
+    for target in targets:
+        ctx = Context(target=target, settings=settings or Settings())
+        compiled = compile_imported(imported, ctx)
+        first = first or compiled
+        objects += _add_code(package, compiled, target)
+        weights += _add_weights(package, compiled, target)
+    assert first is not None
+    package.add_entrypoint(
+        EntryPoint(
+            "main",
+            PROGRAM,
+            tuple(weights),
+            tuple(TensorSignature(s.name, s.dtype, s.dims) for s in first.executable.spec.inputs),
+            tuple(TensorSignature(s.name, s.dtype, s.dims) for s in first.executable.spec.outputs),
+            tuple(objects),
+            tuple(_cases(package, first, sample, options)),
+            tuple((f"spec.{t.name}", spec_resource(t.name)) for t in targets),
+        )
+    )
+    return package
+
+
+def _add_code(
+    package: Package, compiled: CompiledModule, target: TargetInfo
+) -> list[CompiledObject]:
+    main, _ = lower_module(compiled.optimised, target)
+    units = [host_unit(target), *main.units]
+    package.add_resource(
+        spec_resource(target.name),
+        main.spec.to_json(),
+        ResourceType.Metadata,
+        media_type="application/json",
+    )
+    features = [f for f in target.features.split(",") if f]
+    return [
+        package.add_object(
+            f"aot/{target.name}/{number:04}.o",
+            code,
+            triple=target.triple,
+            cpu=target.cpu,
+            features=features,
+            abi=ABI_VERSION,
+        )
+        for number, code in enumerate(generator(False, True).compile(units))
+    ]
+
+
+def _add_weights(package: Package, compiled: CompiledModule, target: TargetInfo) -> list[str]:
+    table = compiled.program.weights
+    specs = compiled.program.spec.weights
+    if table is None or not specs:
+        return []
+    arrays = {spec.name: array for spec, array in zip(specs, table.arrays, strict=True)}
+    package.add_resource(weights_resource(target.name), arrays, ResourceType.ModelWeights)
+    return [weights_resource(target.name)]
+
+
+def _cases(
+    package: Package, compiled: CompiledModule, sample: Sample | None, options: PackageOptions
+) -> Iterator[GoldenCase]:
+    for number in range(options.cases if sample is not None else 0):
+        assert sample is not None
+        inputs = [np.asarray(x, order="C") for x in sample(compiled.executable.spec, number)]
+        outputs = compiled.run(inputs)
+        case = GoldenCase(f"golden/{number}.in", f"golden/{number}.out", options.rtol, options.atol)
+        stored = dict(zip(compiled.input_names, inputs, strict=True))
+        package.add_resource(case.inputs, stored, ResourceType.Data)
+        named = dict(zip(compiled.output_names, outputs, strict=True))
+        package.add_resource(case.outputs, named, ResourceType.Data)
+        yield case
