@@ -1,5 +1,6 @@
 """Packages and models to foreign files: safetensors, npz, torch.save, torch.package."""
 
+import importlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,7 +113,8 @@ def module_tensors(module: HasStateDict) -> dict[str, Array]:
         ConversionError: when a tensor has a dtype or layout without an equivalent.
     """
     import numpy as np
-    import torch
+
+    torch: Any = importlib.import_module("torch")  # by name: type checking works without torch
 
     from .dtypes import TORCH_DTYPES
 

@@ -171,9 +171,9 @@ def resolve(
     )
     try:
         result = resolver.resolve(needs, max_rounds=_MAX_ROUNDS)
-    except resolvelib.ResolutionImpossible as error:  # pyright: ignore  # its type arguments are lost
-        causes: Any = error.causes  # pyright: ignore
-        raise DependencyError(_explain([cause.requirement for cause in causes], index)) from error
+    except resolvelib.ResolutionImpossible as error:
+        needs = [cause.requirement for cause in error.causes]
+        raise DependencyError(_explain(needs, index)) from error
     except resolvelib.ResolutionTooDeep as error:
         raise DependencyError(
             f"resolving took more than {_MAX_ROUNDS} rounds; pin some versions"
