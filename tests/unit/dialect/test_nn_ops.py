@@ -23,7 +23,6 @@ from torsh_dialect.evaluate import evaluate
 from torsh_dialect.kinds import Composite
 from torsh_dialect.types import dims_of, element_type, tensor
 
-
 KNOWN_LAST_EXTENT = {"torsh.dft"}
 """Ops that need to know the last extent: whether numbers are real or complex."""
 
