@@ -128,10 +128,11 @@ def _layer_norm(call: Call) -> Results:
     x, *given = call.arguments
     epsilon = call.real("eps", "epsilon", default=1e-5)
     axis = call.integer("axis", "dim", default=-1)
-    if not given and call.types:
-        given = call.parameters("weight", "bias")
-    scale, bias = (*given, None, None)[:2]
-    return call.b(LayerNormOp, x, scale, bias, axis=axis, epsilon=epsilon)
+    affine, bias = call.option("affine", default=True), _has_bias(call)
+    if not given and affine:
+        given = call.parameters("weight", *(["bias"] if bias else []))
+    scale, shift = (*given, None, None)[:2]
+    return call.b(LayerNormOp, x, scale, shift, axis=axis, epsilon=epsilon)
 
 
 def _embedding(call: Call) -> Results:

@@ -175,6 +175,13 @@ class Operation:
     parameters: tuple[str, ...] = ()
     results: Callable[[Mapping[str, Value]], int] = lambda options: 1
 
+    def wanted(self, options: Mapping[str, Value]) -> tuple[str, ...]:
+        """The parameters of a call with these options: `bias` and `affine` leave some out."""
+        if options.get("affine") is False:
+            return ()
+        without = {"bias"} if options.get("bias") is False else set[str]()
+        return tuple(name for name in self.parameters if name not in without)
+
 
 @dataclass(frozen=True)
 class Vocabulary:

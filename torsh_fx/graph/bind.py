@@ -11,6 +11,7 @@ from torsh_dialect.attributes import Array
 from torsh_dialect.errors import InvalidArgumentError
 from torsh_dialect.ops.call import CallOp
 from torsh_dialect.ops.constant import WeightOp
+from torsh_dialect.plain import plain_options
 from torsh_dialect.vocabulary import NAME, Vocabulary
 from torsh_dialect.weights import WeightStore
 
@@ -52,11 +53,8 @@ def unbound_parameters(
         known = vocabulary.find(op.operation.data)
         if known is None or len(op.operands) > 1:
             continue
-        no_bias = "bias" in (op.options.data if op.options is not None else {})
-        for parameter in known.parameters:
-            wanted = not (parameter == "bias" and no_bias)
-            if wanted and f"{node}.{parameter}" not in weights:
-                missing.append(f"{node}.{parameter}")
+        names = [f"{node}.{name}" for name in known.wanted(plain_options(op.options))]
+        missing.extend(name for name in names if name not in weights)
     missing.extend(
         op.id.data for op in module.walk() if isinstance(op, WeightOp) and op.id.data not in weights
     )
