@@ -375,13 +375,15 @@ def _failing_lane(e: Emitter, val: Val, failed: Value, lanes: int) -> Val:
 
 def lane_width(block: Block, extent: int | None) -> int:
     """How many lanes a loop over `block` gets; 1 where its code cannot be vectorised."""
-    widest = 4
+    widest, bytes_ = 4, VIRTUAL_BYTES
     varying: set[SSAValue] = {block.args[0]}
     for op in block.walk():
         if isinstance(op, kern.WhileOp) or _branches_on(op, varying):
             return 1
-        if isinstance(op, kern.ReduceOp) and int_of(op.properties["lanes"]) != 1:
-            return 1
+        if isinstance(op, kern.ReduceOp):
+            if int_of(op.properties["lanes"]) != 1:
+                return 1
+            bytes_ = 2 * VIRTUAL_BYTES
         if any(v in varying for v in op.operands):
             varying.update(op.results)
         for region in op.regions:
@@ -390,7 +392,7 @@ def lane_width(block: Block, extent: int | None) -> int:
         if not isinstance(op, kern.PointerOp | kern.OffsetOp):
             sizes = (_value_bytes(v.type) for v in values if not isinstance(v.type, IndexType))
             widest = max(widest, *sizes, 0)
-    width = VIRTUAL_BYTES // widest
+    width = bytes_ // widest
     while extent is not None and width > 1 and width // 2 >= extent:
         width //= 2
     return width

@@ -13,13 +13,20 @@ from lowering.kern.builder import Index, KernBuilder, buffer_of
 from lowering.kern.dialect import INDEX
 from lowering.kernel import WORK_PER_THREAD, Argument, Buffer, DimArgument, Kernel, Record
 from torsh_dialect import dtypes
+from torsh_dialect.attributes import ints_of
 from torsh_dialect.dims import Dim, ceildiv, product
 from torsh_dialect.kinds import Reduce
+from torsh_dialect.ops.movement import TransposeOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 
 CHUNK = 4096
 """Elements that one unit of a flat loop handles: enough to pay for a call, few enough to share."""
 
+ROWS = 16
+"""Rows of a tile of a transposition: what a line of cache holds of f32."""
+
+SPAN = 256
+"""Elements of each row of a tile: few enough that the lines of all stay in the first cache."""
 
 Place = Callable[[SSAValue], tuple[Sequence[Index], Index]]
 """From a lane's index to the index of an element and its position in memory."""
@@ -61,8 +68,22 @@ class RegionKernel:
             return [found.get(axis, 0) for axis in range(len(dims))]
 
         scalar = bool(loops) and self._scalar_rows(len(dims) - loops[-1])
+        turned = None if scalar else self._turned_axis(loops)
+        if turned is not None:
+            return self._finish(self._tiles(e, extents, whole, turned), extents)
         nest = self._flat if len(loops) <= 1 else self._nest
         return self._finish(nest(e, extents, whole, scalar), extents)
+
+    def _turned_axis(self, loops: Sequence[int]) -> int | None:
+        """The loop along which a transposed operand is contiguous, where that is no inner loop."""
+        for op in self.computed:
+            if not isinstance(op, TransposeOp) or dims_of(op.y) != dims_of(self.outputs[0]):
+                continue
+            moving = [axis for axis in ints_of(op.perm) if dims_of(op.x)[axis] != 1]
+            along = moving.index(max(moving)) if moving else -1
+            if len(moving) == len(loops) and 0 <= along < len(loops) - 1:
+                return along
+        return None
 
     def _groups(self) -> Groups | None:
         if not all(v in self.buffers or is_plain(v) for v in self.values):
@@ -121,6 +142,33 @@ class RegionKernel:
         b.each(self.lo, self.hi, row)
         return product(outer)
 
+    def _tiles(self, e: Evaluator, dims: Sequence[Dim], whole: Whole, turned: int) -> Dim:
+        """Units are blocks of rows along `turned`, in spans, so that lines of cache are used up."""
+        b, extent = self.b, self.b.dim(dims[-1])
+        blocks = [ceildiv(d, ROWS) if n == turned else d for n, d in enumerate(dims[:-1])]
+
+        def block(unit: SSAValue) -> None:
+            place = self._split(unit, blocks)
+            first = b.mul_index(place[turned], ROWS)
+            last = b.min_index(b.add_index(first, ROWS), b.dim(dims[turned]))
+
+            def span(start: SSAValue) -> None:
+                end = b.min_index(b.add_index(start, SPAN), extent)
+
+                def row(r: SSAValue) -> None:
+                    index = [r if n == turned else i for n, i in enumerate(place)]
+                    before = b.mul_index(_row_major(b, dims[:-1], index), extent)
+                    self._lanes(
+                        e, start, end, lambda i: (whole([*index, i]), b.add_index(before, i))
+                    )
+
+                b.each(first, last, row)
+
+            b.each(0, extent, span, SPAN)
+
+        b.each(self.lo, self.hi, block)
+        return product(blocks)
+
     def _split(self, unit: SSAValue, outer: Sequence[Dim]) -> list[Index]:
         """The index of row number `unit`."""
         b, index, rest = self.b, list[Index](), unit
@@ -160,6 +208,13 @@ class RegionKernel:
         for op in self.computed:
             weight += _reduction_size(op) if isinstance(op, Reduce) else 1
         return weight
+
+
+def _row_major(b: KernBuilder, dims: Sequence[Dim], index: Sequence[Index]) -> Index:
+    position: Index = 0
+    for dim, i in zip(dims, index, strict=True):
+        position = b.add_index(b.mul_index(position, b.dim(dim)), i)
+    return position
 
 
 def _size_or(dim: Dim, default: int) -> int:

@@ -13,6 +13,7 @@ from lowering.kern.builder import Index
 from lowering.kernel import Kernel
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import bool_of
+from torsh_dialect.dims import product
 from torsh_dialect.kinds import Scan
 from torsh_dialect.ops.scan import PositionScan
 from torsh_dialect.types import dims_of, element_type
@@ -20,7 +21,7 @@ from torsh_dialect.types import dims_of, element_type
 
 @whole_kernel_of_kind(Scan)
 def scan(op: Operation) -> Kernel:
-    """A unit is one line along the axis."""
+    """A unit is a line along the innermost axis, or all lines side by side behind another."""
     assert isinstance(op, Scan)
     k = WholeKernelBuilder(op)
     b, dims = k.b, dims_of(op.x)
@@ -49,5 +50,8 @@ def scan(op: Operation) -> Kernel:
 
         b.for_(0, extent, step, op.identity(b, compute))
 
-    k.lines(dims, axis, line)
-    return k.finish(k.line_count(dims, axis), 64)
+    if axis >= len(dims) - 1:
+        k.lines(dims, axis, line)
+        return k.finish(k.line_count(dims, axis), 64)
+    k.side_by_side(dims, axis, line)
+    return k.finish(product(dims[:axis]), 4096)

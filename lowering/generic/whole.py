@@ -98,20 +98,39 @@ class WholeKernelBuilder:
     def lines(self, dims: Sequence[Dim], axis: int, body: LineBody) -> None:
         """One unit for each line along `axis`: `body` gets its index, with 0 for the axis."""
         b = self.b
-        others = [n for n in range(len(dims)) if n != axis]
+        others = [d for n, d in enumerate(dims) if n != axis]
 
         def line(unit: SSAValue) -> None:
-            index: list[Index] = [0] * len(dims)
-            rest: Index = unit
-            for n in reversed(others[1:]):
-                extent = b.dim(dims[n])
-                index[n] = b.mod(rest, extent)
-                rest = b.floordiv(rest, extent)
-            if others:
-                index[others[0]] = rest
+            index = self._split(unit, others)
+            index[axis:axis] = [0] * (len(dims) - len(others))
             body(index, unit)
 
         b.each(self.lo, self.hi, line)
+
+    def side_by_side(self, dims: Sequence[Dim], axis: int, body: LineBody) -> None:
+        """The lines along `axis` of one place in the axes before it are lanes of one unit."""
+        b, inner = self.b, dims[axis + 1 :]
+
+        def unit(number: SSAValue) -> None:
+            before = self._split(number, dims[:axis])
+
+            def row(place: SSAValue) -> None:
+                outer = self._split(place, inner[:-1])
+                b.lanes(0, b.dim(inner[-1]), lambda i: body([*before, 0, *outer, i], number))
+
+            b.each(0, b.dim(product(inner[:-1])), row)
+
+        b.each(self.lo, self.hi, unit)
+
+    def _split(self, number: SSAValue, dims: Sequence[Dim]) -> list[Index]:
+        """The index of place `number` among extents `dims`."""
+        b, index, rest = self.b, list[Index](), number
+        position: Index = rest
+        for dim in reversed(dims[1:]):
+            extent = b.dim(dim)
+            index.append(b.mod(position, extent))
+            position = b.floordiv(position, extent)
+        return [position, *reversed(index)] if dims else []
 
     def line_count(self, dims: Sequence[Dim], axis: int) -> Dim:
         """How many lines along `axis` there are."""

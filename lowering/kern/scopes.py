@@ -188,14 +188,16 @@ class ScopedBuilder:
         results = self._append(op, self._outermost(operands, region) if pure else None).results
         return self.whole(shape, results)
 
-    def each(self, lower: Index, upper: Index, body: Callable[[SSAValue], None]) -> None:
-        """`for i in range(lower, upper)` without carried values."""
+    def each(
+        self, lower: Index, upper: Index, body: Callable[[SSAValue], None], step: int = 1
+    ) -> None:
+        """`for i in range(lower, upper, step)` without carried values."""
 
         def run(i: SSAValue, *_: SSAValue) -> Sequence[SSAValue]:
             body(i)
             return ()
 
-        self.for_(lower, upper, run)
+        self.for_(lower, upper, run, step=step)
 
     def _outermost(self, operands: Sequence[SSAValue], *regions: Region) -> int:
         """The depth of the innermost block that the operands or regions depend on."""
