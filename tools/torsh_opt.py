@@ -33,13 +33,14 @@ from torsh_dialect.context import Context
 from torsh_dialect.errors import InvalidArgumentError, TorshError, VerificationError
 from torsh_dialect.target import TARGETS, target_named
 from torsh_dialect.verify import verify_module
-from torsh_fx.pipeline import PASSES, pass_named, stages
+from torsh_fx.pipeline import PASSES, gpu_stages, pass_named, stages
 
 from .torsh_verbs.console import USAGE, guarded, message_of, read_file, settings_of
 
 PROGRAM = "torsh-opt"
 CHUNK_BORDER = "// -----"
-EMITTED = ("mlir", "kern", "llvm", "asm", "object", "gpu", "ptx")
+GPU_EMITTED = ("gpu", "nvptx", "ptx")
+EMITTED = ("mlir", "kern", "llvm", "asm", "object", *GPU_EMITTED)
 
 FLAGS = {
     "split-input-file": f"treat the parts between {CHUNK_BORDER} alone",
@@ -69,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     passes.add_argument("-O", "--optimise", action="store_true", help="the passes of a compilation")
     add("--emit", choices=EMITTED, default="mlir", help="what to write")
     add("--target", default="x86-64-v3", choices=TARGETS, help="the machine (default: %(default)s)")
+    add("--gpu-target", default="sm_80", choices=("sm_80", "sm_90"), help="for nvptx and ptx")
     add("--weights", metavar="FILE", help=".safetensors or .npz: check the weights against it")
     add("--numerics", choices=("default", "strict", "fast"), default="default")
     add("--disable-rewrite", metavar="NAME", action="append", default=[], help="value-changing one")
@@ -161,6 +163,8 @@ class OptTool:
     def _passes(self, ctx: Context) -> Sequence[ModulePass]:
         if self.pipeline is not None:
             return self.pipeline
+        if self.args.emit in GPU_EMITTED:
+            return list(gpu_stages(ctx))
         if self.args.optimise or self.args.emit != "mlir":
             return list(stages(ctx))
         return []
@@ -181,11 +185,8 @@ class OptTool:
         emit: str = self.args.emit
         if emit == "mlir":
             return self._mlir(module)
-        if emit in ("gpu", "ptx"):
-            raise InvalidArgumentError(
-                f"--emit {emit} is not there yet: this version lowers to CPUs only; "
-                "use --emit kern to see the code that both share"
-            )
+        if emit in GPU_EMITTED:
+            return self._gpu(module, emit)
         from lowering.program.build import lower_module
 
         programs = [p for p in lower_module(module, ctx.target) if p is not None]
@@ -204,6 +205,20 @@ class OptTool:
         for unit, product in zip(units, products, strict=True):
             (folder / f"{unit.name}.o").write_bytes(product)
         return "".join(f"{folder / unit.name}.o\n" for unit in units)
+
+    def _gpu(self, module: ModuleOp, emit: str) -> str:
+        from lowering.codegen import CodegenSettings, shared_generator
+        from lowering.gpu.emit import llvm_text
+        from lowering.gpu.ptx import GPU_TARGETS, gpu_module, ptx_of
+
+        if emit == "gpu":
+            gpu_module(module)
+            return self._mlir(module)
+        target = GPU_TARGETS[self.args.gpu_target]
+        if emit == "nvptx":
+            return llvm_text(gpu_module(module), target)
+        generator = shared_generator(CodegenSettings(inprocess=self.args.in_process))
+        return ptx_of(module, target, generator)
 
     def _object_folder(self) -> Path:
         if self.args.output is None:

@@ -71,6 +71,22 @@ def stages(ctx: Context) -> Iterator[ModulePass]:
     yield FusePass()
 
 
+def gpu_stages(ctx: Context) -> Iterator[ModulePass]:
+    """The passes of a compilation for a GPU: the same regions, kernels by element."""
+    from lowering.passes.fuse import FusePass
+    from lowering.passes.to_gpu import ToGpuPass
+    from torsh_dialect.passes.canonicalize import CanonicalizePass
+    from torsh_dialect.passes.expand_composites import ExpandCompositesPass
+    from torsh_dialect.passes.fold_batch_norm import FoldBatchNormPass
+
+    yield CanonicalizePass()
+    yield FoldBatchNormPass()
+    yield ExpandCompositesPass()
+    yield CanonicalizePass()
+    yield FusePass()
+    yield ToGpuPass()
+
+
 def optimise(
     module: ModuleOp, ctx: Context, observe: Callable[[Stage], None] | None = None
 ) -> None:

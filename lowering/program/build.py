@@ -170,7 +170,7 @@ class ProgramBuilder:
         return kernel
 
     def _name(self, kernel: Kernel) -> None:
-        name = f"k_{_digest(repr(structural_key(kernel.function)).encode())}"
+        name = kernel_name(kernel.function)
         kernel.function.properties["sym_name"] = text(name)
         self.kernels.setdefault(name, kernel)
         self.sources.setdefault(name, [])
@@ -208,6 +208,11 @@ def region_key(op: FusedOp) -> tuple[object, ...]:
         properties = tuple(sorted(inner.properties.items(), key=lambda item: item[0]))
         rows.append((type(inner), operands, properties, types))
     return tuple(rows)
+
+
+def kernel_name(function: KernFuncOp) -> str:
+    """The symbol of a kernel: equal code has equal names."""
+    return f"k_{_digest(repr(structural_key(function)).encode())}"
 
 
 def structural_key(function: KernFuncOp) -> tuple[object, ...]:

@@ -1,0 +1,39 @@
+// RUN: torsh-opt %s -p to-gpu --split-input-file | filecheck %s
+
+// Fires: a region is a kernel and its launch; equal regions share the kernel.
+// CHECK:       builtin.module attributes {gpu.container_module} {
+// CHECK:         "gpu.module"() <{sym_name = "kernels"}>
+// CHECK-COUNT-1:   "gpu.func"()
+// CHECK:         func.func @main
+// CHECK:           %[[M:.*]] = "gpu.alloc"() {{.*}} : () -> memref<2x40xf32>
+// CHECK:           %[[X:.*]] = builtin.unrealized_conversion_cast %x : tensor<2x40xf32> to !kern.buf<f32>
+// CHECK:           %[[Y:.*]] = builtin.unrealized_conversion_cast %[[M]] : memref<2x40xf32> to !kern.buf<f32>
+// CHECK:           "gpu.launch_func"({{.*}}, %[[X]], %[[Y]]) <{kernel = @kernels::@k_
+// CHECK:           builtin.unrealized_conversion_cast %[[M]] : memref<2x40xf32> to tensor<2x40xf32>
+// CHECK:           "gpu.launch_func"
+// CHECK:           func.return
+func.func @main(%x: tensor<2x40xf32>) -> tensor<2x40xf32> {
+  %a = torsh.fused %x {
+  ^bb0(%0: tensor<2x40xf32>):
+    %1 = torsh.relu %0 : (tensor<2x40xf32>) -> tensor<2x40xf32>
+    torsh.yield %1 : (tensor<2x40xf32>) -> ()
+  } : (tensor<2x40xf32>) -> tensor<2x40xf32>
+  %b = torsh.fused %a {
+  ^bb0(%0: tensor<2x40xf32>):
+    %1 = torsh.relu %0 : (tensor<2x40xf32>) -> tensor<2x40xf32>
+    torsh.yield %1 : (tensor<2x40xf32>) -> ()
+  } : (tensor<2x40xf32>) -> tensor<2x40xf32>
+  func.return %b : tensor<2x40xf32>
+}
+
+// -----
+
+// Does not fire: a view is the host's.
+// CHECK-NOT:   gpu
+// CHECK:       func.func @main
+// CHECK-NEXT:    %r = torsh.reshape %x
+// CHECK-NEXT:    func.return %r
+func.func @main(%x: tensor<2x3xf32>) -> tensor<6xf32> {
+  %r = torsh.reshape %x {target = #torsh.dims<[6]>} : (tensor<2x3xf32>) -> tensor<6xf32>
+  func.return %r : tensor<6xf32>
+}
