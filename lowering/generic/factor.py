@@ -14,11 +14,12 @@ from lowering.generic.kernels import whole_kernel
 from lowering.generic.matrices import Element, Grid, MatrixKernel
 from lowering.kern.builder import Index
 from lowering.kernel import Kernel
+from torsh_dialect import dtypes
 from torsh_dialect.attributes import bool_of
-from torsh_dialect.dims import Dim, minimum, product
+from torsh_dialect.dims import minimum, product
 from torsh_dialect.ops.determinant import DeterminantOp
 from torsh_dialect.ops.linalg import CholeskyOp, LuOp, QrOp, TriangularSolveOp
-from torsh_dialect.types import dims_of
+from torsh_dialect.types import dims_of, element_type
 
 CUBE = 4096
 """Work of a unit as `finish` wants it: more than moving its elements."""
@@ -97,22 +98,15 @@ def lu(op: Operation) -> Kernel:
 
         def exchanged(j: SSAValue, row: SSAValue) -> None:
             place = b.add_index(b.mul_index(unit, count), j)
-            number = b.cast(b.index(b.add_index(row, 1)), pivot_element)
+            number = b.cast(b.index(b.add_index(row, 1)), dtypes.i32)
             b.store(number, pivots, place)
 
-        pivot_element = _element(op, 1)
         status = eliminate(k, a, b.dim(rows), b.dim(columns), exchanged)
         k.give(0, unit, a.get)
         k.give_status(2, unit, status)
 
     k.each_matrix(batch, matrix)
     return k.finish(product(batch), CUBE)
-
-
-def _element(op: Operation, result: int):
-    from torsh_dialect.types import element_type
-
-    return element_type(op.results[result])
 
 
 @whole_kernel(DeterminantOp)
@@ -133,9 +127,12 @@ def determinant(op: Operation) -> Kernel:
             s.set(b.select(b.compare_index("eq", j, row), now, b.neg(now)), 0, 0)
 
         eliminate(k, a, extent, extent, exchanged)
-        step: Callable[..., Sequence[SSAValue]] = lambda i, *d: [b.mul(d[0], a.get(i, i))]
-        (value,) = b.for_(0, extent, step, [s.get(0, 0)])
-        b.store(b.cast(value, _element(op, 0)), k.targets[0], unit)
+
+        def times(i: SSAValue, *value: SSAValue) -> Sequence[SSAValue]:
+            return [b.mul(value[0], a.get(i, i))]
+
+        (value,) = b.for_(0, extent, times, [s.get(0, 0)])
+        b.store(b.cast(value, element_type(op.y)), k.targets[0], unit)
 
     k.each_matrix(batch, matrix)
     return k.finish(product(batch), CUBE)

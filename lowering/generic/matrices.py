@@ -101,8 +101,7 @@ class MatrixKernel(WholeKernelBuilder):
         target = Grid(
             b, self.targets[result], b.mul_index(unit, b.mul_index(rows, columns)), columns
         )
-        rounded: Element = lambda i, j: b.cast(source(i, j), element)
-        self.copy(rounded, target, rows, columns)
+        self.copy(lambda i, j: b.cast(source(i, j), element), target, rows, columns)
 
     def give_vector(self, result: int, unit: Index, source: Callable[[Index], SSAValue]) -> None:
         """Store a vector as a result, rounded to its type."""
@@ -173,5 +172,8 @@ class MatrixKernel(WholeKernelBuilder):
         """The sum of `term(i)` over a range, in order."""
         b = self.b
         start = b.const(0.0, self.real if real else self.wide)
-        step: Callable[..., Sequence[SSAValue]] = lambda i, *sum_: [b.add(sum_[0], term(i))]
+
+        def step(i: SSAValue, *sum_: SSAValue) -> Sequence[SSAValue]:
+            return [b.add(sum_[0], term(i))]
+
         return b.for_(lower, upper, step, [start])[0]
