@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -29,26 +30,33 @@ from xdsl.ir import SSAValue
 from torsh_dialect import dtypes
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.context import Context
-from torsh_dialect.dims import Bounds, Expr, symbols_of
+from torsh_dialect.dims import Bounds, Expr, symbol, symbols_of
 from torsh_dialect.errors import ImportModelError
 from torsh_dialect.ops.shape import BindOp
 from torsh_dialect.symbols import set_symbols
 from torsh_dialect.types import dims_of, tensor
 from torsh_fx.importers.model import ImportedModel, Report, State, set_names
 from torsh_fx.importers.torch_call import Leaf, TorchCall
-from torsh_fx.importers.torch_graph import GraphImporter, Shared, spelling, type_of_fake
+from torsh_fx.importers.torch_graph import GraphImporter, Shared, is_value, spelling, type_of_fake
 from torsh_fx.importers.torch_ops import CONVERTERS
-from torsh_fx.importers.torch_symbols import bounds_of_range, dim_of
+from torsh_fx.importers.torch_symbols import bounds_of_range
 
 
-def import_exported_program(ep: ExportedProgram, ctx: Context) -> ImportedModel:
-    """Import an exported program; its weights go into `ctx.weights`.
+def import_exported_program(
+    ep: ExportedProgram, ctx: Context, names: Mapping[str, str] | None = None
+) -> ImportedModel:
+    """Import an exported program.
+
+    Args:
+        ep: The program.
+        ctx: Where weights go.
+        names: Better names for torch's symbols of sizes, e.g. `{"s77": "batch"}`.
 
     Raises:
         UnsupportedError: Ops without a converter, all of them with node and place.
         ImportModelError: The program has inputs that no compiled program can have.
     """
-    return ExportImporter(functional(ep), ctx).run()
+    return ExportImporter(functional(ep), ctx, dict(names or {})).run()
 
 
 def functional(ep: ExportedProgram) -> ExportedProgram:
@@ -84,10 +92,12 @@ class ExportImporter:
     Attributes:
         ep: The program.
         ctx: Where weights go.
+        renamed: Names for torch's symbols.
     """
 
     ep: ExportedProgram
     ctx: Context
+    renamed: dict[str, str]
     function: FuncOp = field(default_factory=lambda: FuncOp("main", ([], [])))
     names: list[str] = field(default_factory=list[str])
     state_names: list[str] = field(default_factory=list[str])
@@ -99,6 +109,7 @@ class ExportImporter:
         """Import the program."""
         bounds = self._bounds()
         shared = Shared(self.ctx, Report(), bounds, self.function.body.block, known=self.known)
+        shared.aliases.update({old: symbol(new) for old, new in self.renamed.items()})
         builder = BlockBuilder(self.function.body.block)
         graph = GraphImporter(self.ep.graph_module, builder, shared)
         inputs = self._inputs(graph)
@@ -109,7 +120,7 @@ class ExportImporter:
 
     def _bounds(self) -> dict[str, Bounds]:
         ranges = cast(Any, self.ep).range_constraints
-        return {str(s): bounds_of_range(r) for s, r in ranges.items()}
+        return {self.renamed.get(str(s), str(s)): bounds_of_range(r) for s, r in ranges.items()}
 
     # -- inputs
 
@@ -124,7 +135,9 @@ class ExportImporter:
                 values[spec.arg.name] = self._user_input(graph, spec, nodes)
         for spec in specs:
             if spec.kind == InputKind.BUFFER and spec.target in mutated:
-                values[spec.arg.name] = self._argument(str(spec.target), nodes[spec.arg.name])
+                values[spec.arg.name] = self._argument(
+                    graph.shared, str(spec.target), nodes[spec.arg.name]
+                )
                 self.states[str(spec.target)] = len(self.names) + len(self.state_names)
                 self.state_names.append(str(spec.target))
             elif spec.kind != InputKind.USER_INPUT:
@@ -140,20 +153,20 @@ class ExportImporter:
         self.leaves.append(Leaf(len(self.names)))
         self.names.append(spec.arg.name)
         if isinstance(spec.arg, TensorArgument):
-            return self._argument(spec.arg.name, node)
+            return self._argument(graph.shared, spec.arg.name, node)
         if isinstance(spec.arg, SymIntArgument):
             block = self.function.body.block
             argument = block.insert_arg(tensor(dtypes.i64, ()), len(block.args))
-            extent = dim_of(node.meta["val"])
+            extent = graph.shared.dim(node.meta["val"])
             if isinstance(extent, Expr):
                 self.known.add(str(extent))
                 BlockBuilder(block)(BindOp, argument, names=[str(extent)])
             return extent
         raise ImportModelError(f"the input {spec.arg.name} is a {type(spec.arg).__name__}")
 
-    def _argument(self, name: str, node: torch.fx.Node) -> SSAValue:
+    def _argument(self, shared: Shared, name: str, node: torch.fx.Node) -> SSAValue:
         block = self.function.body.block
-        type = type_of_fake(node.meta["val"])
+        type = type_of_fake(node.meta["val"], shared)
         argument = block.insert_arg(type, len(block.args))
         for extent in dims_of(type):
             self.known |= symbols_of(extent)
@@ -195,7 +208,7 @@ class ExportImporter:
         changed: list[tuple[str, SSAValue]] = []
         for spec, value in zip(self.ep.graph_signature.output_specs, found, strict=True):
             if spec.kind == OutputKind.USER_OUTPUT:
-                if isinstance(value, SSAValue | Expr):
+                if is_value(value) or isinstance(value, Expr):
                     leaves.append(
                         Leaf(
                             len(users),
@@ -203,7 +216,7 @@ class ExportImporter:
                         )
                     )
                     users.append(c.tensor(value))
-                    names.append(getattr(spec.arg, "name", f"output_{len(names)}"))
+                    names.append(str(getattr(spec.arg, "name", f"output_{len(names)}")))
                 else:
                     leaves.append(Leaf(None, value))
             elif spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION):

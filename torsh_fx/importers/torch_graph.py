@@ -322,6 +322,6 @@ def _live(module: GraphModule) -> set[Node]:
     return live
 
 
-def type_of_fake(fake: torch.Tensor) -> Any:
+def type_of_fake(fake: torch.Tensor, shared: Shared) -> Any:
     """The tensor type of a fake tensor."""
-    return tensor(element_of(fake.dtype), tuple(dim_of(size) for size in fake.shape))
+    return tensor(element_of(fake.dtype), tuple(shared.dim(size) for size in fake.shape))

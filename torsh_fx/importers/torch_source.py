@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from torsh_dialect.context import Context
 from torsh_dialect.errors import ImportModelError, InvalidArgumentError
@@ -51,4 +53,42 @@ def import_torch(
             )
     except Exception as error:
         raise ImportModelError(f"torch.export cannot trace the model: {error}") from error
-    return import_exported_program(program, ctx)
+    return import_exported_program(program, ctx, symbol_names(program, model, dynamic_shapes))
+
+
+def symbol_names(
+    program: ExportedProgram, model: torch.nn.Module, dynamic_shapes: Any
+) -> dict[str, str]:
+    """Torch's symbols of sizes and the names of the user's `Dim`s for the same axes."""
+    if not dynamic_shapes:
+        return {}
+    if isinstance(dynamic_shapes, dict):
+        given = cast(dict[str, Any], dynamic_shapes)
+        order = inspect.signature(model.forward).parameters
+        dynamic_shapes = [given[name] for name in order if name in given]
+    leaves = pytree.tree_leaves(dynamic_shapes, is_leaf=_describes_one_tensor)
+    wanted = set(program.graph_signature.user_inputs)
+    shapes = [
+        n.meta["val"] for n in program.graph.nodes if n.name in wanted and n.op == "placeholder"
+    ]
+    names: dict[str, str] = {}
+    if len(leaves) != len(shapes):
+        return names
+    for described, fake in zip(leaves, shapes, strict=True):
+        rows = cast(Any, described)
+        axes = rows.items() if isinstance(described, dict) else enumerate(rows or ())
+        for axis, dim in axes:
+            size, name = str(fake.shape[axis]), getattr(dim, "__name__", "")
+            if size.isidentifier() and name.isidentifier() and isinstance(dim, torch.export.Dim):
+                names.setdefault(size, name)
+    return names if len(set(names.values())) == len(names) else {}
+
+
+def _describes_one_tensor(value: Any) -> bool:
+    """Whether a node of `dynamic_shapes` is the description of one tensor's axes."""
+    if isinstance(value, dict):
+        return all(isinstance(key, int) for key in cast(dict[Any, Any], value))
+    if isinstance(value, list | tuple):
+        items = cast(Sequence[Any], value)
+        return all(item is None or not isinstance(item, dict | list | tuple) for item in items)
+    return value is None

@@ -88,6 +88,16 @@ def test_dynamic_batch_and_length_with_other_sizes():
     assert sorted(model.symbols.values()) == [(1, 64), (2, 128)]
 
 
+def test_symbols_have_the_names_of_the_dims():
+    batch, length = Dim("batch", min=1, max=64), Dim("length", min=2, max=128)
+    for shapes in (({0: batch, 1: length},), {"x": (batch, length, None)}):
+        model = import_torch(Block().eval(), Context(), (torch.randn(2, 5, 16),), shapes)
+        assert model.symbols == {"batch": (1, 64), "length": (2, 128)}
+        assert "#torsh.dims<[batch, length, 16]>" in str(model.module)
+        x = torch.randn(3, 7, 16)
+        assert called(model, (x,))[0].shape == x.shape
+
+
 def test_a_dimension_derived_from_another():
     half = Dim("half", min=1, max=32)
     check(
@@ -213,6 +223,26 @@ def test_scan_and_map():
 
     model = check(f, (torch.randn(4, 3),))
     assert ops(model).count("loop") == 2
+
+
+def test_flex_attention():
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    slopes = torch.tensor([0.5, 0.25])
+
+    def near(score, b, h, q, k):
+        return score - slopes[h] * (q - k).abs()
+
+    mask = create_block_mask(lambda b, h, q, k: q >= k, 2, 2, 128, 128, device="cpu")
+    qkv = tuple(torch.randn(2, 2, 128, 8) for _ in range(3))
+    check(lambda q, k, v: flex_attention(q, k, v, score_mod=near, block_mask=mask), qkv)
+
+
+def test_traced_graph_modules():
+    traced = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(3, 4), nn.Tanh()))
+    model = import_torch(traced, Context(), (torch.randn(2, 3),))
+    x = torch.randn(2, 3)
+    compared(called(model, (x,))[0], traced(x))
 
 
 def test_data_dependent_extents():

@@ -304,6 +304,29 @@ ROWS = {
         torch.randn(2, 3, 3) + 2 * torch.eye(3),
         torch.randn(2, 3, 2),
     ),
+    "Householder reflections": (
+        lambda a, t, o: (torch.linalg.householder_product(a, t), torch.ormqr(a, t, o)),
+        *torch.geqrf(torch.randn(4, 3)),
+        torch.randn(4, 5),
+    ),
+    "runs and segments": (
+        lambda n, x: (
+            torch.nonzero_static(x, size=5),
+            torch.segment_reduce(x, "mean", lengths=torch.tensor([1, 2]), axis=0),
+            torch.unique_consecutive(n, return_inverse=True, return_counts=True),
+        ),
+        torch.tensor([1, 1, 2, 2, 2, 1, 3]),
+        X,
+    ),
+    "polynomials": (
+        lambda x: (
+            torch.special.chebyshev_polynomial_t(x, 3),
+            torch.special.hermite_polynomial_h(x, 4),
+            torch.special.legendre_polynomial_p(x, torch.tensor(2.0)),
+            torch.special.laguerre_polynomial_l(x, 5),
+        ),
+        X,
+    ),
     "special": (
         lambda p: (
             torch.special.i0(p),

@@ -14,7 +14,6 @@ from torsh_dialect.ops import compare, elementwise, maths, rounding, select
 from torsh_dialect.ops.shape import BindOp
 from torsh_dialect.types import element_type
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, Scalar, converts
-from torsh_fx.importers.torch_symbols import dim_of
 
 SYMBOLIC = frozenset({"aten._local_scalar_dense.default", "aten.item.default"})
 """Ops that define a symbol: their value is not folded away although it is a number."""
@@ -24,7 +23,7 @@ def bound(c: NodeBuilder, x: SSAValue) -> Any:
     """The number that a scalar tensor holds: an extent, or the tensor for floats and bools."""
     value = c.meta()
     if isinstance(value, torch.SymInt):
-        expr = dim_of(value)
+        expr = c.graph.shared.dim(value)
         if isinstance(expr, Expr) and str(expr).isidentifier():
             c.graph.shared.known.add(str(expr))
             low, high = c.graph.shared.bounds.get(str(expr), (0, None))
