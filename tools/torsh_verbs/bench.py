@@ -22,7 +22,7 @@ from torsh_dialect.errors import ExecutionError
 
 from .console import OK
 from .inputs import add_input_arguments, inputs_of_arguments
-from .model import StepsOnTerminal, add_model_arguments, compile_from
+from .model import StepsOnTerminal, add_model_arguments, compile_from, threads_of
 from .peers import PEERS, difference, peer_named
 from .tables import table, time_text
 
@@ -58,12 +58,12 @@ def run(args: argparse.Namespace) -> int:
     """Time the model."""
     with StepsOnTerminal(quiet=args.quiet) as watch:
         loaded, compiled = compile_from(args, watch)
-        inputs = inputs_of_arguments(args, compiled.executable.spec)
+        inputs = inputs_of_arguments(args, loaded.entry)
         engine = args.against or ("torch" if loaded.path.suffix == ".pt2" else "onnxruntime")
-        threads = compiled.executable.threads
+        threads = threads_of(args)
         peer = peer_named(engine, loaded, threads)
         for name, ours, theirs in zip(
-            compiled.output_names, compiled.run(inputs), peer(inputs), strict=True
+            loaded.imported.outputs, compiled.run(inputs), peer(inputs), strict=True
         ):
             largest, scale = difference(ours, theirs)
             if largest > DIFFERENT * (scale or 1.0):

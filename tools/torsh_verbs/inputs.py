@@ -48,12 +48,25 @@ def inputs_of_arguments(args: argparse.Namespace, entry: EntrySpec) -> list[Arra
         raise InvalidArgumentError(
             f"the model has no inputs {', '.join(unknown)}; it has: {', '.join(names)}"
         )
+    made = random_inputs(entry, args.seed, sizes_of(args), integers_of(args))
+    return [given.get(name, array) for name, array in zip(names, made, strict=True)]
+
+
+def integers_of(args: argparse.Namespace) -> tuple[int, int]:
+    """What `--integers` says.
+
+    Raises:
+        InvalidArgumentError: It is no range with numbers in it.
+    """
     low, _, high = str(args.integers).partition(":")
     if not (low.lstrip("-").isdigit() and high.lstrip("-").isdigit() and int(low) < int(high)):
         raise InvalidArgumentError(f"--integers {args.integers}: write low:high, e.g. 0:1000")
-    sizes = {n: v for n, v in extents_of_arguments(args.size).items() if isinstance(v, int)}
-    made = random_inputs(entry, args.seed, sizes, (int(low), int(high)))
-    return [given.get(name, array) for name, array in zip(names, made, strict=True)]
+    return int(low), int(high)
+
+
+def sizes_of(args: argparse.Namespace) -> dict[str, int]:
+    """What `--size` says, by symbol."""
+    return {n: v for n, v in extents_of_arguments(args.size).items() if isinstance(v, int)}
 
 
 def read_inputs(archive: str | None, pairs: Sequence[str]) -> dict[str, Array]:

@@ -22,12 +22,13 @@ from xdsl.dialects.builtin import ModuleOp
 from lowering.runtime.spec import EntrySpec, SymbolSpec
 from torsh_dialect.attributes import Array
 from torsh_dialect.context import Context
+from torsh_fx.hosted import HostedModule
 from torsh_fx.memory import memory_plan
 from torsh_fx.pipeline import REWRITES, optimise
 
 from .console import OK
 from .inputs import add_input_arguments, inputs_of_arguments
-from .model import Loaded, StepsOnTerminal, add_model_arguments, compile_from
+from .model import StepsOnTerminal, add_model_arguments, compile_from
 from .tables import size_text, table, time_text
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ def run(args: argparse.Namespace) -> int:
     """Show the model."""
     with StepsOnTerminal(quiet=args.quiet) as watch:
         loaded, compiled = compile_from(args, watch)
-        inputs = inputs_of_arguments(args, compiled.executable.spec)
-        applied = [] if args.ir else value_changing_rewrites(loaded)
+        inputs = inputs_of_arguments(args, loaded.entry)
+        modules = [part.module for part in parts_of(compiled)]
+        applied = [] if args.ir else value_changing_rewrites(modules, loaded.ctx)
     if args.dot or args.svg:
         from .picture import dot_text, svg_text
 
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         print(compiled.module if args.ir == "imported" else compiled.optimised)
         return OK
     parts = [
-        ("Signature", signature_text(compiled.executable.spec)),
+        ("Signature", signature_text(loaded.entry)),
         ("Ops", histogram_text(compiled)),
         ("Kernels", kernels_text(compiled, args.all)),
         ("Memory of a call", memory_text(compiled, inputs)),
@@ -111,7 +113,7 @@ def histogram(module: ModuleOp) -> Counter[str]:
 
 def kernels_text(compiled: CompiledModule, everything: bool) -> str:
     """Kernels with the source ops that each computes."""
-    kernels = compiled.program.spec.kernels
+    kernels = [k for part in parts_of(compiled) for k in part.program.spec.kernels]
     shown = kernels if everything else kernels[:MOST_KERNELS]
     rows = [["kernel", "source ops"]]
     for kernel in shown:
@@ -121,6 +123,11 @@ def kernels_text(compiled: CompiledModule, everything: bool) -> str:
         )
     left = len(kernels) - len(shown)
     return table(rows) + (f"\nand {left} more; see --all" if left else "")
+
+
+def parts_of(compiled: CompiledModule) -> Sequence[CompiledModule]:
+    """The wholly native modules that the model consists of: itself, or those it walks."""
+    return list(compiled.natives.values()) if isinstance(compiled, HostedModule) else [compiled]
 
 
 def plain_location(text: str) -> str:
@@ -134,10 +141,12 @@ def _shortened(text: str, width: int = 100) -> str:
 
 def memory_text(compiled: CompiledModule, inputs: Sequence[Array]) -> str:
     """The memory of a call as a table."""
+    if isinstance(compiled, HostedModule):
+        return f"decided by the host, which runs: {', '.join(compiled.host_ops)}"
     memory = memory_plan(compiled, [array.shape for array in inputs])
     shapes = ", ".join(
         f"{name} {list(array.shape)}"
-        for name, array in zip(compiled.input_names, inputs, strict=True)
+        for name, array in zip(compiled.imported.inputs, inputs, strict=True)
     )
     rows = [
         ["inputs", shapes],
@@ -148,29 +157,28 @@ def memory_text(compiled: CompiledModule, inputs: Sequence[Array]) -> str:
     return table(rows)
 
 
-def value_changing_rewrites(loaded: Loaded) -> list[str]:
-    """The names of the rewrites that change this program, each found by leaving it out."""
-    settings = loaded.ctx.settings
-    allowed = [name for name in REWRITES if settings.allows(name)]
-    if not allowed:
-        return []
-    full = _optimised_ops(loaded, loaded.ctx)
+def value_changing_rewrites(modules: Sequence[ModuleOp], ctx: Context) -> list[str]:
+    """The names of the rewrites that change these programs, each found by leaving it out."""
+    allowed = [name for name in REWRITES if ctx.settings.allows(name)]
+    full = _optimised_ops(modules, ctx) if allowed else []
     applied: list[str] = []
     for name in allowed:
-        without = replace(settings, disabled_rewrites=settings.disabled_rewrites | {name})
-        ctx = Context(target=loaded.ctx.target, settings=without, weights=loaded.ctx.weights)
-        if _optimised_ops(loaded, ctx) != full:
+        disabled = ctx.settings.disabled_rewrites | {name}
+        settings = replace(ctx.settings, disabled_rewrites=disabled)
+        without = Context(target=ctx.target, settings=settings, weights=ctx.weights)
+        if _optimised_ops(modules, without) != full:
             applied.append(name)
     return applied
 
 
-def _optimised_ops(loaded: Loaded, ctx: Context) -> list[object]:
-    module = loaded.imported.module.clone()
-    optimise(module, ctx)
-    return [
-        (op.name, tuple(sorted((k, str(v)) for k, v in op.properties.items())))
-        for op in module.walk()
-    ]
+def _optimised_ops(modules: Sequence[ModuleOp], ctx: Context) -> list[object]:
+    found: list[object] = []
+    for original in modules:
+        module = original.clone()
+        optimise(module, ctx)
+        for op in module.walk():
+            found.append((op.name, sorted((k, str(v)) for k, v in op.properties.items())))
+    return found
 
 
 def rewrites_text(applied: Sequence[str]) -> str:

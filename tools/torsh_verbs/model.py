@@ -5,18 +5,25 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from xdsl.dialects.builtin import TensorType
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Attribute
+
 from lowering.cpu.host import host_target
 from lowering.runtime.executable import RunOptions
+from lowering.runtime.spec import EntrySpec, SymbolSpec, TensorSpec
 from lowering.runtime.threads import thread_limit
 from torsh_dialect.context import Context
-from torsh_dialect.errors import ImportModelError, InvalidArgumentError
+from torsh_dialect.dtypes import dtype_of
+from torsh_dialect.errors import ImportModelError, InvalidArgumentError, UnsupportedError
 from torsh_dialect.target import TARGETS, target_named
+from torsh_dialect.types import dims_of, element_type
 from torsh_fx.compiler import Stopwatch, compile_imported
 from torsh_fx.pipeline import REWRITES
 from torsh_fx.sources import import_model
@@ -106,11 +113,28 @@ class Loaded:
         path: The file.
         ctx: Target and settings.
         imported: The program before optimisation.
+        source: What was imported: the path, or the program that it holds.
     """
 
     path: Path
     ctx: Context
     imported: ImportedModel
+    source: Any
+
+    @property
+    def entry(self) -> EntrySpec:
+        """The signature.
+
+        Raises:
+            UnsupportedError: An input is no tensor.
+        """
+        main = next(op for op in self.imported.module.ops if isinstance(op, FuncOp))
+        outputs = main.function_type.outputs.data
+        return EntrySpec(
+            inputs=_tensors(self.imported.inputs, [a.type for a in main.args]),
+            outputs=_tensors(self.imported.outputs, outputs),
+            symbols=tuple(SymbolSpec(n, *bounds) for n, bounds in self.imported.symbols.items()),
+        )
 
 
 def import_from(args: argparse.Namespace, watch: Stopwatch) -> Loaded:
@@ -128,9 +152,9 @@ def import_from(args: argparse.Namespace, watch: Stopwatch) -> Loaded:
     with path.open("rb"):  # a missing file is an error of the system, whatever it should hold
         pass
     with watch.step("import"):
-        if path.suffix == ".pt2":
-            return Loaded(path, ctx, import_model(load_exported(path), ctx))
-        return Loaded(path, ctx, import_model(path, ctx, dynamic_shapes=extents or None))
+        source = load_exported(path) if path.suffix == ".pt2" else path
+        imported = import_model(source, ctx, dynamic_shapes=extents or None)
+    return Loaded(path, ctx, imported, source)
 
 
 def load_exported(path: Path) -> Any:
@@ -150,6 +174,24 @@ def load_exported(path: Path) -> Any:
         raise ImportModelError(f"{path} is no exported program: {first}") from error
 
 
+def threads_of(args: argparse.Namespace) -> int:
+    """The most threads of a call."""
+    return thread_limit(args.threads, environ=os.environ).count
+
+
+def _tensors(names: Sequence[str], types: Sequence[Attribute]) -> tuple[TensorSpec, ...]:
+    if bad := [n for n, type in zip(names, types, strict=True) if not isinstance(type, TensorType)]:
+        raise UnsupportedError(f"{', '.join(bad)} is no tensor; run such models from Python")
+    return tuple(
+        TensorSpec(
+            name,
+            dtype_of(element_type(type)).name,
+            tuple(dim if isinstance(dim, int) else str(dim) for dim in dims_of(type)),
+        )
+        for name, type in zip(names, types, strict=True)
+    )
+
+
 def compile_from(args: argparse.Namespace, watch: Stopwatch) -> tuple[Loaded, CompiledModule]:
     """Import and compile the model that the arguments name.
 
@@ -158,8 +200,13 @@ def compile_from(args: argparse.Namespace, watch: Stopwatch) -> tuple[Loaded, Co
         OSError: The file cannot be read.
     """
     loaded = import_from(args, watch)
-    options = RunOptions(thread_limit(args.threads, environ=os.environ).count)
+    options = RunOptions(threads_of(args))
     compiled = compile_imported(
-        loaded.imported, loaded.ctx, options, cache=not args.no_cache, watch=watch
+        loaded.imported,
+        loaded.ctx,
+        options,
+        cache=not args.no_cache,
+        watch=watch,
+        source=loaded.source,
     )
     return loaded, compiled

@@ -3,10 +3,12 @@
     torsh run model.onnx --compare onnxruntime
     torsh run model.onnx --input image=cat.npy -o outputs.npz
     torsh run model.mlir --size batch=8 --compare reference
+    torsh run model.onnx --validate 16
     torsh run model.torshpkg
 
 Without -o a summary of the outputs is printed. --compare ends with exit code 1 where an output
-differs by more than --tolerance of its largest value.
+differs by more than --tolerance of its largest value. --validate compares with the source in
+float64, beside the error that the source's own framework makes, and says PASS or FAIL.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,10 +24,20 @@ from torsh_dialect.attributes import Array
 from torsh_dialect.errors import InvalidArgumentError
 
 from .console import FAILED, OK, require_extension
-from .inputs import add_input_arguments, inputs_of_arguments
-from .model import StepsOnTerminal, add_model_arguments, compile_from
+from .inputs import (
+    add_input_arguments,
+    inputs_of_arguments,
+    integers_of,
+    random_inputs,
+    sizes_of,
+)
+from .model import Loaded, StepsOnTerminal, add_model_arguments, compile_from, threads_of
 from .peers import PEERS, difference, peer_named
 from .tables import table
+
+if TYPE_CHECKING:
+    from torsh_fx.compiled import CompiledModule
+    from torsh_fx.validate import Validation
 
 TOLERANCE = 1e-5
 
@@ -36,6 +49,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE.npz", help="write the outputs by name")
     parser.add_argument("--compare", choices=PEERS, help="run it there too, and compare")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="default: %(default)s")
+    parser.add_argument(
+        "--validate", type=int, metavar="N", help="judge it over N random inputs, in float64"
+    )
     parser.add_argument("--profile", action="store_true", help="show where the time goes")
 
 
@@ -47,23 +63,34 @@ def run(args: argparse.Namespace) -> int:
         return run_package(args)
     with StepsOnTerminal(quiet=args.quiet) as watch:
         loaded, compiled = compile_from(args, watch)
-        inputs = inputs_of_arguments(args, compiled.executable.spec)
+        inputs = inputs_of_arguments(args, loaded.entry)
         with watch.step("run"):
             outputs = compiled.run(inputs)
         theirs: Sequence[Array] | None = None
         if args.compare:
             with watch.step(f"run in {args.compare}"):
-                theirs = peer_named(args.compare, loaded, compiled.executable.threads)(inputs)
-    names = compiled.output_names
+                theirs = peer_named(args.compare, loaded, threads_of(args))(inputs)
+        verdict = validation(args, loaded, compiled) if args.validate else None
+    names = loaded.imported.outputs
     if args.output:
         np.savez(Path(args.output), **dict(zip(names, outputs, strict=True)))  # pyright: ignore[reportArgumentType]
     elif not args.quiet:
         print(summary(names, outputs))
     if args.profile:
-        print(compiled.executable.profile(inputs).table())
-    if theirs is None:
-        return OK
-    return compare(args, names, outputs, theirs)
+        print(compiled.profile(*inputs).table())
+    code = OK if theirs is None else compare(args, names, outputs, theirs)
+    if verdict is not None:
+        print(verdict)
+        code = code if verdict.passed else FAILED
+    return code
+
+
+def validation(args: argparse.Namespace, loaded: Loaded, compiled: CompiledModule) -> Validation:
+    """The verdict over as many random inputs as `--validate` says."""
+    sizes, integers = sizes_of(args), integers_of(args)
+    seeds = range(args.seed, args.seed + args.validate)
+    calls = [tuple(random_inputs(loaded.entry, seed, sizes, integers)) for seed in seeds]
+    return compiled.validate(calls)
 
 
 def summary(names: Sequence[str], outputs: Sequence[Array]) -> str:

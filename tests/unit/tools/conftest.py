@@ -41,6 +41,19 @@ def convnet(tmp_path_factory):
     return _saved(tmp_path_factory.mktemp("convnet"), nodes, shape, shape, stored)
 
 
+@pytest.fixture(scope="session")
+def hosted(tmp_path_factory):
+    """A saved ONNX model with a sequence inside: y = exp(x) by way of a list."""
+    nodes = [
+        helper.make_node("Exp", ["x"], ["e"]),
+        helper.make_node("SequenceConstruct", ["e", "x"], ["s"]),
+        helper.make_node("Sub", ["x", "x"], ["zeros"]),
+        helper.make_node("ArgMax", ["zeros"], ["first"], axis=0, keepdims=0),
+        helper.make_node("SequenceAt", ["s", "first"], ["y"]),
+    ]
+    return _saved(tmp_path_factory.mktemp("hosted"), nodes, (3,), (3,), [])
+
+
 def _saved(folder, nodes, x_shape, y_shape, stored):
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, list(x_shape))
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, list(y_shape))

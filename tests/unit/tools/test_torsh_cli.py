@@ -73,6 +73,27 @@ def test_compare_sees_a_difference(torsh, mlp, monkeypatch):
     assert "differs from onnxruntime" in out
 
 
+def test_validate_gives_a_verdict_in_words(torsh, mlp, monkeypatch):
+    code, out, _ = torsh("run", mlp, "--validate", "16", "--quiet")
+    assert code == 0
+    assert out.startswith("PASS: ")
+    monkeypatch.setattr("torsh_fx.validate.Validation.passed", False)
+    code, out, _ = torsh("run", mlp, "--validate", "2", "--quiet")
+    assert code == 1
+    assert out.startswith("FAIL: ")
+
+
+def test_models_that_the_host_walks_run_too(torsh, hosted):
+    code, out, _ = torsh("run", hosted, "--compare", "onnxruntime", "--quiet")
+    assert code == 0, out
+    code, out, _ = torsh("inspect", hosted)
+    assert code == 0
+    assert "Exp" in out or "fused" in out
+    code, _, err = torsh("run", hosted, "--profile")
+    assert code == 1
+    assert "natives" in err
+
+
 def test_random_inputs_depend_on_the_seed_only(torsh, mlp, tmp_path):
     outputs = []
     for seed in (1, 1, 2):
