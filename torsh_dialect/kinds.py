@@ -9,8 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from typing import ClassVar, Generic, Protocol, TypeAlias, TypeVar
+from typing import ClassVar, Protocol, TypeAlias
 
 from xdsl.dialects.builtin import I64, BoolAttr, DenseArrayBase, IntegerAttr, LocationAttr
 from xdsl.ir import Attribute, Operation, OpResult, Region, SSAValue, SSAValues
@@ -45,6 +44,12 @@ from torsh_dialect.attributes import (
 from torsh_dialect.declare import Spelled
 from torsh_dialect.dims import Dim, broadcast_shapes, provably_different
 from torsh_dialect.errors import ShapeError, TorshError
+from torsh_dialect.index_maps import C as C
+from torsh_dialect.index_maps import Geometry as Geometry
+from torsh_dialect.index_maps import I as I
+from torsh_dialect.index_maps import Indices as Indices
+from torsh_dialect.index_maps import Pick as Pick
+from torsh_dialect.index_maps import Read as Read
 from torsh_dialect.scalar import Scalar, V
 from torsh_dialect.syntax import UniformSyntax
 from torsh_dialect.types import (
@@ -59,8 +64,6 @@ from torsh_dialect.types import (
 
 Operand: TypeAlias = "SSAValue | Operation | Sequence[SSAValue | Operation] | None"
 Contents: TypeAlias = "tuple[Dim, ...]"
-I = TypeVar("I")  # noqa: E741
-C = TypeVar("C")
 
 
 class TensorOp(UniformSyntax, abc.ABC):
@@ -313,36 +316,6 @@ class Scan(TensorOp):
 # -- movement
 
 
-class Indices(Protocol[I, C]):
-    """Arithmetic on index values, interpreted by lowering; `C` is a condition."""
-
-    def dim(self, dim: Dim) -> I:
-        """An extent as an index value."""
-        ...
-
-    def add(self, a: I, b: I) -> I: ...
-    def sub(self, a: I, b: I) -> I: ...
-    def mul(self, a: I, b: I) -> I: ...
-    def floordiv(self, a: I, b: I) -> I: ...
-    def mod(self, a: I, b: I) -> I: ...
-    def min(self, a: I, b: I) -> I: ...
-    def max(self, a: I, b: I) -> I: ...
-    def lt(self, a: I, b: I) -> C: ...
-    def ge(self, a: I, b: I) -> C: ...
-    def eq(self, a: I, b: I) -> C: ...
-    def both(self, a: C, b: C) -> C: ...
-    def select(self, condition: C, a: I, b: I) -> I: ...
-
-
-@dataclass(frozen=True)
-class Pick(Generic[I, C]):
-    """Where a result element comes from: `index` of operand `operand`, if `where` holds."""
-
-    operand: int
-    index: Sequence[I]
-    where: C | None = None
-
-
 class Movement(TensorOp):
     """Moves elements without computing: says where each result element comes from."""
 
@@ -415,41 +388,12 @@ class Contract(TensorOp):
         """
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """How a window slides: one entry for each spatial axis.
-
-    Attributes:
-        kernel: Elements of the window.
-        strides: Steps between windows.
-        dilations: Steps between the elements of a window.
-        begin: Elements of padding before the axis; negative crops.
-        end: Elements of padding behind it.
-    """
-
-    kernel: tuple[Dim, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    begin: tuple[Dim, ...]
-    end: tuple[Dim, ...]
-
-    def extent(self, axis: int) -> Dim:
-        """Input elements from the first to the last of a window, along a spatial axis."""
-        return (self.kernel[axis] - 1) * self.dilations[axis] + 1
-
-
 class Window(TensorOp):
     """Slides a window over spatial axes: convolutions and pooling."""
 
     @abc.abstractmethod
     def geometry(self) -> Geometry:
         """Where the windows lie."""
-
-
-class Read(Protocol[I]):
-    """Reads the element of an integer operand at `index`, as an index value."""
-
-    def __call__(self, operand: int, index: Sequence[I], /) -> I: ...
 
 
 class Gather(TensorOp):
