@@ -1,4 +1,4 @@
-"""Strings, and the operators of ai.onnx.ml."""
+"""Strings, and counts of n-grams."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from xdsl.dialects.builtin import ArrayAttr, StringAttr
 from xdsl.ir import Attribute, SSAValue
 
 from torsh_dialect import dtypes
-from torsh_dialect.attributes import literal
+from torsh_dialect.attributes import Array
+from torsh_dialect.dims import maximum
+from torsh_dialect.dtypes import f32
+from torsh_dialect.ops.reduce import AllOp
 from torsh_dialect.ops.string import (
     RegexFullMatchOp,
     StringConcatOp,
@@ -17,6 +20,7 @@ from torsh_dialect.ops.string import (
     StringSplitOp,
     TfIdfOp,
 )
+from torsh_dialect.types import dims_of, rank_of
 from torsh_fx.importers.onnx_ops.node import Node, converter
 
 
@@ -54,13 +58,50 @@ def string_array(values: Sequence[str]) -> Attribute:
 @converter("TfIdfVectorizer")
 def tf_idf(n: Node) -> SSAValue:
     x = n.input(0)
-    if n.has("pool_strings"):
-        pool = string_array(n.strs("pool_strings"))
-    else:
-        pool, x = literal(np.asarray(n.ints("pool_int64s"))), n.c.cast(x, dtypes.i64)
+    if not n.has("pool_strings"):
+        return _counted_grams(n, n.c.cast(x, dtypes.i64))
+    pool = string_array(n.strs("pool_strings"))
     return n(
         TfIdfOp, x, pool=pool, starts=n.ints("ngram_counts"), places=n.ints("ngram_indexes"),
         shortest=n.int("min_gram_length"), longest=n.int("max_gram_length"),
         skips=n.int("max_skip_count"), mode=n.str("mode"),
         weights=n.floats("weights") if n.has("weights") else None,
     )  # fmt: skip
+
+
+def _counted_grams(n: Node, x: SSAValue) -> SSAValue:
+    """N-grams of numbers: windows of every size and distance compared with those of the pool."""
+    c, mode, places = n.c, n.str("mode"), n.ints("ngram_indexes")
+    pool, starts = n.ints("pool_int64s"), n.ints("ngram_counts")
+    flat = rank_of(x) == 1
+    x = c.reshape(x, (1, *dims_of(x))) if flat else x
+    pieces: list[SSAValue] = []
+    for size, (first, end) in enumerate(zip(starts, [*starts[1:], len(pool)], strict=True), 1):
+        grams = np.asarray(pool[first:end]).reshape(-1, size)
+        if not len(grams):
+            continue
+        total = c.broadcast(n.constant(np.float32(0)), (dims_of(x)[0], len(grams)))
+        counted = n.int("min_gram_length") <= size <= n.int("max_gram_length")
+        for step in range(1, 2 if size == 1 else n.int("max_skip_count") + 2):
+            if counted:
+                total = c.add(total, _occurrences(n, x, grams, step))
+        pieces.append(total)
+    counts = c.concat(pieces, 1)
+    if mode == "IDF":
+        counts = c.cast(c.gt(counts, 0.0), f32)
+    weights = n.floats("weights", [1.0] * len(places)) if mode != "TF" else [1.0] * len(places)
+    spread = np.zeros((len(places), max(places) + 1), np.float32)
+    spread[np.arange(len(places)), places] = weights
+    y = c.matmul(counts, n.constant(spread))
+    return c.reshape(y, dims_of(y)[1:]) if flat else y
+
+
+def _occurrences(n: Node, x: SSAValue, grams: Array, step: int) -> SSAValue:
+    """How often each n-gram [grams, size] occurs in each row, its elements `step` apart."""
+    c, (count, size), (rows, length) = n.c, grams.shape, dims_of(x)
+    windows = maximum(length - step * (size - 1), 0)
+    first = c.reshape(c.iota(windows), (windows, 1))
+    index = c.add(first, n.constant(np.arange(size) * step))
+    parts = c.reshape(c.take(x, index, 1), (rows, 1, windows, size))
+    hits = n(AllOp, c.eq(parts, n.constant(grams.reshape(count, 1, size))), axes=[3])
+    return c.sum(c.cast(hits, f32), [2])
