@@ -14,7 +14,7 @@ from functools import cache
 from typing import TypeAlias
 
 import numpy as np
-from xdsl.dialects.builtin import TensorType, UnrankedTensorType
+from xdsl.dialects.builtin import TensorType
 from xdsl.ir import Attribute, OpResult, SSAValue
 from xdsl.irdl import OptOperandDef, VarOperandDef, VarResultDef
 
@@ -358,11 +358,6 @@ def literal_value(value: SSAValue, row: DType) -> float | int | bool:
             )
         return int(number)
     return number
-
-
-def usable(value: SSAValue) -> bool:
-    """Whether the value has a tensor type of known rank."""
-    return not isinstance(value.type, UnrankedTensorType)
 
 
 def rank(call: Call) -> int:

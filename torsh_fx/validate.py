@@ -13,9 +13,10 @@ precision, ulp that of the output's dtype at the reference's root mean square):
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -223,13 +224,12 @@ class _Judge:
 
 
 def _error(parts: Sequence[Any]) -> Error:
-    flat: list[Any] = [np.ravel(part) for part in parts]
-    whole: Any = np.concatenate(flat) if flat else np.empty(0)
+    whole = cast(Any, np.concatenate([np.ravel(p) for p in parts]) if parts else np.empty(0))
     if not whole.size:
         return Error(0.0, 0.0)
-    return Error(float(np.sqrt(np.mean(np.square(whole)))), float(whole.max()))
+    return Error(math.sqrt(float((whole * whole).mean())), float(whole.max()))
 
 
 def _ulp(value: float, epsilon: float) -> float:
     """The distance to the next number at a magnitude."""
-    return epsilon * 2.0 ** np.floor(np.log2(value)) if value > 0 else 0.0
+    return math.ldexp(epsilon, math.frexp(value)[1] - 1) if value > 0 else 0.0
