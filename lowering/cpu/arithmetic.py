@@ -54,6 +54,10 @@ def binary(text: Text, kind: str, element: Attribute, a: Value, b: Value, lanes:
     if kind in INTEGER_BINARY:
         return text.binary(INTEGER_BINARY[kind], type, a, b)
     unsigned = is_unsigned(element)
+    if kind in ("add_sat", "sub_sat"):
+        return text.intrinsic(f"llvm.s{kind[:3]}.sat", type, a, b)
+    if kind == "mul_sat":
+        return _saturating_product(text, a, b)
     if kind in ("min", "max"):
         return text.intrinsic(f"llvm.{'u' if unsigned else 's'}{kind}", type, a, b)
     if kind in ("floordiv", "mod"):
@@ -110,6 +114,17 @@ def _float_binary(
         below = text.let(f"fcmp {'olt' if kind == 'max' else 'ogt'} {type} {a}, {b}", "c")
         return text.select(type, below, b, a)
     return text.intrinsic("llvm.maximum" if kind == "max" else "llvm.minimum", type, a, b)
+
+
+def _saturating_product(text: Text, a: Value, b: Value) -> Value:
+    """`a * b` (i64), or the largest number of its sign."""
+    name = text.module.declare("llvm.smul.with.overflow.i64", "{ i64, i1 }", ("i64", "i64"))
+    both = text.let(f"call {{ i64, i1 }} {name}(i64 {a}, i64 {b})")
+    product = text.let(f"extractvalue {{ i64, i1 }} {both}, 0")
+    over = text.let(f"extractvalue {{ i64, i1 }} {both}, 1")
+    negative = text.compare("slt", text.binary("xor", "i64", a, b), 0)
+    limit = text.select("i64", negative, str(-(1 << 63)), str((1 << 63) - 1))
+    return text.select("i64", over, limit, product)
 
 
 def _floor_division(text: Text, kind: str, type: str, a: Value, b: Value) -> Value:

@@ -32,6 +32,10 @@ COMPARE_INTEGERS: dict[str, Callable[[int, int], bool]] = {
 }
 
 
+SATURATING = {"add": "add_sat", "sub": "sub_sat", "mul": "mul_sat"}
+"""Extents and sizes on the host: what overflows becomes the largest number, which is refused."""
+
+
 class KernBuilder(ScopedBuilder):
     """Builds one function body. Implements `Scalar[SSAValue]` and `Indices[Index, SSAValue]`."""
 
@@ -78,11 +82,15 @@ class KernBuilder(ScopedBuilder):
         a, b = (self.dim(argument) for argument in atom.arguments)
         if atom.name == "bcast":
             return self.select_index(self.compare_index("eq", a, 1), b, a)
-        return self._index_op({"floordiv": "floordiv"}.get(atom.name, atom.name), a, b)
+        if atom.name == "floordiv" and isinstance(b, SSAValue):
+            b = self.select_index(self.compare_index("eq", b, 0), 1, b)  # division by 0 would trap
+        return self._index_op(atom.name, a, b)
 
     def _index_op(self, kind: str, a: Index, b: Index) -> Index:
         if isinstance(a, int) and isinstance(b, int):
             return _fold(kind, a, b)
+        if self.kind == "host":
+            kind = SATURATING.get(kind, kind)
         return self._op(kern.BinaryOp, [self.index(a), self.index(b)], INDEX, kind=text(kind))
 
     def add_index(self, a: Index, b: Index) -> Index:

@@ -121,7 +121,10 @@ class ComplexOp(UniformSyntax):
 
 @irdl_op_definition
 class BinaryOp(UniformSyntax):
-    """`add sub mul div rem min max and or xor shl shr` as the Scalar protocol defines them."""
+    """`add sub mul div rem min max and or xor shl shr` as the Scalar protocol defines them.
+
+    Of indices also `floordiv`, `mod`, and `add_sat`, `sub_sat`, `mul_sat`, which saturate.
+    """
 
     name = "kern.binary"
     kind = prop_def(StringAttr)

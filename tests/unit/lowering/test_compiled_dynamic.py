@@ -206,6 +206,40 @@ func.func @main(%x: tensor<?xf32, #torsh.dims<[n]>>) -> tensor<?xf32, #torsh.dim
         run.run([np.ones(5, F32)])
 
 
+def test_division_of_an_extent_by_zero_does_not_trap() -> None:
+    run = compiled("""
+func.func @main(%x: tensor<?x?xf32, #torsh.dims<[n, m]>>)
+    -> tensor<?x?xf32, #torsh.dims<[n, "floordiv(m*n + 1, n)"]>> {
+  %s = torsh.constant {value = #torsh.literal<"f32", [], [1.0]>} : () -> tensor<f32>
+  %y = torsh.full %s {target = #torsh.dims<[n, "floordiv(m*n + 1, n)"]>} : (tensor<f32>)
+      -> tensor<?x?xf32, #torsh.dims<[n, "floordiv(m*n + 1, n)"]>>
+  func.return %y : tensor<?x?xf32, #torsh.dims<[n, "floordiv(m*n + 1, n)"]>>
+}
+""")
+    assert run.run([np.ones((0, 3), F32)])[0].shape[0] == 0
+    assert run.run([np.ones((4, 3), F32)])[0].shape == (4, 3)
+
+
+def test_sizes_that_overflow_are_refused() -> None:
+    run = compiled("""
+func.func @main(%x: tensor<?xi8, #torsh.dims<[n]>>) -> tensor<f32> {
+  %s = torsh.constant {value = #torsh.literal<"f32", [], [1.0]>} : () -> tensor<f32>
+  %y = torsh.full %s {target = #torsh.dims<[n, n, n, n, n]>} : (tensor<f32>)
+      -> tensor<?x?x?x?x?xf32, #torsh.dims<[n, n, n, n, n]>>
+  %i, %j = torsh.sort %y {axis = 0 : i64, descending = false}
+      : (tensor<?x?x?x?x?xf32, #torsh.dims<[n, n, n, n, n]>>)
+      -> (tensor<?x?x?x?x?xf32, #torsh.dims<[n, n, n, n, n]>>,
+          tensor<?x?x?x?x?xi64, #torsh.dims<[n, n, n, n, n]>>)
+  %z = torsh.sum %i {axes = array<i64: 0, 1, 2, 3, 4>}
+      : (tensor<?x?x?x?x?xf32, #torsh.dims<[n, n, n, n, n]>>) -> tensor<f32>
+  func.return %z : tensor<f32>
+}
+""")
+    np.testing.assert_array_equal(run.run([np.ones(3, np.int8)])[0], 3.0**5)
+    with pytest.raises(ExecutionError, match="bytes"):
+        run.run([np.ones(65536, np.int8)])  # 4 * 65536^5 is 4 * 2^80, which wraps to 0
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 1000, 4097])
 @pytest.mark.parametrize("descending", [True, False])
 def test_sort_is_stable(size: int, descending: bool) -> None:
