@@ -75,7 +75,7 @@ def symbol_names(
     if len(leaves) != len(shapes):
         return names
     for described, fake in zip(leaves, shapes, strict=True):
-        rows = cast(Any, described)
+        rows: Any = described
         axes = rows.items() if isinstance(described, dict) else enumerate(rows or ())
         for axis, dim in axes:
             size, name = str(fake.shape[axis]), getattr(dim, "__name__", "")

@@ -294,7 +294,8 @@ def _triangular_solve(
 @converts("linalg_matrix_exp")
 def _matrix_exp(c: NodeBuilder, x: SSAValue) -> SSAValue:
     """Taylor's polynomial of degree 14 of x / 2^s with norm under 1/2, squared s times."""
-    rank = rank_of(x)
+    rank, original = rank_of(x), x
+    x = c.wide(x)
     size = c.b(ComplexAbsOp, x) if is_complex(element_type(x)) else c.abs(x)
     norm = c.max(c.sum(size, [rank - 2], keep=True), [rank - 1], keep=True)
     times = c.maximum(c.add(c.ceil(c.b(Log2Op, c.maximum(norm, 1e-30))), 1.0), 0.0)
@@ -305,7 +306,7 @@ def _matrix_exp(c: NodeBuilder, x: SSAValue) -> SSAValue:
         y = c.add(unit, c.matmul(c.mul(small, 1 / n), y))
     for k in range(40):
         y = c.where(c.gt(times, float(k)), c.matmul(y, y), y)
-    return y
+    return c.narrow(y, original)
 
 
 @converts("linalg_pinv.atol_rtol_tensor")

@@ -129,17 +129,18 @@ def _batch_statistics(
     if str(c.node.target).startswith("aten.batch_norm"):
         return y
     channels = [dims_of(x)[1]]
-    found: list[Any] = [y, c.reshape(mean, channels), c.reshape(spread, channels)]
+    flat = [c.reshape(v, channels) for v in (mean, spread)]
+    found = [y, *flat]
     if "functional" in str(c.node.target):
         count = c.cast(c.dim(product(dims_of(x)[n] for n in axes)), element_type(wide))
         unbiased = c.mul(c.reshape(variance, channels), c.div(count, c.sub(count, 1.0)))
         momentum = float(rest[3])
-        for old, new in ((running_mean, found[1]), (running_variance, unbiased)):
+        for old, new in ((running_mean, flat[0]), (running_variance, unbiased)):
             kept = c.mul(c.cast_like(old, new), 1 - momentum)
-            found.append(c.cast(c.add(kept, c.mul(new, momentum)), element_type(old)))
+            found.append(c.add(kept, c.mul(new, momentum)))
     if "with_update" in str(c.node.target):
         found.insert(3, c.full(0, [0], c.out_element(3)))
-    return found[: len(c.meta())]
+    return [c.finished(v, n) for n, v in enumerate(found[: len(c.meta())])]
 
 
 @converts("group_norm")
