@@ -23,6 +23,7 @@ from torsh_dialect.attributes import Array
 from torsh_dialect.context import Context, Settings
 from torsh_dialect.target import TargetInfo, target_named
 from torsh_fx.compiled import CompiledModule, CompileReport
+from torsh_fx.dump import Dump, environment_settings
 from torsh_fx.pipeline import optimise
 from torsh_fx.sources import import_model
 from torsh_fx.weights import Preparation
@@ -75,7 +76,8 @@ def compile(
         target: Name or description of the CPU; this machine's by default.
         dynamic_shapes: For torch: as `torch.export.export` takes it. For ONNX: extents or bounds
             by symbol name, e.g. `{"batch": (1, 64)}` or `{"batch": 1}`.
-        settings: Numerics and debugging options.
+        settings: Numerics and debugging options; by default what the environment variables
+            `TORSH_DUMP`, `TORSH_VERIFY_EACH` and `TORSH_INPROCESS` say.
         threads: Most threads of a call; container, affinity mask and `OMP_NUM_THREADS` and
             `TORSH_NUM_THREADS` limit it further.
         flush_denormals: Treat denormal numbers as zero during calls.
@@ -89,7 +91,7 @@ def compile(
         ImportModelError: The model cannot be read.
         CodegenError: Code generation failed or was cancelled.
     """
-    settings = settings or Settings()
+    settings = settings or environment_settings(os.environ)
     watch = Stopwatch()
     described = target_named(target) if isinstance(target, str) else target or host_target()
     ctx = Context(target=described, settings=settings)
@@ -120,11 +122,14 @@ def compile_imported(
 
         return compile_hosted(imported, ctx, part, source)
     optimised = imported.module.clone()
+    dump = Dump.begin(ctx.settings, optimised, ctx.target)
     with watch.step("optimise"):
-        optimise(optimised, ctx)
+        optimise(optimised, ctx, dump.stage if dump else None)
     with watch.step("lower"):
         main, prepare = lower_module(optimised, ctx.target)
     compile_units = generator(ctx.settings.in_process, cache).compile
+    if dump:
+        dump.lowered([main, *([prepare] if prepare else ())], compile_units)
     with watch.step("generate code"):
         program, preparation = link(main, prepare, compile_units, imported.weights)
     report = CompileReport(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from xdsl.utils.exceptions import DiagnosticException, ParseError
 
 from torsh_dialect.context import Numerics, Settings
 from torsh_dialect.errors import InvalidArgumentError, TorshError
+from torsh_fx.dump import environment_settings
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -52,11 +54,12 @@ def read_file(path: str) -> bytes:
 
 def settings_of(numerics: Numerics, disabled: list[str], *, in_process: bool) -> Settings:
     """Settings from a command line; the environment gives what the arguments do not."""
-    return Settings(
+    settings = environment_settings(os.environ)
+    return replace(
+        settings,
         numerics=numerics,
         disabled_rewrites=frozenset(disabled),
-        verify_each=os.environ.get("TORSH_VERIFY_EACH") == "1",
-        in_process=in_process or os.environ.get("TORSH_INPROCESS") == "1",
+        in_process=in_process or settings.in_process,
     )
 
 
