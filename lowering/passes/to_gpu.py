@@ -32,6 +32,7 @@ from xdsl.dialects.builtin import (
     StringAttr,
     SymbolRefAttr,
     UnitAttr,
+    UnknownLoc,
     UnrealizedConversionCastOp,
 )
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
@@ -71,13 +72,14 @@ class Outliner:
             kernel = region_kernel(op)
             name = kernel_name(kernel.function)
             kernel.function.properties["sym_name"] = text(name)
-            known = self.kernels.get(name) or gpu_kernel(kernel.function)
-            operands = [kernel.arguments[n] for n in known.used]
-            launched = Launch(op, name, static(kernel.units), known.threads)
+            found = self.kernels.get(name) or gpu_kernel(kernel.function)
+            operands = [kernel.arguments[n] for n in found.used]
+            launched = Launch(op, name, static(kernel.units), found.threads)
             launched.replace([_position(argument) for argument in operands])
         except UnsupportedError as error:
-            raise UnsupportedError(f"to-gpu: {error}", location=str(op.location)) from error
-        self.kernels[name] = known
+            known = None if isinstance(op.location, UnknownLoc) else str(op.location)
+            raise UnsupportedError(f"to-gpu: {error}", location=known) from error
+        self.kernels[name] = found
 
     def module(self) -> gpu.ModuleOp:
         """The module with all kernels."""
