@@ -6,9 +6,9 @@ It must lie in that folder after links are followed, and the file must hold all 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from torsh_dialect.dtypes import dtype_of_numpy
 from torsh_dialect.errors import ImportModelError, InvalidArgumentError
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
     from onnx import ModelProto, TensorProto
 
 
@@ -56,6 +57,24 @@ def _require_graph(model: ModelProto, name: str) -> None:
         raise ImportModelError(
             f"{name} is no whole ONNX model: it has no graph or names no operator set"
         )
+    if (damaged := _damaged_text(model)) is not None:
+        raise ImportModelError(f"{name} is damaged: {damaged!r} is not UTF-8")
+
+
+def _damaged_text(message: Message) -> bytes | None:
+    """The first text in a message that is not UTF-8, which protobuf hands out as bytes."""
+    for field, value in message.ListFields():
+        single = isinstance(value, str | bytes) or not hasattr(value, "__len__")
+        values: Iterable[Any] = (value,) if single else value
+        if field.type == field.TYPE_STRING:
+            found = next((v for v in values if isinstance(v, bytes)), None)
+        elif field.type == field.TYPE_MESSAGE:
+            found = next((d for v in values if (d := _damaged_text(v)) is not None), None)
+        else:
+            continue
+        if found is not None:
+            return found
+    return None
 
 
 def tensor_reader(folder: Path | None) -> Callable[[TensorProto], Array]:

@@ -187,6 +187,12 @@ def test_a_tensor_with_too_little_data():
         import_onnx(model, Context())
 
 
+def test_a_name_that_is_no_text():
+    data = GOOD.SerializeToString().replace(b"MatMul", b"MatM\x80l")
+    with pytest.raises(ImportModelError, match="not UTF-8"):
+        import_onnx(data, Context())
+
+
 BYTES = GOOD.SerializeToString()
 
 
