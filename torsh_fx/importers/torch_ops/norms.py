@@ -107,6 +107,8 @@ def _batch_norm(
     if name.startswith("aten.batch_norm"):
         return y
     empty = c.full(0, [0], element)
+    if "functional" in name:
+        return [y, empty, empty, mean, variance]
     return [y, *[empty] * (len(c.meta()) - 1)]
 
 
