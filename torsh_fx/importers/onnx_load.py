@@ -17,7 +17,6 @@ from torsh_dialect.dtypes import dtype_of_numpy
 from torsh_dialect.errors import ImportModelError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
     from onnx import ModelProto, TensorProto
 
 
@@ -61,7 +60,7 @@ def _require_graph(model: ModelProto, name: str) -> None:
         raise ImportModelError(f"{name} is damaged: {damaged!r} is not UTF-8")
 
 
-def _damaged_text(message: Message) -> bytes | None:
+def _damaged_text(message: Any) -> bytes | None:
     """The first text in a message that is not UTF-8, which protobuf hands out as bytes."""
     for field, value in message.ListFields():
         single = isinstance(value, str | bytes) or not hasattr(value, "__len__")
