@@ -180,9 +180,10 @@ class Converter:
                 self._if(op)
             case kern.StoreOp():
                 self._store(op)
-            case kern.LoadOp():
-                operands = self.all(op.operands)
-                self.values[op.y] = self.b.value(kern.LoadOp, op.y.type, *operands)
+            case kern.WhileOp():
+                self._while(op)
+            case kern.LoadOp() | kern.OffsetOp():
+                self.values[op.y] = self.b.value(type(op), op.y.type, *self.all(op.operands))
             case kern.ConstOp() if op.y.type == INDEX:
                 self.values[op.y] = self.b.index(int_of(op.value))
             case _ if op.has_trait(Pure) and len(op.results) == 1:
@@ -214,6 +215,16 @@ class Converter:
             return self.block(op.body.block, (i, *carried))
 
         results = self.b.for_(lower, upper, body, init, int_of(op.step))
+        self.values.update(zip(op.results, results, strict=True))
+
+    def _while(self, op: kern.WhileOp) -> None:
+        def condition(*carried: SSAValue) -> SSAValue:
+            return self.block(op.condition.block, carried)[0]
+
+        def body(*carried: SSAValue) -> Sequence[SSAValue]:
+            return self.block(op.body.block, carried)
+
+        results = self.b.while_(self.all(op.operands), condition, body)
         self.values.update(zip(op.results, results, strict=True))
 
     def _if(self, op: kern.IfOp) -> None:
