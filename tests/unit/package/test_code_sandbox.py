@@ -426,7 +426,9 @@ def test_malformed_entries(entry: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [object(), {1: 2}, {"$array": 0}, np.array(["text"]), np.array([None])], ids=repr
+    "value",
+    [object(), {1: 2}, {"$array": 0}, np.array(["text"]), np.array([None])],
+    ids=["object", "number-key", "reserved-key", "text-array", "object-array"],
 )
 def test_what_cannot_enter(value: object) -> None:
     with pytest.raises(InvalidArgumentError):
