@@ -122,8 +122,9 @@ class ComplexMath:
     def log1p(self, z: Pair) -> Pair:
         s, (x, y) = self.s, z
         excess = s.add(s.mul(x, s.add(x, self.like(2.0, x))), s.mul(y, y))
-        shifted = s.add(x, self.like(1.0, x))
-        return s.mul(s.math("log1p", excess), self.like(0.5, x)), s.math("atan2", y, shifted)
+        far, angle = self.log((s.add(x, self.like(1.0, x)), y))
+        near = s.mul(s.math("log1p", excess), self.like(0.5, x))
+        return s.select(s.lt(self.modulus(z), self.like(0.5, x)), near, far), angle
 
     def expm1(self, z: Pair) -> Pair:
         s, (x, y) = self.s, z
@@ -212,9 +213,11 @@ class ComplexMath:
     def atanh(self, z: Pair) -> Pair:
         s, (x, y) = self.s, z
         one = self.like(1.0, x)
-        less, more = s.sub(one, x), s.add(one, x)
-        size = s.add(s.mul(less, less), s.mul(y, y))
-        real = s.math("log1p", s.div(s.mul(self.like(4.0, x), x), size))
+        size = s.abs(x)
+        less, more = s.sub(one, size), s.add(one, size)
+        distance = s.add(s.mul(less, less), s.mul(y, y))
+        real = s.math("log1p", s.div(s.mul(self.like(4.0, x), size), distance))
+        real = s.math("copysign", real, x)
         below = s.sub(s.mul(less, more), s.mul(y, y))
         imaginary = s.math("atan2", s.mul(self.like(2.0, x), y), below)
         return s.mul(real, self.like(0.25, x)), s.mul(imaginary, self.like(0.5, x))
