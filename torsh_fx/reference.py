@@ -48,10 +48,12 @@ class Source(Protocol):
     Attributes:
         plain: What runs it as it is, in words.
         exact: What runs it in float64, in words.
+        independent: Whether float64 comes from the source's framework, not from what we imported.
     """
 
     plain: str
     exact: str
+    independent: bool
 
     def run(self, call: Call) -> list[Array]:
         """The outputs as the framework computes them."""
@@ -84,6 +86,7 @@ class ModuleSource:
 
     plain = "the ops' references in float32"
     exact = "the ops' references in float64"
+    independent = True
 
     def __init__(self, compiled: CompiledModule):
         self._compiled = compiled
@@ -115,6 +118,7 @@ class TorchSource:
 
     plain = "torch"
     exact = "torch in float64"
+    independent = True
 
     def __init__(self, model: Any, *, changes: bool):
         import torch
@@ -173,6 +177,7 @@ class OnnxSource:
         self._wide_proto = wide_onnx(proto)
         self.exact, self._wide = _runner(self._wide_proto)
         self._module: ModuleSource | None = None
+        self.independent = True
 
     def _feed(self, call: Call) -> dict[str, Array]:
         flat = self._compiled.flat_arrays(call.args, call.named)
@@ -190,6 +195,7 @@ class OnnxSource:
                 return [np.asarray(v) for v in self._wide(self._outputs, feed)]
             except Exception as error:
                 self._module = ModuleSource(self._compiled)
+                self.independent = False
                 self.exact = f"{self._module.exact} ({_short(error)})"
         return self._module.run_wide(call)
 
@@ -201,7 +207,7 @@ def _load_external(proto: ModelProto, folder: Path) -> None:
 
 
 def _short(error: Exception) -> str:
-    return f"onnx runs it not: {type(error).__name__}"
+    return f"onnx cannot run the model in float64: {type(error).__name__}"
 
 
 def _runner(proto: ModelProto) -> tuple[str, Any]:

@@ -8,6 +8,8 @@ precision, ulp that of the output's dtype at the reference's root mean square):
 * float32: largest error at most 1e-5 of the output's largest magnitude, unless own exceeds 5e-6;
 * where the source gives NaN or an infinity, so does the compiled model, and nowhere else;
 * integers and bools equal the source's, except where the source's own differ from float64;
+* where only the imported module could be run in float64, the source itself must agree with it up
+  to 32 roundings of the output's dtype: so an import that is wrong still fails;
 * names, dtypes and shapes are the source's.
 """
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 ENOUGH = 16
 """Inputs that a verdict should rest on."""
+
+ROUNDINGS = 32
+"""How far source and imported module may differ, in roundings of the largest magnitude."""
 
 EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7, "c64": 2.0**-23}
 """Distance from 1 to the next number; f64 for others."""
@@ -140,7 +145,10 @@ def validate(compiled: CompiledModule, source: Any, inputs: Sequence[Any]) -> Va
     runner = source_of(source, compiled)
     judges = _judges(compiled, runner, calls)
     return Validation(
-        tuple(judge.verdict() for judge in judges), len(calls), runner.plain, runner.exact
+        tuple(judge.verdict(independent=runner.independent) for judge in judges),
+        len(calls),
+        runner.plain,
+        runner.exact,
     )
 
 
@@ -206,13 +214,19 @@ class _Judge:
         if fault not in self._faults:
             self._faults.append(fault)
 
-    def verdict(self) -> OutputVerdict:
+    def verdict(self, *, independent: bool) -> OutputVerdict:
         """The verdict over all calls."""
         ours, own, size = (_error(v) for v in (self._ours, self._own, self._exact))
         ulp = _ulp(size.rms, EPSILON.get(self.dtype, 2.0**-52))
         most = max(4 * own.most, 16 * ulp)
         if self.dtype == "f32" and own.most <= 5e-6 * size.most:
             most = min(most, max(1e-5 * size.most, 4 * ulp))
+        bound = ROUNDINGS * EPSILON.get(self.dtype, 2.0**-52) * size.most
+        if not independent and own.most > bound:
+            self._fault(
+                f"the imported module, in float64, differs from the source by {own.most:.3g}, "
+                f"which exceeds {bound:.3g}: the import is wrong, or the model ill-conditioned"
+            )
         limit = Error(max(1.5 * own.rms, 4 * ulp), most)
         for what, value, bound in (
             ("rms error", ours.rms, limit.rms),

@@ -22,6 +22,7 @@ from torsh_dialect.ops.elementwise import AddOp
 from torsh_dialect.ops.movement import ReshapeOp, TransposeOp
 from torsh_dialect.ops.norm import LayerNormOp
 from torsh_dialect.ops.softmax import SoftmaxOp
+from torsh_fx import reference
 from torsh_fx.compiler import compile_imported
 from torsh_fx.graph.node import Node
 from torsh_fx.sources import import_model
@@ -152,8 +153,9 @@ def test_a_planted_fault_fails(net, calls, fault):
         verdict.require()
 
 
-def onnx_model(rng, *, with_bias=True):
-    weight = numpy_helper.from_array(rng.standard_normal((4, 2, 3, 3)).astype(np.float32), "w")
+def onnx_model(rng, *, with_bias=True, scale=1.0):
+    values = rng.standard_normal((4, 2, 3, 3)) * scale
+    weight = numpy_helper.from_array(values.astype(np.float32), "w")
     bias = numpy_helper.from_array(rng.standard_normal(4).astype(np.float32), "b")
     nodes = [
         helper.make_node(
@@ -187,6 +189,28 @@ def test_onnx_models_are_judged_by_onnx(tmp_path):
     assert verdict.exact.endswith("in float64") or "float64 (onnxruntime" in verdict.exact
     without = onnx_model(np.random.default_rng(0), with_bias=False)
     assert not torsh_fx.compile(without).validate(calls, model).passed
+
+
+def test_a_wrong_import_fails_without_an_independent_reference(monkeypatch):
+    """Where neither onnxruntime nor onnx runs a model in float64, the imported module does."""
+
+    def refuses(proto):
+        def run(outputs, feed):
+            raise NotImplementedError("no kernel")
+
+        return run
+
+    monkeypatch.setattr(reference, "_reference", refuses)
+    model = onnx_model(np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    calls = [{"x": rng.standard_normal((2, 2, 5, 5)).astype(np.float32)} for _ in range(16)]
+    verdict = torsh_fx.compile(model).validate(calls)
+    assert verdict.passed, str(verdict)
+    assert "the ops' references in float64 (onnx cannot run" in str(verdict)
+    shifted = onnx_model(np.random.default_rng(0), scale=1.001)
+    verdict = torsh_fx.compile(shifted).validate(calls, model)
+    assert not verdict.passed
+    assert "the import is wrong" in str(verdict)
 
 
 def test_a_graph_is_judged_by_the_references():
