@@ -28,7 +28,8 @@ Every op, by kind; written by `docs/generate.py` from the docstrings of `torsh_d
 
 *Runs by* says which part of `lowering/` makes native code of the op: `elements` (one element at a
 time, fused with its neighbours and vectorised), `whole kernel`, `template`, `expansion` into other
-ops, `native control flow`; `-` means that it cannot be compiled yet. *Spelled* names convert one to
+ops, `native control flow`; `host function` is Python beside native code (sequences, optional
+values, strings); `-` means that it cannot be compiled yet. *Spelled* names convert one to
 one; the importers read more (`torsh ops --importers`).
 """
 

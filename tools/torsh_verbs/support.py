@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from functools import cache
 
 from xdsl.ir import Operation
+from xdsl.traits import IsTerminator
 
 import lowering.generic.all_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import torsh_dialect.ops  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from lowering.generic.evaluator import rule_of
 from lowering.generic.kernels import KINDS, WHOLE
+from lowering.templates.choose import CHOOSERS
 from torsh_dialect.declare import OPS
 from torsh_dialect.kinds import (
     Composite,
@@ -29,17 +31,19 @@ from torsh_dialect.kinds import (
     TensorOp,
     Window,
 )
+from torsh_dialect.ops.call import CallOp
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
-from torsh_dialect.ops.packed import PackedConvOp, PackedLinearOp
-
-TEMPLATES: tuple[type[Operation], ...] = (PackedLinearOp, PackedConvOp)
-"""Ops that only templates compute."""
+from torsh_dialect.ops.shape import BindOp
 
 KINDS_OF_OPS: tuple[type[TensorOp], ...] = (
     Elementwise, Reduce, Scan, Contract, Window, Movement, Gather, Scatter, Sort, Composite,
     Control, DataDependent, Extern, Random,
 )  # fmt: skip
 """The kinds of `torsh_dialect.kinds`; the first that fits counts."""
+
+
+HOST_TYPE = "!torsh."
+"""How the example of an op shows that it takes sequences, optional values or strings."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,12 @@ def kind_of(cls: type[Operation]) -> str:
 
 def lowering_of(cls: type[Operation]) -> str:
     """Which part of `lowering` makes native code of an op class."""
-    if issubclass(cls, TEMPLATES):
+    if cls in CHOOSERS:
         return "template"
     if issubclass(cls, ConstantOp | WeightOp):
         return "data"
+    if issubclass(cls, BindOp | CallOp) or cls.has_trait(IsTerminator):
+        return "structure"
     if issubclass(cls, Composite):
         return "expansion"
     if issubclass(cls, Control):
@@ -93,7 +99,7 @@ def lowering_of(cls: type[Operation]) -> str:
         return "whole kernel"
     if rule_of(cls) is not None or issubclass(cls, Movement):
         return "elements"
-    return "-"
+    return "host function" if HOST_TYPE in (cls.__doc__ or "") else "-"
 
 
 def _spelled(cls: type[Operation]) -> tuple[str, ...]:
