@@ -81,11 +81,10 @@ def demo() -> None:
 def test() -> None:
     """All checks; those after a failure run too, and the last lines name what failed."""
     set_up("torch", "test")
-    product = ("torsh_dialect", "lowering", "torsh_fx", "torsh_package", "tools")
     tools = ENVIRONMENT / "bin"
     checks = {
         "ruff": (str(tools / "ruff"), "check", "."),
-        "pyright": (python(), "-m", "pyright", "--pythonpath", python(), *product),
+        "pyright": (python(), "-m", "pyright", "-p", str(ROOT), "--pythonpath", python()),
         "lit": (str(tools / "lit"), "-q", "-j2", "tests/filecheck"),
         "pytest": (python(), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"),
     }
