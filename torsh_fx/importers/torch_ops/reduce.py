@@ -15,7 +15,7 @@ from torsh_dialect.dtypes import is_complex, is_float
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops import reduce, scan, sort, statistics
 from torsh_dialect.ops.compare import NotEqualOp
-from torsh_dialect.ops.complex import ComplexAbsOp
+from torsh_dialect.ops.complex import ComplexAbsOp, ImagOp, RealOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts
 
@@ -119,7 +119,12 @@ def _spread(
     if unbiased is not None:
         lost = float(unbiased)
     if is_complex(element_type(x)):
-        raise c.refuse("variance of complex numbers")
+        parts = (c.b(RealOp, x), c.b(ImagOp, x))
+        real, imag = (folded(c, statistics.VarOp, p, dim, keepdim, correction=lost) for p in parts)
+        total = c.add(real, imag)
+        total = total if name.startswith("var") else c.sqrt(total)
+        mean = folded(c, reduce.MeanOp, x, dim, keepdim) if name.endswith("mean") else None
+        return total if mean is None else (total, mean)
     cls = statistics.VarOp if name.startswith("var") else statistics.StdOp
     spread = folded(c, cls, x, dim, keepdim, correction=lost)
     return (spread, folded(c, reduce.MeanOp, x, dim, keepdim)) if name.endswith("mean") else spread
