@@ -10,6 +10,7 @@ import numpy as np
 from xdsl.dialects.builtin import I64, IntegerAttr
 from xdsl.irdl import prop_def
 
+from torsh_dialect import dtypes
 from torsh_dialect.attributes import Array, int_of
 from torsh_dialect.declare import Spelled, op
 from torsh_dialect.dtypes import Element, is_float
@@ -296,9 +297,38 @@ class PolygammaOp(Special):
         n, element = int_of(self.n), s.dtype(x[0])
         if n == 0:
             return s.math("digamma", x[0])
+        wide = s.cast(x[0], dtypes.f64)
+        zero, one = s.const(0.0, dtypes.f64), s.const(1.0, dtypes.f64)
+        negative = s.lt(wide, zero)
+        mirrored = s.select(negative, s.sub(one, wide), wide)
         factor = math.factorial(n) * (1.0 if n % 2 else -1.0)
-        sum_of_powers = s.math("zeta", s.const(n + 1, element), x[0])
-        return s.mul(s.const(factor, element), sum_of_powers)
+        sum_of_powers = s.math("zeta", s.const(n + 1, dtypes.f64), mirrored)
+        value = s.mul(s.const(factor, dtypes.f64), sum_of_powers)
+        sign = s.const(-1.0 if n % 2 else 1.0, dtypes.f64)
+        reflected = s.sub(s.mul(sign, value), _derivative_of_cotangent(s, n, wide))
+        pole = s.and_(negative, s.eq(wide, s.floor(wide)))
+        infinite = s.const(math.copysign(math.inf, factor), dtypes.f64)
+        reflected = s.select(pole, infinite, reflected)
+        return s.cast(s.select(negative, reflected, value), element)
+
+
+def _derivative_of_cotangent(s: Scalar[V], n: int, x: V) -> V:
+    """The n-th derivative of cot(pi x), times pi (DLMF 5.15.6); any value at integers.
+
+    It is pi^(n+1) P_n(cot(pi x)) with P_0(c) = c and P_(k+1)(c) = -(1 + c^2) P_k'(c).
+    """
+    coefficients = [0.0, 1.0]
+    for _ in range(n):
+        slope = [k * c for k, c in enumerate(coefficients)][1:]
+        padded = zip([*slope, 0.0, 0.0], [0.0, 0.0, *slope], strict=True)
+        coefficients = [-a - b for a, b in padded]
+    angle = s.mul(s.const(math.pi, dtypes.f64), s.sub(x, s.round(x)))
+    cotangent = s.div(s.math("cos", angle), s.math("sin", angle))
+    value = s.const(0.0, dtypes.f64)
+    for coefficient in reversed(coefficients):
+        scaled = s.const(coefficient * math.pi ** (n + 1), dtypes.f64)
+        value = s.add(s.mul(value, cotangent), scaled)
+    return value
 
 
 @op

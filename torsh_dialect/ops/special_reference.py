@@ -100,9 +100,13 @@ def digamma(x: Any) -> Any:
 
 
 def zeta(s: Any, q: Any) -> Any:
-    """Hurwitz zeta for s > 1 by Euler-Maclaurin summation (DLMF 25.11.5 and 25.11.43)."""
+    """Hurwitz zeta for s > 1 by Euler-Maclaurin summation (DLMF 25.11.5 and 25.11.43).
+
+    It starts where q + k >= 12, but for q under -5000, where the sum has no precision.
+    """
     s, q = np.broadcast_arrays(np.asarray(s, np.float64), np.asarray(q, np.float64))
-    count = 12
+    lowest = float(np.min(q[np.isfinite(q)], initial=0.0))
+    count = 12 + math.ceil(min(-lowest, 5000.0))
     total = np.zeros(s.shape)
     for k in range(count):
         total = total + (q + k) ** -s

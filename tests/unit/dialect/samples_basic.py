@@ -166,6 +166,8 @@ def _special():
         *binary("xlogy xlog1py", MODERATE),
         *unary("polygamma", [np.array([0.3, 1.0, 2.5, 10.0])], n=0),
         *unary("polygamma", [np.array([0.3, 1.0, 2.5, 10.0])], n=2),
+        *unary("polygamma", [np.array([-0.3, -8.48, -2.0, -400.6, 0.0])], n=1),
+        *unary("polygamma", [np.array([-0.3, -8.48, -2.0, -400.6, 0.0])], n=4),
         one("zeta", np.array([1.5, 2.0, 5.0, 1.0, 0.5]), np.array([1.0, 0.3, 7.0, 2.0, 2.0])),
         *[
             one(n, np.array([0.5, 1.0, 4.0, 10.0, 3.0]), np.array([0.2, 1.0, 9.0, 3.0, 0.0]))
