@@ -13,7 +13,9 @@ Every symbol stands for an integer in 0..`LARGEST_EXTENT`.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -385,6 +387,33 @@ def provably_different(a: Dim, b: Dim, bounds: Mapping[str, Bounds] | None = Non
     """Whether no values of the symbols, within their bounds, make `a` and `b` equal."""
     low, high = bounds_of(a - b, bounds or {})
     return (low is not None and low > 0) or (high is not None and high < 0)
+
+
+_assumed: ContextVar[list[tuple[Dim, Dim]] | None] = ContextVar("assumed", default=None)
+
+
+def conflict(a: Dim, b: Dim) -> bool:
+    """Whether two extents that must be equal provably are not; see `assumptions`."""
+    if provably_different(a, b):
+        return True
+    found = _assumed.get()
+    if found is not None and not provably_equal(a, b):
+        found.append((a, b))
+    return False
+
+
+@contextmanager
+def assumptions() -> Generator[list[tuple[Dim, Dim]]]:
+    """Collects the pairs of extents that `conflict` found neither equal nor different meanwhile.
+
+    They are what an op's `infer` takes for granted: checked when the program runs.
+    """
+    found: list[tuple[Dim, Dim]] = []
+    token = _assumed.set(found)
+    try:
+        yield found
+    finally:
+        _assumed.reset(token)
 
 
 @lru_cache(maxsize=4096)

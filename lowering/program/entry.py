@@ -15,6 +15,7 @@ from lowering.kern import dialect as kern
 from lowering.kern.builder import KernBuilder, buffer_of
 from lowering.kern.dialect import INDEX
 from lowering.kernel import Kernel
+from lowering.passes.fuse import is_view
 from lowering.program.checks import Checks
 from lowering.program.memory import Arena, Lifetime, plan
 from lowering.program.relations import Relation, relations
@@ -180,7 +181,7 @@ class Entry:
         for op in self.block.ops:
             if isinstance(op, AssumeOp):
                 found.setdefault(assumed(op), op)
-            elif isinstance(op, FusedOp):
+            elif isinstance(op, FusedOp) or is_view(op):
                 for relation, inner in relations(op):
                     found.setdefault(relation, inner)
         for relation, op in found.items():

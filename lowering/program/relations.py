@@ -8,9 +8,17 @@ from dataclasses import dataclass
 from xdsl.ir import Operation, SSAValue
 
 from lowering.kern.builder import KernBuilder
-from torsh_dialect.dims import Dim, provably_equal, symbols_of
-from torsh_dialect.kinds import Contract, Elementwise
+from torsh_dialect.dims import (
+    Dim,
+    assumptions,
+    broadcast_shapes,
+    provably_equal,
+    symbols_of,
+)
+from torsh_dialect.kinds import Contract, Control, Elementwise, TensorOp
 from torsh_dialect.ops.complex import ComplexOp
+from torsh_dialect.ops.control import YieldOp
+from torsh_dialect.ops.datadependent import MaskedSelectOp
 from torsh_dialect.ops.fused import FusedOp
 from torsh_dialect.types import dims_of
 
@@ -36,25 +44,45 @@ class Relation:
         return b.or_(equal, b.compare_index("eq", left, 1))
 
 
-def relations(op: FusedOp) -> Iterator[tuple[Relation, Operation]]:
-    """The relations that a kernel relies on, each with the op that does."""
+def relations(op: Operation) -> Iterator[tuple[Relation, Operation]]:
+    """The relations that a kernel or view relies on, each with the op that does."""
     seen: set[Relation] = set()
-    for inner in op.body.block.ops:
+    for inner in op.body.block.ops if isinstance(op, FusedOp) else (op,):
+        if not isinstance(inner, TensorOp) or isinstance(inner, Control | YieldOp):
+            continue
+        if not _is_symbolic(inner):
+            continue
         for relation in _of(inner):
             if relation not in seen and not _is_certain(relation):
                 seen.add(relation)
                 yield relation, inner
 
 
-def _of(op: Operation) -> Iterator[Relation]:
+def _is_symbolic(op: TensorOp) -> bool:
+    return any(
+        symbols_of(dim)
+        for value in (*op.operands, *op.results)
+        if hasattr(value.type, "element_type")
+        for dim in dims_of(value)
+    )
+
+
+def _of(op: TensorOp) -> Iterator[Relation]:
     if isinstance(op, Elementwise | ComplexOp):
-        result = dims_of(op.results[0])
-        for operand in op.operands:
-            dims = dims_of(operand)
-            for own, extent in zip(reversed(dims), reversed(result), strict=False):
-                yield Relation(own, "fits", extent)
+        yield from _broadcast(op.operands, dims_of(op.results[0]))
+    elif isinstance(op, MaskedSelectOp):
+        yield from _broadcast(op.operands, broadcast_shapes(*map(dims_of, op.operands)))
     elif isinstance(op, Contract):
         yield from _labelled(op)
+    with assumptions() as found:
+        op.infer()
+    yield from (Relation(left, "eq", right) for left, right in found)
+
+
+def _broadcast(operands: Sequence[SSAValue], result: Sequence[Dim]) -> Iterator[Relation]:
+    for operand in operands:
+        for own, extent in zip(reversed(dims_of(operand)), reversed(result), strict=False):
+            yield Relation(own, "fits", extent)
 
 
 def _labelled(op: Contract) -> Iterator[Relation]:

@@ -176,7 +176,9 @@ class Run:
                 self.bind(op)
             elif isinstance(op, AssumeOp):
                 self.require(assumed(op), op)
-            elif not (is_view(op) or isinstance(op, WeightOp | ConstantOp | ReturnOp | YieldOp)):
+            elif is_view(op):
+                self.check(op)
+            elif not isinstance(op, WeightOp | ConstantOp | ReturnOp | YieldOp):
                 raise UnsupportedError(f"{op.name} has no lowering", location=location_of(op))
 
     def bind(self, op: BindOp) -> None:
@@ -202,13 +204,17 @@ class Run:
         left, right = b.dim(relation.left), b.dim(relation.right)
         b.guard(self.record, relation.build(b), left, right, code)
 
+    def check(self, op: Operation) -> None:
+        """End the run where extents do not stand as an op needs them to."""
+        entry = self.entry
+        for relation, inner in relations(op):
+            if not (op.parent is entry.block and entry.is_planned(relation)):
+                self.require(relation, inner)
+
     def launch(self, op: FusedOp) -> None:
         """Run the kernels of a fused op."""
         b, kernel = self.b, self.entry.kernels[op]
-        for relation, inner in relations(op):
-            entry = self.entry
-            if not (op.parent is entry.block and entry.is_planned(relation)):
-                self.require(relation, inner)
+        self.check(op)
         for position, size in enumerate(kernel.workspaces):
             if (op, position) in self.entry.slots:
                 self.grow((op, position), b.dim(size))

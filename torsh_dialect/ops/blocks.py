@@ -13,7 +13,7 @@ from xdsl.irdl import operand_def, opt_prop_def, prop_def, result_def
 
 from torsh_dialect.attributes import Array, bool_of, dims_attribute, extents_of, int_of, ints_of
 from torsh_dialect.declare import op
-from torsh_dialect.dims import Dim, floordiv, product, provably_different
+from torsh_dialect.dims import Dim, conflict, floordiv, product
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Builder, C, Composite, I, Indices, Movement, Pick
 from torsh_dialect.ops.elementwise import AddOp
@@ -224,7 +224,7 @@ class Col2ImOp(Composite):
         if rank_of(self.x) != 3 or any(len(ints_of(row)) != rank for row in rows):
             raise ShapeError(f"C1: columns {self.x.type} of an image with {rank} axes")
         n, c, patches = dims_of(self.x)
-        if provably_different(patches, product(self.counts())):
+        if conflict(patches, product(self.counts())):
             raise ShapeError(f"C2: {patches} patches, but {product(self.counts())} fit the image")
         channels = floordiv(c, int(np.prod(ints_of(self.kernel))))
         return (tensor(element_type(self.x), (n, channels, *extents_of(self.image))),)

@@ -11,7 +11,7 @@ from xdsl.irdl import operand_def, result_def
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import Array
 from torsh_dialect.declare import Spelled, op
-from torsh_dialect.dims import broadcast_shapes, provably_different
+from torsh_dialect.dims import broadcast_shapes, conflict
 from torsh_dialect.dtypes import Element, is_complex
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import TensorOp
@@ -198,7 +198,7 @@ class ViewAsComplexOp(TensorOp):
 
     def infer(self) -> Sequence[AnyTensor]:
         dims = dims_of(self.x)
-        if element_type(self.x) not in WHOLE or not dims or provably_different(dims[-1], 2):
+        if element_type(self.x) not in WHOLE or not dims or conflict(dims[-1], 2):
             raise ShapeError(f"C1: {self.x.type} holds no pairs of f32 or f64")
         return (tensor(WHOLE[element_type(self.x)], dims[:-1]),)
 

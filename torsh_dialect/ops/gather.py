@@ -20,7 +20,7 @@ from xdsl.irdl import (
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import Array, extents_of, int_of, ints_of
 from torsh_dialect.declare import op
-from torsh_dialect.dims import Dim, broadcast_shapes, provably_different
+from torsh_dialect.dims import Dim, broadcast_shapes, conflict
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import (
     C,
@@ -309,7 +309,7 @@ def require_starts(starts: SSAValue, rank: int) -> None:
         ShapeError: They are not.
     """
     require_indices(starts)
-    if rank_of(starts) != 1 or provably_different(dims_of(starts)[0], rank):
+    if rank_of(starts) != 1 or conflict(dims_of(starts)[0], rank):
         raise ShapeError(f"C1: starts are {starts.type} for a tensor of rank {rank}")
 
 

@@ -19,7 +19,7 @@ from xdsl.irdl import (
 
 from torsh_dialect.attributes import Array, extents_of, float_of, int_of, str_of
 from torsh_dialect.declare import op
-from torsh_dialect.dims import Dim, provably_different
+from torsh_dialect.dims import Dim, conflict
 from torsh_dialect.errors import InvalidArgumentError, ShapeError
 from torsh_dialect.kinds import (
     Builder,
@@ -94,7 +94,7 @@ def _require_alike(a: SSAValue, b: SSAValue, axis: int) -> None:
     if element_type(a) != element_type(b) or rank_of(a) != rank_of(b):
         raise ShapeError(f"C2: {a.type} and {b.type} differ in element type or rank")
     for n, (x, y) in enumerate(zip(dims_of(a), dims_of(b), strict=True)):
-        if n != axis and provably_different(x, y):
+        if n != axis and conflict(x, y):
             raise ShapeError(f"C2: {a.type} and {b.type} differ in axis {n}, joined along {axis}")
 
 
@@ -225,7 +225,7 @@ class SplitOp(Composite):
         total: Dim = 0
         for size in sizes:
             total = total + size
-        if provably_different(total, dims[axis]):
+        if conflict(total, dims[axis]):
             raise ShapeError(f"C1: sizes {list(sizes)} do not add up to {dims[axis]}")
         return [
             tensor(element_type(self.x), (*dims[:axis], size, *dims[axis + 1 :])) for size in sizes

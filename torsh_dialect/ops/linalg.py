@@ -16,7 +16,7 @@ from xdsl.irdl import operand_def, opt_prop_def, prop_def, result_def
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import Array, bool_of
 from torsh_dialect.declare import op
-from torsh_dialect.dims import Dim, broadcast_shapes, minimum, provably_different
+from torsh_dialect.dims import Dim, broadcast_shapes, conflict, minimum
 from torsh_dialect.dtypes import Element, is_complex
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Extern
@@ -40,7 +40,7 @@ class OfMatrices(Extern):
         if len(dims) < 2 or element_type(self.x) not in (*PART, *WHOLE):
             raise ShapeError(f"C1: {self.x.type} holds no matrices of f32, f64 or complex numbers")
         *batch, rows, columns = dims
-        if square and provably_different(rows, columns):
+        if square and conflict(rows, columns):
             raise ShapeError(f"C2: matrices of {rows} x {columns} are not square")
         return tuple(batch), rows, columns
 
@@ -275,7 +275,7 @@ class TriangularSolveOp(OfMatrices):
     def infer(self) -> Sequence[AnyTensor]:
         batch, rows, _ = self.matrices(square=True)
         dims = dims_of(self.b)
-        if rank_of(self.b) < 2 or provably_different(rows, dims[-2]):
+        if rank_of(self.b) < 2 or conflict(rows, dims[-2]):
             raise ShapeError(f"C2: x is {self.x.type}, b is {self.b.type}")
         return (tensor(element_type(self.b), (*broadcast_shapes(batch, dims[:-2]), *dims[-2:])),)
 

@@ -12,7 +12,7 @@ from xdsl.irdl import operand_def, prop_def
 
 from torsh_dialect.attributes import Array, extents_of, ints_of
 from torsh_dialect.declare import Spelled, op
-from torsh_dialect.dims import Dim, product, provably_different
+from torsh_dialect.dims import Dim, conflict, product, provably_different
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import C, Contents, I, Indices, Movement, Pick, contents_of, normal_axes
 from torsh_dialect.ops.known import moved
@@ -76,7 +76,7 @@ class ReshapeOp(Movement):
     def infer(self) -> Sequence[AnyTensor]:
         target = extents_of(self.target)
         before, after = product(dims_of(self.x)), product(target)
-        if provably_different(before, after):
+        if conflict(before, after):
             raise ShapeError(
                 f"C1: {list(dims_of(self.x))} has {before} elements, {list(target)} has {after}"
             )
@@ -115,7 +115,7 @@ class SqueezeOp(Movement):
 
     def infer(self) -> Sequence[AnyTensor]:
         dims, axes = dims_of(self.x), self.axis_list()
-        if wrong := [a for a in axes if provably_different(dims[a], 1)]:
+        if wrong := [a for a in axes if conflict(dims[a], 1)]:
             raise ShapeError(f"C1: axes {wrong} of {list(dims)} do not have extent 1")
         return (tensor(element_type(self.x), [d for n, d in enumerate(dims) if n not in axes]),)
 

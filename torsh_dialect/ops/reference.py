@@ -10,7 +10,7 @@ import numpy.typing as npt
 from xdsl.ir import Operation, SSAValue
 
 from torsh_dialect.attributes import Array
-from torsh_dialect.dims import Dim, provably_different
+from torsh_dialect.dims import Dim, conflict
 from torsh_dialect.dtypes import DType, Element, dtype_of, dtype_of_numpy
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.types import element_type
@@ -55,12 +55,12 @@ def positions(*bounds: int) -> Any:
 
 
 def require_equal(what: str, a: Dim, b: Dim) -> None:
-    """Refuse two extents that provably differ.
+    """Refuse two extents that provably differ; where that is unknown, it is checked at run time.
 
     Raises:
         ShapeError: They do; the message starts with `what`.
     """
-    if provably_different(a, b):
+    if conflict(a, b):
         raise ShapeError(f"{what}: {a} and {b} differ")
 
 

@@ -12,7 +12,7 @@ from xdsl.irdl import operand_def, opt_prop_def, prop_def, result_def
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import Array, bool_of, extents_of
 from torsh_dialect.declare import op
-from torsh_dialect.dims import provably_different
+from torsh_dialect.dims import conflict
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Sort
 from torsh_dialect.ops.half import rounded_once
@@ -121,7 +121,7 @@ class SearchSortedOp(Sort):
             raise ShapeError(f"C1: the row is {self.row.type}, values are {self.values.type}")
         shared = len(rows) != 1 and (
             len(rows) != len(dims)
-            or any(provably_different(a, b) for a, b in zip(rows[:-1], dims, strict=False))
+            or any(conflict(a, b) for a, b in zip(rows[:-1], dims, strict=False))
         )
         if shared:
             raise ShapeError(f"C2: the row is {self.row.type}, values are {self.values.type}")

@@ -206,6 +206,26 @@ func.func @main(%x: tensor<?xf32, #torsh.dims<[n]>>) -> tensor<?xf32, #torsh.dim
         run.run([np.ones(5, F32)])
 
 
+UNPROVED = """
+func.func @main(%x: tensor<?xf32, #torsh.dims<[n]>>, %y: tensor<?x2xf32, #torsh.dims<[m, 2]>>)
+    -> tensor<?x3xf32, #torsh.dims<[m, 3]>> {
+  %z = torsh.reshape %x {target = #torsh.dims<[m, 1]>} : (tensor<?xf32, #torsh.dims<[n]>>)
+      -> tensor<?x1xf32, #torsh.dims<[m, 1]>>
+  %r = torsh.concat %z, %y {axis = 1 : i64} : (tensor<?x1xf32, #torsh.dims<[m, 1]>>,
+      tensor<?x2xf32, #torsh.dims<[m, 2]>>) -> tensor<?x3xf32, #torsh.dims<[m, 3]>>
+  func.return %r : tensor<?x3xf32, #torsh.dims<[m, 3]>>
+}
+"""
+
+
+def test_what_shape_inference_takes_for_granted_is_checked() -> None:
+    run = compiled(UNPROVED)
+    x, y = np.arange(4, dtype=F32), np.ones((4, 2), F32)
+    np.testing.assert_array_equal(run.run([x, y])[0], np.concatenate([x[:, None], y], 1))
+    with pytest.raises(InputError, match="n = 3 must equal m = 4"):
+        run.run([x[:3], y])
+
+
 def test_division_of_an_extent_by_zero_does_not_trap() -> None:
     run = compiled("""
 func.func @main(%x: tensor<?x?xf32, #torsh.dims<[n, m]>>)
