@@ -76,11 +76,6 @@ def needs_host(module: ModuleOp) -> bool:
     return any(is_hosted(op) for op in module.ops)
 
 
-def stays(op: Operation) -> bool:
-    """Whether a native op is no code: copied where it is used, or known to the host."""
-    return isinstance(op, ConstantOp | WeightOp | BindOp) or op.has_trait(IsTerminator)
-
-
 @dataclass
 class Outliner:
     """Moves runs of native ops of one function into functions of their own."""
@@ -98,7 +93,10 @@ class Outliner:
                 for region in op.regions:
                     for inner in region.blocks:
                         self.block(inner)
-            elif not stays(op):
+            elif isinstance(op, BindOp):
+                self._outline(run)  # what it binds is known to later runs only
+                run = []
+            elif not isinstance(op, ConstantOp | WeightOp):
                 run.append(op)
         self._outline(run)
 

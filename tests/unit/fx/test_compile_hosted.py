@@ -78,6 +78,39 @@ def test_a_loop_that_grows_a_sequence(steps, batch):
     assert not {"torsh.matmul", "torsh.exp", "torsh.relu"} & set(compiled.host_ops)
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_slices_of_lengths_that_data_gives(steps):
+    """Item i of the sequence is the first i + 1 elements of a."""
+    body = oh.make_graph(
+        [
+            oh.make_node("Add", ["i", "one"], ["n1"]),
+            oh.make_node("Unsqueeze", ["n1", "zero"], ["end"]),
+            oh.make_node("Slice", ["a", "zero", "end"], ["item"]),
+            oh.make_node("SequenceInsert", ["s", "item"], ["s2"]),
+            oh.make_node("Identity", ["c"], ["c2"]),
+        ],
+        "body",
+        [
+            tensor("i", [], INT64),
+            tensor("c", [], onnx.TensorProto.BOOL),
+            oh.make_tensor_sequence_value_info("s", FLOAT, None),
+        ],
+        [
+            tensor("c2", [], onnx.TensorProto.BOOL),
+            oh.make_tensor_sequence_value_info("s2", FLOAT, None),
+        ],
+    )
+    nodes = [
+        oh.make_node("SequenceConstruct", ["a"], ["s0"]),
+        oh.make_node("Loop", ["n", "go", "s0"], ["s1"], body=body),
+        oh.make_node("ConcatFromSequence", ["s1"], ["y"], axis=0),
+    ]
+    weights = {"go": np.array(True), "one": np.array(1), "zero": np.array([0])}
+    inputs = [tensor("a", [4]), tensor("n", [], INT64)]
+    model = model_of(nodes, inputs, [tensor("y", ["rows"])], weights)
+    check(model, np.arange(4, dtype=np.float32), np.array(steps))
+
+
 def test_new_weights_reach_native_functions():
     model = branchy_loop()
     compiled = torsh_fx.compile(model)
