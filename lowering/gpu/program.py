@@ -87,10 +87,8 @@ class GpuProgram(Generic[M]):
             case UnrealizedConversionCastOp():
                 memory[op.results[0]] = memory[op.operands[0]]
             case gpu.LaunchFuncOp():
-                blocks, threads = (_constant(v) for v in (op.gridSizeX, op.blockSizeX))
-                (name,) = (part.data for part in op.kernel.nested_references)
                 arguments = [memory[v] for v in op.kernelOperands]
-                self.device.launch(name, blocks, threads, arguments)
+                self.device.launch(*launch_of(op), arguments)
             case WeightOp():
                 memory[op.results[0]] = self.device.put(self.weights[str_of(op.id)])
             case TensorOp():
@@ -99,6 +97,12 @@ class GpuProgram(Generic[M]):
                 memory.update(zip(op.results, results, strict=True))
             case _:
                 raise UnsupportedError(f"{op.name} is no op of a GPU program's host part")
+
+
+def launch_of(op: gpu.LaunchFuncOp) -> tuple[str, int, int]:
+    """The kernel of a launch, how many blocks, and the threads of a block."""
+    (name,) = (part.data for part in op.kernel.nested_references)
+    return name, _constant(op.gridSizeX), _constant(op.blockSizeX)
 
 
 def _constant(value: SSAValue) -> int:

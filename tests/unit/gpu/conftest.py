@@ -1,4 +1,4 @@
-"""Make the programs of this folder and the op samples of `tests/unit/dialect` importable."""
+"""Make the programs of this folder, the op samples and the GPU benchmark importable."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from torsh_dialect.context import Context
 from torsh_fx.pipeline import gpu_stages
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "dialect")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "dialect"), str(HERE.parents[2] / "benchmarks")]
 
 
 @pytest.fixture

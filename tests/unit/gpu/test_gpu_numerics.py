@@ -4,19 +4,13 @@ import numpy as np
 import pytest
 from gpu_programs import PROGRAMS
 
-from lowering.cpu.emit import emit_function
 from lowering.cpu.host import host_target
-from lowering.cpu.jit import aligned, compile_module
-from lowering.cpu.text import Module
 from lowering.gpu.emit import llvm_text
 from lowering.gpu.program import GpuProgram
 from lowering.gpu.ptx import GPU_TARGETS, gpu_module
+from lowering.gpu.reference import on_the_cpu
 from lowering.gpu.simulator import Simulator
-from lowering.kernel import Buffer
-from lowering.passes.to_gpu import region_kernel
-from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.ops.fused import FusedOp
-from torsh_dialect.types import dims_of, element_type
 
 SM_80 = GPU_TARGETS["sm_80"]
 
@@ -26,18 +20,9 @@ def simulate(module, *arrays, seed=0):
     return GpuProgram(module, simulator)(*arrays)
 
 
-def on_the_cpu(module, *arrays):
-    """Run a module of one region by the CPU's emitter, from the same `kern.func`."""
+def region_of(module):
     (op,) = (op for op in module.walk() if isinstance(op, FusedOp))
-    kernel = region_kernel(op)
-    text = Module()
-    emit_function(text, kernel.function, host_target())
-    (result,) = op.results
-    out = aligned(dims_of(result), dtype_of(element_type(result)).numpy)
-    memory = [np.ascontiguousarray(a) for a in arrays] + [out]
-    words = [memory[a.position] if isinstance(a, Buffer) else 0 for a in kernel.arguments]
-    compile_module(text, host_target(), ["kernel"]).kernel("kernel")(words, 0, kernel.units)
-    return out
+    return op
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -53,7 +38,8 @@ def test_values_are_numpys_and_bits_are_the_cpus(name, compiled_module):
     exact = result.dtype.kind == "i" or result.dtype == np.float16
     tolerance = 0 if exact else 4 * np.finfo(result.dtype).eps
     np.testing.assert_allclose(result, expected, rtol=0, atol=tolerance * scale)
-    cpu = on_the_cpu(compiled_module(program.text(), until="fuse"), *arrays)
+    fused = compiled_module(program.text(), until="fuse")
+    cpu = on_the_cpu(region_of(fused), arrays, host_target())
     assert result.tobytes() == cpu.tobytes()
 
 
