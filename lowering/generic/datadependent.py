@@ -22,13 +22,13 @@ Visit = Callable[[list[Index], SSAValue], None]
 """Builds what is done for an element that counts: from its index and how many came before."""
 
 
-def counted(
+def visited(
     k: WholeKernelBuilder,
     dims: Sequence[Dim],
     counts: Callable[[list[Index]], SSAValue],
     visit: Visit,
-) -> SSAValue:
-    """Visit, in row-major order, the elements that count; returns how many there are."""
+) -> None:
+    """Visit, in row-major order, the elements that count."""
     b = k.b
 
     def level(index: list[Index], total: SSAValue) -> SSAValue:
@@ -39,7 +39,34 @@ def counted(
         extent = b.dim(dims[len(index)])
         return b.for_(0, extent, lambda i, *t: [level([*index, i], t[0])], [total])[0]
 
-    return level([], b.index(0))
+    level([], b.index(0))
+
+
+def count(
+    k: WholeKernelBuilder, dims: Sequence[Dim], counts: Callable[[list[Index]], SSAValue]
+) -> SSAValue:
+    """How many elements count, rows side by side in lanes."""
+    b = k.b
+    if not dims:
+        return b.cast(counts([]), b.index_type)
+    zero = b.const(0, dtypes.i64)
+
+    def together(*both: SSAValue) -> Sequence[SSAValue]:
+        return [b.add(*both)]
+
+    def row(index: list[Index]) -> SSAValue:
+        def one(i: SSAValue) -> Sequence[SSAValue]:
+            return [b.cast(counts([*index, i]), dtypes.i64)]
+
+        return b.reduce(0, b.dim(dims[-1]), [zero], one, together)[0]
+
+    def level(index: list[Index], total: SSAValue) -> SSAValue:
+        if len(index) == len(dims) - 1:
+            return b.add(total, row(index))
+        extent = b.dim(dims[len(index)])
+        return b.for_(0, extent, lambda i, *t: [level([*index, i], t[0])], [total])[0]
+
+    return b.cast(level([], zero), b.index_type)
 
 
 def measured(
@@ -58,7 +85,7 @@ def measured(
 
 @whole_kernel(NonzeroOp)
 def nonzero(op: Operation) -> Kernel:
-    """Both kernels walk over the elements."""
+    """Elements are counted in lanes, then visited in order."""
     assert isinstance(op, NonzeroOp)
     dims = dims_of(op.x)
 
@@ -70,23 +97,22 @@ def nonzero(op: Operation) -> Kernel:
             return x if x.type == dtypes.i1 else b.ne(x, b.const(0, x.type))
 
         def visit(index: list[Index], row: SSAValue) -> None:
-            if found is not None:
-                return
             start = b.mul_index(row, len(dims))
             for axis, at in enumerate(index):
                 value = b.cast(b.index(at), dtypes.i64)
                 b.store(value, k.targets[0], b.add_index(start, axis))
 
-        total = counted(k, dims, counts, visit)
-        if found is not None:
-            b.store(total, found, 0)
+        if found is None:
+            visited(k, dims, counts, visit)
+        else:
+            b.store(count(k, dims, counts), found, 0)
 
     return measured(op, str_of(op.count), build)
 
 
 @whole_kernel(MaskedSelectOp)
 def masked_select(op: Operation) -> Kernel:
-    """Both kernels walk over the mask, broadcast."""
+    """The mask, broadcast, is counted in lanes, then visited in order."""
     assert isinstance(op, MaskedSelectOp)
     dims = broadcast_shapes(dims_of(op.x), dims_of(op.mask))
 
@@ -97,13 +123,13 @@ def masked_select(op: Operation) -> Kernel:
             return e.element(op.mask, e.broadcast(op.mask, index, dims))
 
         def visit(index: list[Index], place: SSAValue) -> None:
-            if found is None:
-                value = e.element(op.x, e.broadcast(op.x, index, dims))
-                b.store(value, k.targets[0], place)
+            value = e.element(op.x, e.broadcast(op.x, index, dims))
+            b.store(value, k.targets[0], place)
 
-        total = counted(k, dims, counts, visit)
-        if found is not None:
-            b.store(total, found, 0)
+        if found is None:
+            visited(k, dims, counts, visit)
+        else:
+            b.store(count(k, dims, counts), found, 0)
 
     return measured(op, str_of(op.count), build)
 
