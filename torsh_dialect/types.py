@@ -10,6 +10,7 @@ Types are made by one interned factory, `tensor`, so equal types are nearly alwa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeAlias
@@ -26,6 +27,9 @@ from torsh_dialect.dtypes import Element, any_element
 from torsh_dialect.errors import ShapeError
 
 AnyTensor: TypeAlias = TensorType[Attribute]
+
+MOST_ELEMENTS = 1 << 59
+"""Most elements of a tensor, so that its bytes are counted in 64 bits at 16 bytes an element."""
 
 
 @irdl_attr_definition
@@ -79,6 +83,11 @@ class OptionalType(ParametrizedAttribute, TypeAttribute):
 
 @lru_cache(maxsize=65536)
 def _tensor(element: Element, dims: tuple[Dim, ...]) -> AnyTensor:
+    # As in numpy, an extent of 0 does not make the others' product harmless.
+    count = math.prod(dim for dim in dims if isinstance(dim, int) and dim)
+    if count > MOST_ELEMENTS:
+        spelled = ", ".join(map(str, dims))
+        raise ShapeError(f"a tensor of extents [{spelled}] has more than {MOST_ELEMENTS} elements")
     if all(isinstance(dim, int) for dim in dims):
         return TensorType(element, [dim for dim in dims if isinstance(dim, int)])
     shape = [dim if isinstance(dim, int) else DYNAMIC_INDEX for dim in dims]
@@ -89,7 +98,7 @@ def tensor(element: Element, dims: Sequence[Dim]) -> AnyTensor:
     """The type of tensors of `element` with extents `dims`.
 
     Raises:
-        ShapeError: An extent is negative.
+        ShapeError: An extent is negative, or the tensor has more than `MOST_ELEMENTS`.
     """
     if any(isinstance(dim, int) and dim < 0 for dim in dims):
         raise ShapeError(f"extents are never negative, got {list(dims)}")

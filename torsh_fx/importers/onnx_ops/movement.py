@@ -27,6 +27,7 @@ from torsh_dialect.ops.reduce import AnyOp, ProdOp
 from torsh_dialect.ops.scan import CumSumOp
 from torsh_dialect.ops.scatter import ScatterElementsOp
 from torsh_dialect.ops.shape import (
+    BindOp,
     FullOp,
     ShapeOfOp,
     SizeOp,
@@ -344,6 +345,8 @@ def _sliced_by_data(n: Node, axes: Sequence[int] | None) -> SSAValue:
         n.constant(np.ones(count, np.int64)) if steps is None else steps,
     ]
     starts, ends, strides = (c.cast(c.reshape(v, (count,)), dtypes.i64) for v in given)
+    if steps is not None and n.contents(steps) is None:
+        strides = _nonzero(n, strides, count)
     if axes is None:
         places, _ = _wrapped_axes(n, n.input(3), rank)
         axes = range(rank)
@@ -362,6 +365,15 @@ def _sliced_by_data(n: Node, axes: Sequence[int] | None) -> SSAValue:
         index = c.add(start, c.mul(c.iota(sizes[place]), stride))
         x = n(GatherOp, x, index, axis=axis)
     return x
+
+
+def _nonzero(n: Node, strides: SSAValue, count: int) -> SSAValue:
+    """The strides, where none is 0: checked at run time by bounds of their magnitudes, 0 or 1."""
+    c = n.c
+    zero, one = n.constant(np.int64(0)), n.constant(np.int64(1))
+    magnitudes = c.where(c.eq(strides, 0), zero, one)
+    names = [n.fresh("step") for _ in range(count)]
+    return c.mul(strides, n(BindOp, magnitudes, names=names, low=1))
 
 
 def _slice_bounds(
