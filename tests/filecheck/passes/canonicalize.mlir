@@ -26,3 +26,27 @@ func.func @main(%x: tensor<3xf32>) -> tensor<3xf64> {
   %c = torsh.cast %a {to = f64} : (tensor<3xf32>) -> tensor<3xf64>
   func.return %c : tensor<3xf64>
 }
+
+// -----
+
+// Fires: the extents of a static shape are constants, and what is computed of them.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    torsh.constant {value = #torsh.literal<"i64", [], [3]>}
+// CHECK-NEXT:    func.return
+func.func @main(%x: tensor<2x3xf32>) -> tensor<i64> {
+  %s = torsh.shape_of %x : (tensor<2x3xf32>) -> tensor<2xi64>
+  %i = torsh.constant {value = #torsh.literal<"i64", [], [1]>} : () -> tensor<i64>
+  %r = torsh.gather %s, %i {axis = 0 : i64} : (tensor<2xi64>, tensor<i64>) -> tensor<i64>
+  func.return %r : tensor<i64>
+}
+
+// -----
+
+// Does not fire: an extent is not known before the run.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    torsh.shape_of
+// CHECK-NEXT:    func.return
+func.func @main(%x: tensor<?x3xf32, #torsh.dims<[n, 3]>>) -> tensor<2xi64> {
+  %s = torsh.shape_of %x : (tensor<?x3xf32, #torsh.dims<[n, 3]>>) -> tensor<2xi64>
+  func.return %s : tensor<2xi64>
+}
