@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Pass,
         PassManager,
     )
+    from torsh_fx.graph.split import OperatorSupport, split_graph
     from torsh_fx.graph.tracer import ModuleTracer
     from torsh_fx.graph.typecheck import TypeChecker, TypeError
     from torsh_fx.onnx_importer import OnnxImporter, OnnxOperationMapper
@@ -46,6 +47,7 @@ _MODULES = {
         "Pass",
         "PassManager",
     ),
+    "torsh_fx.graph.split": ("OperatorSupport", "split_graph"),
     "torsh_fx.graph.tracer": ("ModuleTracer",),
     "torsh_fx.graph.typecheck": ("TypeChecker", "TypeError"),
     "torsh_fx.onnx_importer": ("OnnxImporter", "OnnxOperationMapper"),
@@ -63,6 +65,7 @@ __all__ = [
     "OnnxImporter",
     "OnnxOperationMapper",
     "OperationFusionPass",
+    "OperatorSupport",
     "Pass",
     "PassManager",
     "Settings",
@@ -73,6 +76,7 @@ __all__ = [
     "ValidationError",
     "compile",
     "load",
+    "split_graph",
 ]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -51,9 +52,12 @@ class Source(Protocol):
         independent: Whether float64 comes from the source's framework, not from what we imported.
     """
 
-    plain: str
-    exact: str
-    independent: bool
+    @property
+    def plain(self) -> str: ...
+    @property
+    def exact(self) -> str: ...
+    @property
+    def independent(self) -> bool: ...
 
     def run(self, call: Call) -> list[Array]:
         """The outputs as the framework computes them."""
@@ -172,75 +176,95 @@ class OnnxSource:
             _load_external(proto, folder)
         self._compiled = compiled
         self._outputs = [value.name for value in proto.graph.output]
-        self._inputs = list(compiled.input_names)
-        self.plain, self._session = _runner(proto)
-        self._wide_proto = wide_onnx(proto)
-        self.exact, self._wide = _runner(self._wide_proto)
+        self._plain = _runners(proto)
+        self._wide = [*_runners(wide_onnx(proto))]
         self._module: ModuleSource | None = None
-        self.independent = True
+        self._refusals: list[str] = []
+
+    @property
+    def plain(self) -> str:
+        """What runs the model as it is."""
+        return self._plain[0].name
+
+    @property
+    def exact(self) -> str:
+        """What runs it in float64."""
+        name = self._module.exact if self._module else f"{self._wide[0].name} in float64"
+        return f"{name} ({'; '.join(self._refusals)})" if self._refusals else name
+
+    @property
+    def independent(self) -> bool:
+        """Whether onnxruntime or onnx runs it in float64."""
+        return self._module is None
 
     def _feed(self, call: Call) -> dict[str, Array]:
         flat = self._compiled.flat_arrays(call.args, call.named)
-        return dict(zip(self._inputs, flat, strict=True))
+        return dict(zip(self._compiled.input_names, flat, strict=True))
 
     def run(self, call: Call) -> list[Array]:
         """The outputs, in order."""
-        return [np.asarray(v) for v in self._session(self._outputs, self._feed(call))]
+        return self._plain[0].run(self._outputs, self._feed(call))
 
     def run_wide(self, call: Call) -> list[Array]:
         """The outputs in float64, in order."""
         feed = {name: wide_array(array) for name, array in self._feed(call).items()}
-        if self._module is None:
+        while self._module is None:
             try:
-                return [np.asarray(v) for v in self._wide(self._outputs, feed)]
-            except Exception as error:
-                self._module = ModuleSource(self._compiled)
-                self.independent = False
-                self.exact = f"{self._module.exact} ({_short(error)})"
+                return self._wide[0].run(self._outputs, feed)
+            except Exception as error:  # a missing kernel has a class of its own in each framework
+                refused = self._wide.pop(0)
+                self._refusals.append(f"{refused.name} cannot run it: {type(error).__name__}")
+                if not self._wide:
+                    self._module = ModuleSource(self._compiled)
         return self._module.run_wide(call)
+
+
+@dataclass
+class Runner:
+    """Runs an ONNX model in one framework; the framework loads it at the first run.
+
+    Attributes:
+        name: The framework.
+        load: Makes a function of output names and named inputs.
+    """
+
+    name: str
+    load: Callable[[], Any]
+    _run: Any = None
+
+    def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
+        """The outputs; raises what the framework raises."""
+        if self._run is None:
+            self._run = self.load()
+        return [np.asarray(value) for value in self._run(list(outputs), dict(feed))]
+
+
+def _runners(proto: ModelProto) -> list[Runner]:
+    """The frameworks that are there, in order of preference."""
+    reference = Runner("onnx.reference", lambda: _reference(proto))
+    if find_spec("onnxruntime") is None:
+        return [reference]
+    return [Runner("onnxruntime", lambda: _session(proto)), reference]
+
+
+def _session(proto: ModelProto) -> Any:
+    import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
+
+    runtime: Any = onnxruntime
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    return runtime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    ).run
+
+
+def _reference(proto: ModelProto) -> Any:
+    from onnx.reference import ReferenceEvaluator
+
+    return cast(Any, ReferenceEvaluator(proto)).run
 
 
 def _load_external(proto: ModelProto, folder: Path) -> None:
     from onnx.external_data_helper import load_external_data_for_model
 
     load_external_data_for_model(proto, str(folder))
-
-
-def _short(error: Exception) -> str:
-    return f"onnx cannot run the model in float64: {type(error).__name__}"
-
-
-def _runner(proto: ModelProto) -> tuple[str, Any]:
-    """What runs a model, in words, and a function of output names and named inputs."""
-    wide = any(
-        value.type.tensor_type.elem_type == 11
-        for value in (*proto.graph.input, *proto.graph.output)
-    )
-    kind = " in float64" if wide else ""
-    try:
-        import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
-    except ImportError:
-        return f"onnx.reference{kind}", _reference(proto)
-    runtime: Any = onnxruntime
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        session: Any = runtime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # onnxruntime has no common base of "no kernel" and others
-        return f"onnx.reference{kind} (onnxruntime: {type(error).__name__})", _reference(proto)
-    return f"onnxruntime{kind}", session.run
-
-
-def _reference(proto: ModelProto) -> Any:
-    from onnx.reference import ReferenceEvaluator
-
-    evaluators: list[Any] = []
-
-    def run(outputs: Sequence[str], feed: Mapping[str, Array]) -> Any:
-        if not evaluators:
-            evaluators.append(ReferenceEvaluator(proto))
-        return evaluators[0].run(list(outputs), dict(feed))
-
-    return run

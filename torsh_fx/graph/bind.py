@@ -22,8 +22,15 @@ def _calls(module: ModuleOp) -> Iterator[tuple[str, CallOp]]:
             yield getattr(op.attributes.get(NAME), "data", ""), op
 
 
-def bind_parameters(module: ModuleOp, weights: Mapping[str, Array]) -> None:
+def bind_parameters(
+    module: ModuleOp, weights: Mapping[str, Array], *, all_used: bool = True
+) -> None:
     """Record the types of parameters that get a weight.
+
+    Args:
+        module: Is changed.
+        weights: Arrays by the full names of parameters.
+        all_used: Refuse names that nothing in the module has.
 
     Raises:
         InvalidArgumentError: No node has the name in front of the last dot, and no weight of the
@@ -38,7 +45,7 @@ def bind_parameters(module: ModuleOp, weights: Mapping[str, Array]) -> None:
             op = calls[node]
             before: dict[str, Attribute] = {} if op.parameters is None else dict(op.parameters.data)
             op.properties["parameters"] = DictionaryAttr({**before, parameter: store.type_of(name)})
-        elif name not in known and calls:
+        elif all_used and name not in known:
             raise InvalidArgumentError(
                 f"no node has the parameter {name!r}; nodes are {', '.join(calls)}"
             )

@@ -102,7 +102,7 @@ class FxGraph(GraphView):
         )
         self._vocabulary = vocabulary
         if self.weights:
-            bind_parameters(module, self.weights)
+            bind_parameters(module, self.weights, all_used=False)
 
     @property
     def graph(self) -> GraphHandle:

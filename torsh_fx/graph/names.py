@@ -62,6 +62,7 @@ class Names:
     _made: WeakKeyDictionary[Operation, str] = field(
         default_factory=WeakKeyDictionary[Operation, str]
     )
+    _found: dict[str, Operation] = field(default_factory=dict[str, Operation])
     _count: int = 0
 
     @property
@@ -126,6 +127,7 @@ class Names:
     def keep(self, op: Operation, name: str) -> None:
         """Give a node a name that stays in the module."""
         op.attributes[NAME] = text(name)
+        self._found[name] = op
 
     def remember(self, op: Operation, name: str) -> None:
         """Call a node `name` without writing that into the module."""
@@ -164,21 +166,32 @@ class Names:
                     return loop.body.block.args[index + 1]
         if name in (inputs := self.inputs()):
             return self.block.args[inputs.index(name)]
-        found = self._result(name)
+        found = self._result(name) if literal_number(name) is None else None
         if found is not None and at is not None and not defined_before(found, at):
             raise InvalidArgumentError(f"{name!r} is not computed yet where it is used")
         return found
 
     def _result(self, name: str) -> SSAValue | None:
-        for op in node_ops(self.block):
-            mine = self.of(op)
-            if mine == name and op.results:
-                return op.results[0]
-            if name.startswith(f"{mine}."):
-                index = name.removeprefix(f"{mine}.")
-                if index.isdigit() and int(index) < len(op.results):
-                    return op.results[int(index)]
-        return None
+        op = self._op(name)
+        if op is not None:
+            return op.results[0] if op.results else None
+        node, _, index = name.rpartition(".")
+        op = self._op(node) if index.isdigit() else None
+        return op.results[int(index)] if op is not None and int(index) < len(op.results) else None
+
+    def _op(self, name: str) -> Operation | None:
+        """The op of a node; remembers where it was found, and looks again if it has moved."""
+        known = self._found.get(name)
+        if known is not None and self._is_here(known) and self.of(known) == name:
+            return known
+        self._found = {self.of(op): op for op in node_ops(self.block)}
+        return self._found.get(name)
+
+    def _is_here(self, op: Operation) -> bool:
+        current: Operation | None = op
+        while current is not None and current is not self.function:
+            current = current.parent_op()
+        return current is self.function
 
 
 def _loops_around(at: Operation | None) -> Iterator[LoopOp]:

@@ -101,7 +101,7 @@ class ModuleTracer:
                 `graph.register_operation` before the graph can be compiled.
             arguments: Names of values, or literals.
             attributes: Options of the operation.
-            name: The node's name instead of `node_k`.
+            name: The node's name instead of `node_k`; no literal.
 
         Returns:
             The node's index.
@@ -214,6 +214,8 @@ class ModuleTracer:
 
     def _add(self, node: AnyNode, name: str | None) -> int:
         self._open()
+        if name is not None and literal_number(name) is not None:
+            raise InvalidArgumentError(f"{name!r} is a literal and cannot name a node")
         if name is None:
             while (name := f"node_{self._count}") in self._taken:
                 self._count += 1

@@ -84,12 +84,15 @@ class GraphView:
 
     def name_of(self, index: int) -> str:
         """The name of a node's (first) value."""
-        anchor = self.anchor(index)
+        return self._name(self.anchor(index))
+
+    def _name(self, anchor: Anchor) -> str:
         if isinstance(anchor, Operation):
             return self.names.of(anchor)
-        node = self._node(anchor)
-        assert isinstance(node, InputNode | OutputNode)
-        return node.name
+        kind, position = anchor
+        if kind == "input":
+            return self.names.inputs()[position]
+        return self.names.value(self.returned().operands[position])
 
     def index_of(self, name: str) -> int:
         """The index of the node or input called `name`.
@@ -99,7 +102,7 @@ class GraphView:
         """
         for index, anchor in self.anchored():
             is_output = isinstance(anchor, tuple) and anchor[0] == "output"
-            if not is_output and self.name_of(index) == name:
+            if not is_output and self._name(anchor) == name:
                 return index
         raise InvalidArgumentError(f"no node is called {name!r}")
 
@@ -117,12 +120,13 @@ class GraphView:
     def edges(self) -> list[tuple[int, int]]:
         """Pairs (from, to) of indices: a value of `from` is used by `to`, in order."""
         owners = {name: index for index, name in self.value_names()}
-        found: list[tuple[int, int]] = []
-        for index, anchor in self.anchored():
-            for name in self._reads(anchor):
-                if name in owners and (edge := (owners[name], index)) not in found:
-                    found.append(edge)
-        return found
+        found = {
+            (owners[name], index): None
+            for index, anchor in self.anchored()
+            for name in self._reads(anchor)
+            if name in owners
+        }
+        return list(found)
 
     @property
     def inputs(self) -> list[str]:
@@ -150,16 +154,15 @@ class GraphView:
     def __str__(self) -> str:
         """One line for each node: index, name, what it is, type."""
         lines: list[str] = []
-        for index, node in self.nodes():
-            name = self.name_of(index)
-            match node:
-                case InputNode():
-                    line = f"{name} = input : {self.type_of(name)}"
-                case OutputNode():
-                    line = f"output {name}"
-                case _:
-                    types = ", ".join(str(r.type) for r in self.op(index).results)
-                    line = f"{name} = {_line(node)} : {types}"
+        for index, anchor in self.anchored():
+            name = self._name(anchor)
+            if isinstance(anchor, Operation):
+                types = ", ".join(str(result.type) for result in anchor.results)
+                line = f"{name} = {_line(self._node(anchor))} : {types}"
+            elif anchor[0] == "input":
+                line = f"{name} = input : {self.names.block.args[anchor[1]].type}"
+            else:
+                line = f"output {name}"
             lines.append(f"{index:4}  {line}")
         return "\n".join(["FxGraph:", *lines])
 

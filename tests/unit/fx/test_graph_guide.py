@@ -218,6 +218,7 @@ def test_merge_joins_the_branches_of_a_conditional():
         (lambda t: t.add_output("node_7"), "'node_7' is not defined"),
         (lambda t: t.finalize(), "no output"),
         (lambda t: t.add_call("relu", ["x"], name="x"), "'x' is taken"),
+        (lambda t: t.add_call("relu", ["x"], name="one"), "'one' is a literal"),
         (lambda t: t.add_conditional("x", ["x"], []), "1 and 0 values"),
         (lambda t: t.add_loop("x", [], ["x"]), "1 variables, but 0 next values"),
         (lambda t: t.add_get_attr("fc.weight"), "no weight 'fc.weight'"),
