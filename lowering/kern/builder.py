@@ -78,7 +78,13 @@ class KernBuilder(ScopedBuilder):
 
     def _atom(self, atom: Atom) -> Index:
         if not atom.arguments:
-            return self._dims[Expr((((atom,), 1),))]
+            value = self._dims.get(Expr((((atom,), 1),)))
+            if value is None:
+                raise UnsupportedError(
+                    f"the extent {atom.name} has no value here: it is no extent n or c*n of an "
+                    "input, and no op before names it; bind it with torsh.bind"
+                )
+            return value
         a, b = (self.dim(argument) for argument in atom.arguments)
         if atom.name == "bcast":
             return self.select_index(self.compare_index("eq", a, 1), b, a)
