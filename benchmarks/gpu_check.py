@@ -115,17 +115,18 @@ def _prepare(folder: Path, number: int, case: Case) -> Prepared:
     from xdsl.dialects.gpu import LaunchFuncOp
 
     from lowering.codegen import CodegenSettings, shared_generator
-    from lowering.gpu.program import launch_of
+    from lowering.gpu.program import kernel_of
     from lowering.gpu.ptx import GPU_TARGETS, ptx_of
+    from torsh_dialect.attributes import int_of
 
     module = _passes(case.text(case.rows))
     (launch,) = (op for op in module.walk() if isinstance(op, LaunchFuncOp))
-    kernel, blocks, threads = launch_of(launch)
+    blocks, threads = (int_of(v.owner.value) for v in (launch.gridSizeX, launch.blockSizeX))
     ptx = ptx_of(module, GPU_TARGETS["sm_80"], shared_generator(CodegenSettings()))
     (folder / f"{number}.ptx").write_text(ptx)
     np.save(folder / f"{number}.npy", _expected(case))
     names = ["x", "g", "out"] if len(launch.kernelOperands) == 3 else ["x", "out"]
-    return Prepared(asdict(case), f"{number}.ptx", kernel, blocks, threads, names)
+    return Prepared(asdict(case), f"{number}.ptx", kernel_of(launch), blocks, threads, names)
 
 
 def _passes(text: str, until: str | None = None):

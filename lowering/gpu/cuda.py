@@ -123,10 +123,10 @@ class CudaDevice:
         return array
 
     def launch(
-        self, name: str, blocks: int, threads: int, arguments: Sequence[DeviceMemory]
+        self, name: str, blocks: int, threads: int, arguments: Sequence[DeviceMemory | int]
     ) -> None:
         """Start a kernel on a line of blocks, in the default stream."""
-        words = [c_uint64(memory.pointer) for memory in arguments]
+        words = [c_uint64(a if isinstance(a, int) else a.pointer) for a in arguments]
         listed = (c_void_p * len(words))(*[ctypes.addressof(word) for word in words])
         sizes = [c_uint(n) for n in (blocks, 1, 1, threads, 1, 1, 0)]
         self._call("cuLaunchKernel", self._function(name), *sizes, None, listed, None)

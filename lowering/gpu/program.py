@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
-from xdsl.dialects import arith, gpu
-from xdsl.dialects.builtin import ModuleOp, UnrealizedConversionCastOp
+from xdsl.dialects import gpu, tensor
+from xdsl.dialects.builtin import DYNAMIC_INDEX, ModuleOp, UnrealizedConversionCastOp
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Operation, SSAValue
 
+from lowering.kern import dialect as kern
 from torsh_dialect.attributes import int_of, str_of
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import InputError, UnsupportedError
@@ -36,7 +38,7 @@ class Device(Protocol[M]):
         """What is in the memory."""
         ...
 
-    def launch(self, name: str, blocks: int, threads: int, arguments: Sequence[M]) -> None:
+    def launch(self, name: str, blocks: int, threads: int, arguments: Sequence[M | int]) -> None:
         """Run a kernel on a line of blocks."""
         ...
 
@@ -67,44 +69,104 @@ class GpuProgram(Generic[M]):
         parameters = self.main.body.block.args
         if len(inputs) != len(parameters):
             raise InputError(f"{len(inputs)} inputs are given, but @main has {len(parameters)}")
-        memory: dict[SSAValue, M] = {}
+        call = Call(self.device, self.weights)
         for parameter, array in zip(parameters, inputs, strict=True):
-            memory[parameter] = self.device.put(array)
+            call.set(parameter, array)
         for op in self.main.body.block.ops:
             if isinstance(op, ReturnOp):
-                return [self.device.get(memory[v]) for v in op.operands]
-            self._run(op, memory)
+                return [self.device.get(call.memory[v]) for v in op.operands]
+            call.run(op)
         return []
 
-    def _run(self, op: Operation, memory: dict[SSAValue, M]) -> None:
+
+@dataclass
+class Call(Generic[M]):
+    """One run of a program.
+
+    Attributes:
+        memory: Tensors and buffers so far.
+        dims: Extents of tensors so far.
+        index: Indices so far.
+    """
+
+    device: Device[M]
+    weights: Mapping[str, Array]
+    memory: dict[SSAValue, M] = field(default_factory=dict[SSAValue, M])
+    dims: dict[SSAValue, tuple[int, ...]] = field(default_factory=dict[SSAValue, tuple[int, ...]])
+    index: dict[SSAValue, int] = field(default_factory=dict[SSAValue, int])
+
+    def set(self, value: SSAValue, array: Array) -> None:
+        """A tensor computed by the host."""
+        self.memory[value], self.dims[value] = self.device.put(array), array.shape
+
+    def run(self, op: Operation) -> None:
+        """Run one op.
+
+        Raises:
+            UnsupportedError: The host has no such op.
+        """
         match op:
-            case arith.ConstantOp():
-                pass
             case gpu.AllocOp():
-                type = op.result.type
-                dtype = np.dtype(dtype_of(type.element_type).numpy)
-                memory[op.result] = self.device.empty(type.get_shape(), dtype)
+                self._allocate(op)
             case UnrealizedConversionCastOp():
-                memory[op.results[0]] = memory[op.operands[0]]
+                (source,), (result,) = op.operands, op.results
+                self.memory[result], self.dims[result] = self.memory[source], self.dims[source]
             case gpu.LaunchFuncOp():
-                arguments = [memory[v] for v in op.kernelOperands]
-                self.device.launch(*launch_of(op), arguments)
+                self._launch(op)
             case WeightOp():
-                memory[op.results[0]] = self.device.put(self.weights[str_of(op.id)])
+                self.set(op.results[0], self.weights[str_of(op.id)])
             case TensorOp():
-                arrays = [self.device.get(memory[v]) for v in op.operands]
-                results = map(self.device.put, map(np.asarray, op.evaluate(*arrays)))
-                memory.update(zip(op.results, results, strict=True))
+                arrays = [self.device.get(self.memory[v]) for v in op.operands]
+                for result, array in zip(op.results, op.evaluate(*arrays), strict=True):
+                    self.set(result, np.asarray(array))
+            case _:
+                self.index[op.results[0]] = self._index(op)
+
+    def _allocate(self, op: gpu.AllocOp) -> None:
+        type = op.result.type
+        sizes = iter(op.dynamicSizes)
+        dims = tuple(self.index[next(sizes)] if n == DYNAMIC_INDEX else n for n in type.get_shape())
+        dtype = np.dtype(dtype_of(type.element_type).numpy)
+        self.memory[op.result], self.dims[op.result] = self.device.empty(dims, dtype), dims
+
+    def _launch(self, op: gpu.LaunchFuncOp) -> None:
+        name = kernel_of(op)
+        blocks, threads = self.index[op.gridSizeX], self.index[op.blockSizeX]
+        arguments = [
+            self.index[v] if v in self.index else self.memory[v] for v in op.kernelOperands
+        ]
+        if blocks:
+            self.device.launch(name, blocks, threads, arguments)
+
+    def _index(self, op: Operation) -> int:
+        match op:
+            case kern.ConstOp():
+                return int_of(op.value)
+            case tensor.DimOp():
+                return self.dims[op.source][self.index[op.index]]
+            case kern.BinaryOp() if str_of(op.kind) in INDEX_ARITHMETIC:
+                return INDEX_ARITHMETIC[str_of(op.kind)](self.index[op.a], self.index[op.b])
+            case kern.CompareOp() if str_of(op.kind) == "eq":
+                return int(self.index[op.a] == self.index[op.b])
+            case kern.SelectOp():
+                return self.index[op.a if self.index[op.condition] else op.b]
             case _:
                 raise UnsupportedError(f"{op.name} is no op of a GPU program's host part")
 
 
-def launch_of(op: gpu.LaunchFuncOp) -> tuple[str, int, int]:
-    """The kernel of a launch, how many blocks, and the threads of a block."""
+INDEX_ARITHMETIC: dict[str, Callable[[int, int], int]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "floordiv": lambda a, b: a // b,
+    "mod": lambda a, b: a % b,
+    "min": min,
+    "max": max,
+}
+"""Kinds of `kern.binary` on indices."""
+
+
+def kernel_of(op: gpu.LaunchFuncOp) -> str:
+    """The name of the kernel that an op launches."""
     (name,) = (part.data for part in op.kernel.nested_references)
-    return name, _constant(op.gridSizeX), _constant(op.blockSizeX)
-
-
-def _constant(value: SSAValue) -> int:
-    constant = cast("arith.ConstantOp", value.owner)
-    return int_of(constant.value)
+    return name

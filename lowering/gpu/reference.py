@@ -11,8 +11,9 @@ from lowering.cpu.emit import emit_function
 from lowering.cpu.jit import aligned, compile_module
 from lowering.cpu.text import Module
 from lowering.kernel import Buffer
-from lowering.passes.to_gpu import region_kernel, static
+from lowering.passes.to_gpu import region_kernel
 from torsh_dialect.attributes import str_of
+from torsh_dialect.dims import evaluate_dim
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.ops.fused import FusedOp
 from torsh_dialect.target import TargetInfo
@@ -32,11 +33,12 @@ def on_the_cpu(op: FusedOp, arrays: Sequence[Array], target: TargetInfo) -> Arra
     kernel, text = region_kernel(op), Module()
     emit_function(text, kernel.function, target)
     outputs = [
-        aligned(tuple(map(static, dims_of(r))), dtype_of(element_type(r)).numpy) for r in op.results
+        aligned(tuple(evaluate_dim(d, {}) for d in dims_of(r)), dtype_of(element_type(r)).numpy)
+        for r in op.results
     ]
     memory = [*map(np.ascontiguousarray, arrays), *outputs]
     words = [memory[a.position] if isinstance(a, Buffer) else 0 for a in kernel.arguments]
     name = str_of(kernel.function.sym_name)
     code = compile_module(text, target, [name])
-    code.kernel(name)(words, 0, static(kernel.units))
+    code.kernel(name)(words, 0, evaluate_dim(kernel.units, {}))
     return outputs[0]

@@ -7,7 +7,7 @@ Only what names the machine is replaced: address spaces, the kernel calling conv
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,35 +159,35 @@ class SimulatedText:
 
     Attributes:
         text: LLVM IR with the run-time.
-        kernels: Numbers of parameters by kernel.
+        kernels: LLVM types of parameters by kernel.
         shared: Bytes of shared variables by name.
     """
 
     text: str
-    kernels: Mapping[str, int]
+    kernels: Mapping[str, Sequence[str]]
     shared: Mapping[str, int]
 
 
 def simulated(text: str) -> SimulatedText:
     """The text of kernels with a CPU's functions in the place of a GPU's."""
     shared = {m[1]: int(m[2]) * SIZES[m[3]] for m in SHARED.finditer(text)}
-    kernels = {m[1]: m[2].count("%a") for m in KERNEL.finditer(text)}
+    kernels = {m[1]: [p.split()[0] for p in m[2].split(", ")] for m in KERNEL.finditer(text)}
     text = re.sub(r"^declare .*@llvm\.nvvm\..*\n", "", text, flags=re.MULTILINE)
     text = STORE.sub(_logged(1), LOAD.sub(_logged(0), text))
     text = KERNEL.sub(r"define void @\1(\2) nounwind {", text)
     text = GENERIC.sub(r"getelementptr i8, ptr \1, i64 0", text)
     text = text.replace("internal addrspace(3) global", "global").replace("@llvm.nvvm.", "@sim.")
-    starts = "".join(_start(name, count) for name, count in kernels.items())
+    starts = "".join(_start(name, types) for name, types in kernels.items())
     return SimulatedText(text + RUNTIME + starts, kernels, shared)
 
 
-def _start(name: str, count: int) -> str:
+def _start(name: str, types: Sequence[str]) -> str:
     """What a fiber runs: the kernel on the launch's argument words."""
     loads = "".join(
-        f"  %p{n} = getelementptr i64, ptr %words, i64 {n}\n  %a{n} = load ptr, ptr %p{n}\n"
-        for n in range(count)
+        f"  %p{n} = getelementptr i64, ptr %words, i64 {n}\n  %a{n} = load {type}, ptr %p{n}\n"
+        for n, type in enumerate(types)
     )
-    listed = ", ".join(f"ptr %a{n}" for n in range(count))
+    listed = ", ".join(f"{type} %a{n}" for n, type in enumerate(types))
     return f"""
 define void @{name}.start() {{
   %t = load ptr, ptr @sim.thread

@@ -77,14 +77,17 @@ class Simulator:
         """A copy of the memory."""
         return memory.copy()
 
-    def launch(self, name: str, blocks: int, threads: int, arguments: Sequence[Array]) -> None:
+    def launch(
+        self, name: str, blocks: int, threads: int, arguments: Sequence[Array | int]
+    ) -> None:
         """Run a kernel on `blocks` blocks of `threads` threads.
 
         Raises:
             SimulationError: It accessed memory that it was not given, had a data race, or threads
                 waited for others that never came.
         """
-        words = np.array([array.ctypes.data for array in arguments], np.int64)
+        arrays = [argument for argument in arguments if not isinstance(argument, int)]
+        words = np.array([a if isinstance(a, int) else a.ctypes.data for a in arguments], np.int64)
         logged = self._variable("sim.logged")
         logged.value = 0
         fibers = Fibers(threads, self._code.tracker[f"{name}.start"])
@@ -95,7 +98,7 @@ class Simulator:
             raise SimulationError(f"{name}: {logged.value} accesses are too many to check")
         log = self._log[: logged.value]
         shared = {self._code.tracker[n]: size for n, size in self.source.shared.items()}
-        given = {array.ctypes.data: array.nbytes for array in arguments}
+        given = {array.ctypes.data: array.nbytes for array in arrays}
         check_bounds(name, log, {**given, **shared})
         check_races(name, log, shared)
 

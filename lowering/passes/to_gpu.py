@@ -12,9 +12,9 @@ After:
     gpu.launch_func @kernels::@k_0123 blocks (8, 1, 1) threads (32, 1, 1) args(%x, %m)
     %y = builtin.unrealized_conversion_cast %m : memref<8x9xf32> to tensor<8x9xf32>
 
-A kernel's body is the same `kern` code that CPUs get. Ops outside regions (views, constants)
-stay. Regions with an op that has no element-wise form are an error, and so are extents that are
-not known: `to-gpu` never leaves a region behind.
+A kernel's body is the same `kern` code that CPUs get. Symbolic extents are computed on the host,
+by `kern` index arithmetic from `tensor.dim`. Ops outside regions (views, constants) stay. A region
+with an op that has no element-wise form is an error: `to-gpu` never leaves a region behind.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from xdsl.context import Context
-from xdsl.dialects import arith, gpu
+from xdsl.dialects import gpu, tensor
 from xdsl.dialects.builtin import (
-    IndexType,
-    IntegerAttr,
+    DYNAMIC_INDEX,
     MemRefType,
     ModuleOp,
     StringAttr,
@@ -35,6 +34,7 @@ from xdsl.dialects.builtin import (
     UnknownLoc,
     UnrealizedConversionCastOp,
 )
+from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
@@ -42,25 +42,76 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from lowering.generic.kernel import RegionKernel
 from lowering.generic.kernels import is_whole_kernel
 from lowering.gpu.from_kern import GpuKernel, gpu_kernel
-from lowering.kern.builder import buffer_of
-from lowering.kernel import Buffer, Kernel
+from lowering.kern.builder import KernBuilder, buffer_of
+from lowering.kern.dialect import INDEX
+from lowering.kernel import Buffer, DimArgument, Kernel
 from lowering.program.build import kernel_name
 from torsh_dialect.attributes import text
-from torsh_dialect.dims import Dim
+from torsh_dialect.dims import Dim, symbol, symbols_of
 from torsh_dialect.errors import UnsupportedError
 from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.fused import FusedOp
-from torsh_dialect.types import dims_of, element_type
+from torsh_dialect.types import dims_of, element_type, is_typed
 
 KERNELS = "kernels"
 """The symbol of the module of kernels."""
 
 
+class Host:
+    """Code of the host before the ops of one block.
+
+    Args:
+        values: Tensors whose extents are known there: the function's arguments.
+    """
+
+    def __init__(self, values: Sequence[SSAValue]):
+        self._builder = KernBuilder("host", "host")
+        self._values = values
+
+    def extent(self, dim: Dim, near: Sequence[SSAValue]) -> SSAValue:
+        """An extent as an index; its symbols are those of `near` or of the function's arguments.
+
+        Raises:
+            UnsupportedError: A symbol is no extent of any of these.
+        """
+        b = self._builder
+        for name in sorted(symbols_of(dim)):
+            if symbol(name) not in b.known_dims:
+                source, axis = _source_of(symbol(name), (*near, *self._values))
+                b.define_dim(symbol(name), b.value(tensor.DimOp, INDEX, source, b.index(axis)))
+        return b.index(b.dim(dim))
+
+    def operation(self, op: Operation) -> SSAValue:
+        """Append an op; gives its first result."""
+        self._builder.append(op)
+        return op.results[0]
+
+    def insert_before(self, op: Operation) -> None:
+        """Move what has been built since the last time before an op."""
+        for built in list(self._builder.entry.ops):
+            built.detach()
+            Rewriter.insert_op(built, InsertPoint.before(op))
+
+
+def _source_of(symbol: Dim, values: Sequence[SSAValue]) -> tuple[SSAValue, int]:
+    for value in values:
+        if is_typed(value) and symbol in dims_of(value):
+            return value, dims_of(value).index(symbol)
+    raise UnsupportedError(f"extent {symbol} depends on data; GPU programs need extents of inputs")
+
+
 @dataclass
 class Outliner:
-    """Kernels so far, by name: equal regions share one."""
+    """Makes kernels and their launches for one function.
 
-    kernels: dict[str, GpuKernel] = field(default_factory=dict[str, GpuKernel])
+    Attributes:
+        kernels: Kernels so far, by name: equal regions share one.
+        hosts: The host's code by block.
+    """
+
+    function: FuncOp
+    kernels: dict[str, GpuKernel]
+    hosts: dict[Block, Host] = field(default_factory=dict[Block, Host])
 
     def outline(self, op: FusedOp) -> None:
         """Replace a region by the launch of its kernel.
@@ -72,19 +123,55 @@ class Outliner:
             kernel = region_kernel(op)
             name = kernel_name(kernel.function)
             kernel.function.properties["sym_name"] = text(name)
-            found = self.kernels.get(name) or gpu_kernel(kernel.function)
-            operands = [kernel.arguments[n] for n in found.used]
-            launched = Launch(op, name, static(kernel.units), found.threads)
-            launched.replace([_position(argument) for argument in operands])
+            if name not in self.kernels:
+                self.kernels[name] = gpu_kernel(kernel.function)
+            self._launch(op, kernel, name)
         except UnsupportedError as error:
             known = None if isinstance(op.location, UnknownLoc) else str(op.location)
             raise UnsupportedError(f"to-gpu: {error}", location=known) from error
-        self.kernels[name] = found
 
-    def module(self) -> gpu.ModuleOp:
-        """The module with all kernels."""
-        body = Region(Block([kernel.function for kernel in self.kernels.values()]))
-        return gpu.ModuleOp.create(properties={"sym_name": StringAttr(KERNELS)}, regions=[body])
+    def _launch(self, op: FusedOp, kernel: Kernel, name: str) -> None:
+        """Launch a kernel on operands and new memory for results, instead of the region."""
+        block = op.parent
+        assert block is not None
+        host = self.hosts.setdefault(block, Host(self.function.body.block.args))
+        tensors = [*op.operands, *op.results]
+        memory = [_allocated(host, result, op.operands) for result in op.results]
+        sources = [*op.operands, *memory]
+        arguments: list[SSAValue] = []
+        for number in self.kernels[name].used:
+            argument = kernel.arguments[number]
+            if isinstance(argument, Buffer):
+                type = buffer_of(element_type(tensors[argument.position]))
+                arguments.append(_cast(host, sources[argument.position], type))
+            elif isinstance(argument, DimArgument):
+                arguments.append(host.extent(argument.dim, op.operands))
+            else:
+                raise UnsupportedError("run-time checks have no lowering to GPUs")
+        one = host.extent(1, ())
+        blocks = host.extent(kernel.units, op.operands)
+        threads = host.extent(self.kernels[name].threads, ())
+        grid, shape = (blocks, one, one), (threads, one, one)
+        symbol = SymbolRefAttr(KERNELS, [name])
+        launch = gpu.LaunchFuncOp(symbol, grid, shape, kernelOperands=arguments)
+        results = [
+            UnrealizedConversionCastOp.get([m], [r.type])
+            for m, r in zip(memory, op.results, strict=True)
+        ]
+        host.insert_before(op)
+        Rewriter.replace_op(op, [launch, *results], [r.results[0] for r in results])
+
+
+def _allocated(host: Host, value: SSAValue, near: Sequence[SSAValue]) -> SSAValue:
+    """New memory for a result."""
+    dims = dims_of(value)
+    dynamic = [host.extent(dim, near) for dim in dims if not isinstance(dim, int)]
+    static = [dim if isinstance(dim, int) else DYNAMIC_INDEX for dim in dims]
+    return host.operation(gpu.AllocOp(MemRefType(element_type(value), static), dynamic))
+
+
+def _cast(host: Host, value: SSAValue, type: Attribute) -> SSAValue:
+    return host.operation(UnrealizedConversionCastOp.get([value], [type]))
 
 
 def region_kernel(op: FusedOp) -> Kernel:
@@ -101,62 +188,6 @@ def region_kernel(op: FusedOp) -> Kernel:
     return RegionKernel(op.body.block.args, last.operands).build()
 
 
-def static(dim: Dim) -> int:
-    """An extent that is known.
-
-    Raises:
-        UnsupportedError: It is symbolic.
-    """
-    if not isinstance(dim, int):
-        raise UnsupportedError(f"extent {dim} is not known; GPU programs need known extents")
-    return dim
-
-
-def _position(argument: object) -> int:
-    if not isinstance(argument, Buffer):
-        raise UnsupportedError("run-time checks and symbolic extents have no lowering to GPUs")
-    return argument.position
-
-
-@dataclass
-class Launch:
-    """The host's code for one region."""
-
-    op: FusedOp
-    name: str
-    blocks: int
-    threads: int
-
-    def insert(self, op: Operation) -> SSAValue:
-        Rewriter.insert_op(op, InsertPoint.before(self.op))
-        return op.results[0]
-
-    def constant(self, value: int) -> SSAValue:
-        return self.insert(arith.ConstantOp(IntegerAttr(value, IndexType())))
-
-    def cast(self, value: SSAValue, type: Attribute) -> SSAValue:
-        return self.insert(UnrealizedConversionCastOp.get([value], [type]))
-
-    def replace(self, positions: Sequence[int]) -> None:
-        """Launch the kernel on operands and new memory for results, instead of the region."""
-        memory = [self.insert(gpu.AllocOp(_memory_type(result))) for result in self.op.results]
-        tensors = [*self.op.operands, *self.op.results]
-        sources = [*self.op.operands, *memory]
-        buffers = [self.cast(sources[n], buffer_of(element_type(tensors[n]))) for n in positions]
-        one = self.constant(1)
-        sizes = [self.constant(self.blocks), one, one, self.constant(self.threads), one, one]
-        kernel = SymbolRefAttr(KERNELS, [self.name])
-        if self.blocks:
-            launch = gpu.LaunchFuncOp(kernel, sizes[:3], sizes[3:], kernelOperands=buffers)
-            Rewriter.insert_op(launch, InsertPoint.before(self.op))
-        results = [self.cast(m, r.type) for m, r in zip(memory, self.op.results, strict=True)]
-        Rewriter.replace_op(self.op, [], results)
-
-
-def _memory_type(value: SSAValue) -> MemRefType:
-    return MemRefType(element_type(value), [static(dim) for dim in dims_of(value)])
-
-
 @dataclass(frozen=True)
 class ToGpuPass(ModulePass):
     """See the module docstring."""
@@ -164,10 +195,17 @@ class ToGpuPass(ModulePass):
     name = "to-gpu"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        outliner = Outliner()
-        for inner in list(op.walk()):
-            if isinstance(inner, FusedOp):
-                outliner.outline(inner)
-        if outliner.kernels:
+        kernels: dict[str, GpuKernel] = {}
+        for function in op.ops:
+            if isinstance(function, FuncOp):
+                outliner = Outliner(function, kernels)
+                for inner in list(function.walk()):
+                    if isinstance(inner, FusedOp):
+                        outliner.outline(inner)
+        if kernels:
             op.attributes["gpu.container_module"] = UnitAttr()
-            Rewriter.insert_op(outliner.module(), InsertPoint.at_start(op.body.block))
+            body = Region(Block([kernel.function for kernel in kernels.values()]))
+            module = gpu.ModuleOp.create(
+                properties={"sym_name": StringAttr(KERNELS)}, regions=[body]
+            )
+            Rewriter.insert_op(module, InsertPoint.at_start(op.body.block))

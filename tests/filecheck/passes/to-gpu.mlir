@@ -28,6 +28,23 @@ func.func @main(%x: tensor<2x40xf32>) -> tensor<2x40xf32> {
 
 // -----
 
+// Fires: the host computes symbolic extents, for the launch, the memory and the kernel.
+// CHECK:       func.func @main
+// CHECK:         %[[N:.*]] = tensor.dim %x, %{{.*}} : tensor<?xf32, #torsh.dims<[n]>>
+// CHECK:         "gpu.alloc"(%[[N]]) {{.*}} -> memref<?xf32>
+// CHECK:         kern.binary {{.*}} {kind = "floordiv"}
+// CHECK:         "gpu.launch_func"({{.*}}, %[[N]]) <{kernel = @kernels::@k_
+func.func @main(%x: tensor<?xf32, #torsh.dims<[n]>>) -> tensor<?xf32, #torsh.dims<[n]>> {
+  %a = torsh.fused %x {
+  ^bb0(%0: tensor<?xf32, #torsh.dims<[n]>>):
+    %1 = torsh.relu %0 : (tensor<?xf32, #torsh.dims<[n]>>) -> tensor<?xf32, #torsh.dims<[n]>>
+    torsh.yield %1 : (tensor<?xf32, #torsh.dims<[n]>>) -> ()
+  } : (tensor<?xf32, #torsh.dims<[n]>>) -> tensor<?xf32, #torsh.dims<[n]>>
+  func.return %a : tensor<?xf32, #torsh.dims<[n]>>
+}
+
+// -----
+
 // Does not fire: a view is the host's.
 // CHECK-NOT:   gpu
 // CHECK:       func.func @main

@@ -77,9 +77,9 @@ class FakeDriver:
         assert (function.value, sizes[1:3], sizes[4:], stream, extra) == (
             7, [1, 1], [1, 1, 0], None, None,
         )  # fmt: skip
-        count = self.simulator.source.kernels[self.kernel]
-        words = [ctypes.c_uint64.from_address(parameters[n]).value for n in range(count)]
-        arguments = [self.memory[word] for word in words]
+        types = self.simulator.source.kernels[self.kernel]
+        words = [ctypes.c_uint64.from_address(parameters[n]).value for n in range(len(types))]
+        arguments = [self.memory[w] if t == "ptr" else w for w, t in zip(words, types, strict=True)]
         self.simulator.launch(self.kernel, sizes[0], sizes[3], arguments)
         return 0
 
@@ -131,6 +131,7 @@ def test_the_check_runs_what_it_prepared(tmp_path, monkeypatch):
     driver = FakeDriver(Simulator(text))
     monkeypatch.setattr("lowering.gpu.cuda.load_driver", lambda: driver)
     monkeypatch.setattr(gpu_check, "_torch", lambda *a: None)
+    monkeypatch.setattr(CudaDevice, "seconds", lambda self, work: [1e-3])
     (row,) = gpu_check.run(tmp_path)
     assert row.bits
     assert row.moved == 2 * 4 * 32 * 100

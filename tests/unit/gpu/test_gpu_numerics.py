@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from gpu_programs import PROGRAMS
+from gpu_programs import PROGRAMS, softmax
 
 from lowering.cpu.host import host_target
 from lowering.gpu.emit import llvm_text
@@ -57,3 +57,43 @@ def test_special_values_go_through_reductions(compiled_module):
     x[0, 64], x[1, :], x[2, 3] = np.nan, -np.inf, np.inf
     (result,) = simulate(compiled_module(program.text()), x)
     np.testing.assert_array_equal(result, x.max(-1))
+
+
+SYMBOLIC = """func.func @main(%x: {X}, %g: {G}) -> ({X}, {S}) {{
+  %a = torsh.add %x, %g : ({X}, {G}) -> {X}
+  %y = torsh.softmax %a {{axis = 1 : i64}} : ({X}) -> {X}
+  %s = torsh.sum %x {{axes = array<i64: 1>}} : ({X}) -> {S}
+  func.return %y, %s : {X}, {S}
+}}""".format(
+    X="tensor<?x?xf32, #torsh.dims<[m, n]>>",
+    G="tensor<?xf32, #torsh.dims<[n]>>",
+    S="tensor<?xf32, #torsh.dims<[m]>>",
+)
+
+
+def test_one_program_for_all_extents(compiled_module):
+    module = compiled_module(SYMBOLIC)
+    simulator = Simulator(llvm_text(gpu_module(module), SM_80))
+    random = np.random.default_rng(5)
+    for dims in ((3, 70), (1, 1), (2, 9000), (0, 4)):
+        x = random.standard_normal(dims).astype(np.float32)
+        g = random.standard_normal(dims[1]).astype(np.float32)
+        y, s = GpuProgram(module, simulator)(x, g)
+        wide = x.astype(float)
+        np.testing.assert_allclose(y, softmax(wide + g), rtol=0, atol=5e-7)
+        scale = np.abs(wide).sum(-1).max(initial=0)
+        np.testing.assert_allclose(s, wide.sum(-1), rtol=0, atol=5e-7 * scale)
+
+
+@pytest.mark.parametrize("name", ["softmax", "three_warps"])
+def test_symbolic_extents_change_no_bit(name, compiled_module):
+    """The launch is another (more warps than blocks of elements), the tree is the same."""
+    program = PROGRAMS[name]
+    arrays = program.arrays()
+    (fixed,) = simulate(compiled_module(program.text()), *arrays)
+    dims = fixed.shape
+    X, R = "tensor<?x?xf32, #torsh.dims<[m, n]>>", "tensor<?xf32, #torsh.dims<[m]>>"  # noqa: N806
+    text = program.text().replace(f"tensor<{program.inputs[0]}>", X)
+    text = text.replace(f"tensor<{'x'.join(map(str, dims))}xf32>", R)
+    (free,) = simulate(compiled_module(text), *arrays)
+    assert free.tobytes() == fixed.tobytes()

@@ -124,7 +124,7 @@ def test_output_file(opt, tmp_path):
         (BROKEN, (), "torsh.relu: result is tensor<3xf64>, but operands imply tensor<3xf32>"),
         ("func.func @main( {", (), "-:1:18"),
         ("\0\0", (), "-:1:1"),
-        (RELU, ("--emit", "gpu"), "to-gpu: extent"),
+        (RELU, ("--emit", "gpu", "-p", "fuse"), "run the pass to-gpu before"),
         (RELU, ("--emit", "ptx", "-p", "fuse"), "run the pass to-gpu before"),
         (RELU, ("--emit", "kern", "-p", "canonicalize"), "torsh.relu"),
         (WEIGHT, ("--weights", "nowhere.npz"), "nowhere.npz: No such file"),
@@ -154,6 +154,34 @@ def test_wrong_usage(opt, args, message):
     code, out, err = opt(RELU, *args)
     assert (code, out) == (2, "")
     assert message in err
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('"' + "a" * 60 + "\n", "-:1:1"),
+        ('\n  loc("open, tensor<2x1x' + "f" * 60, "-:2:7"),
+        ('"ok" "a\\q' + "x" * 60 + '"', "-:1:6"),
+    ],
+)
+def test_open_strings_are_seen_at_once(opt, text, place):
+    code, _, err = opt(text)
+    assert code == 1
+    assert place in err
+    assert "not closed" in err
+
+
+def test_quotes_in_comments_and_escapes_are_fine(opt):
+    text = f"// it's \"open\n{RELU}".replace("{\n", '{ // "\n', 1)
+    assert opt(text)[0] == 0
+    assert opt(RELU.replace("%x :", r'%x {note = "a\"b\\ // \41"} :'))[0] == 0
+
+
+def test_deep_nesting_is_an_error(opt):
+    code, _, err = opt("func.func @main(%x: " + "tuple<" * 20_000)
+    assert code == 1
+    assert "nested too deeply" in err
 
 
 def test_a_missing_file(capsys, tmp_path):
