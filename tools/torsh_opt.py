@@ -24,13 +24,13 @@ from io import StringIO
 from pathlib import Path
 
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.parser import Parser
 from xdsl.passes import ModulePass, PassPipeline
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseError
 
 from torsh_dialect.context import Context
 from torsh_dialect.errors import InvalidArgumentError, TorshError, VerificationError
+from torsh_dialect.parse import parse_module
 from torsh_dialect.target import TARGETS, target_named
 from torsh_dialect.verify import verify_module
 from torsh_fx.pipeline import PASSES, gpu_stages, pass_named, stages
@@ -245,19 +245,6 @@ def split_chunks(text: str) -> Iterator[tuple[int, str]]:
         else:
             part.append(line)
     yield first, "".join(part)
-
-
-def parse_module(ctx: Context, text: str, name: str = "-", lines_before: int = 0) -> ModuleOp:
-    """Parse a module; errors have the line numbers of the whole file.
-
-    Raises:
-        ParseError: The text is no module of known dialects.
-    """
-    try:
-        return Parser(ctx, text, name).parse_module()
-    except ParseError as error:
-        error.span = replace(error.span, line_offset=lines_before)
-        raise
 
 
 def parse_pipeline(spec: str) -> Sequence[ModulePass]:

@@ -18,7 +18,6 @@ import numpy as np
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute
-from xdsl.parser import Parser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import DiagnosticException, ParseError
 
@@ -27,6 +26,7 @@ from torsh_dialect.context import Context
 from torsh_dialect.errors import ImportModelError, InvalidArgumentError, VerificationError
 from torsh_dialect.evaluate import names_of
 from torsh_dialect.ops.constant import WeightOp
+from torsh_dialect.parse import parse_module
 from torsh_dialect.symbols import symbols_in
 from torsh_dialect.verify import verify_module
 from torsh_dialect.weights import WeightStore, digest_of
@@ -96,7 +96,7 @@ def import_mlir(path: Path, ctx: Context) -> ImportedModel:
         OSError: The file cannot be read.
     """
     try:
-        module = Parser(ctx, path.read_bytes().decode(), str(path)).parse_module()
+        module = parse_module(ctx, path.read_bytes().decode(), str(path))
         verify_module(module)
     except UnicodeDecodeError as error:
         raise ImportModelError(f"{path} is no MLIR text: byte {error.start} is no UTF-8") from None
