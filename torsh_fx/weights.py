@@ -32,7 +32,7 @@ class Preparation:
         """The program's weights, from the model's own."""
         arrays: dict[str, Array] = {**self.constants}
         if self.entry is not None:
-            inputs = [np.ascontiguousarray(raw[one.name]) for one in self.entry.spec.inputs]
+            inputs = [np.asarray(raw[one.name], order="C") for one in self.entry.spec.inputs]
             names = [one.name for one in self.entry.spec.outputs]
             arrays.update(zip(names, self.entry.run(inputs), strict=True))
         return {
