@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from xdsl.ir import SSAValue
 
-from torsh_dialect.attributes import dims_attribute
+from torsh_dialect.attributes import bool_of, dims_attribute
 from torsh_dialect.dims import Dim, Expr, floordiv, product
 from torsh_dialect.dtypes import dtype_named
 from torsh_dialect.errors import InvalidArgumentError, ShapeError
@@ -20,7 +20,6 @@ from torsh_dialect.ops.compare import (
     LessOp,
     NotEqualOp,
 )
-from torsh_dialect.ops.contract import LinearOp
 from torsh_dialect.ops.conv import ConvOp
 from torsh_dialect.ops.gather import GatherOp
 from torsh_dialect.ops.join import ConcatOp, SplitOp
@@ -31,7 +30,7 @@ from torsh_dialect.ops.reduce import MaxOp, MeanOp, MinOp, ProdOp, SumOp
 from torsh_dialect.ops.select import CastOp
 from torsh_dialect.ops.softmax import LogSoftmaxOp, SoftmaxOp
 from torsh_dialect.plain import Value
-from torsh_dialect.types import dims_of, rank_of
+from torsh_dialect.types import dims_of, is_typed, rank_of
 from torsh_dialect.vocabulary import Call, Meaning, Operation, Vocabulary, build_op, rank
 
 Results = SSAValue | Sequence[SSAValue]
@@ -317,10 +316,17 @@ def spelled(op: TensorOp) -> str:
             return f"conv{rank_of(op.x) - 2}d"
         case MaxPoolOp() | AvgPoolOp() if _is_first(op) and rank_of(op.x) in (3, 4):
             return f"{op.name.removeprefix('torsh.')}{rank_of(op.x) - 2}d"
-        case LinearOp():
-            return "linear"
+        case MeanOp() if is_global_average(op):
+            return "global_avg_pool2d"
         case _:
             return SPELLINGS.get(type(op), op.name.removeprefix("torsh."))
+
+
+def is_global_average(op: TensorOp) -> bool:
+    """Whether the op is the mean over the spatial axes of an image, which stay with extent 1."""
+    if not isinstance(op, MeanOp) or not is_typed(op.x) or rank_of(op.x) != 4:
+        return False
+    return bool_of(op.keepdims) and op.axis_list() == (2, 3)
 
 
 def _is_first(op: ConvOp | MaxPoolOp | AvgPoolOp) -> bool:

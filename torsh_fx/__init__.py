@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torsh_fx.compiled import CompiledModule
     from torsh_fx.compiler import compile
     from torsh_fx.errors import TorshError, UnsupportedFormat, ValidationError
+    from torsh_fx.frontends import from_model, from_pytorch
     from torsh_fx.graph.graph import FxGraph
     from torsh_fx.graph.node import Node
     from torsh_fx.graph.passes import (
@@ -38,6 +39,7 @@ _MODULES = {
     "torsh_fx.compiler": ("compile",),
     "torsh_dialect.context": ("Settings",),
     "torsh_fx.errors": ("TorshError", "UnsupportedFormat", "ValidationError"),
+    "torsh_fx.frontends": ("from_model", "from_pytorch"),
     "torsh_fx.graph.graph": ("FxGraph",),
     "torsh_fx.graph.node": ("Node",),
     "torsh_fx.graph.passes": (
@@ -75,6 +77,8 @@ __all__ = [
     "UnsupportedFormat",
     "ValidationError",
     "compile",
+    "from_model",
+    "from_pytorch",
     "load",
     "split_graph",
 ]

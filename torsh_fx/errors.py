@@ -25,6 +25,9 @@ UnsupportedFormat = UnsupportedFormatError
 InvalidArgument = InvalidArgumentError
 """The guide's name."""
 
+SerializationError = ImportModelError
+"""The guide's name for a file or text that cannot be read back."""
+
 __all__ = [
     "CacheError",
     "CodegenError",
@@ -34,6 +37,7 @@ __all__ = [
     "InvalidArgument",
     "InvalidArgumentError",
     "PassError",
+    "SerializationError",
     "ShapeError",
     "TorshError",
     "UnboundParameterError",

@@ -11,7 +11,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 
 from torsh_dialect.errors import InvalidArgumentError, TorshError, VerificationError
 from torsh_dialect.kinds import TensorOp
-from torsh_dialect.operations import spelled
+from torsh_dialect.operations import is_global_average, spelled
 from torsh_dialect.ops.call import CallOp
 from torsh_dialect.ops.constant import WeightOp
 from torsh_dialect.ops.control import CondOp, LoopOp, yielded
@@ -284,6 +284,8 @@ def _operation(op: Operation) -> str:
 
 
 def _options(op: TensorOp) -> dict[str, Value]:
+    if is_global_average(op):
+        return {}  # its axes are in its name
     return {name: plain(value) for name, value in op.properties.items() if name not in HIDDEN}
 
 

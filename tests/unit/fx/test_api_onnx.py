@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import torsh_fx
@@ -129,3 +129,58 @@ def test_nodes_equal_the_reference(node, shapes):
     )
     for mine, wanted in zip(TorshBackend.run_node(node, inputs), expected, strict=True):
         np.testing.assert_allclose(mine, wanted, rtol=1e-5, atol=1e-6)
+
+
+MAPPED = [
+    ("Add", [(2, 3), (3,)], {}),
+    ("Sub", [(2, 3), (3,)], {}),
+    ("Mul", [(2, 3), (3,)], {}),
+    ("Div", [(2, 3), (3,)], {}),
+    ("MatMul", [(2, 3), (3, 4)], {}),
+    ("Relu", [(2, 3)], {}),
+    ("Sigmoid", [(2, 3)], {}),
+    ("Tanh", [(2, 3)], {}),
+    ("Softmax", [(2, 3)], {"axis": 0}),
+    ("Conv", [(1, 3, 6, 6), (4, 3, 3, 3)], {"pads": [1, 1, 1, 1]}),
+    ("MaxPool", [(1, 3, 6, 6)], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    ("GlobalAveragePool", [(1, 3, 6, 6)], {}),
+    ("BatchNormalization", [(2, 3, 4, 4), *[(3,)] * 4], {"epsilon": 1e-3}),
+    ("Reshape", [(2, 6)], {}),
+    ("Transpose", [(2, 3, 4)], {"perm": [2, 0, 1]}),
+    ("Concat", [(2, 3), (4, 3)], {"axis": 0}),
+    ("Split", [(6, 2)], {"axis": 0, "num_outputs": 2}),
+]
+
+
+@pytest.mark.parametrize(("operator", "shapes", "attributes"), MAPPED, ids=lambda v: str(v)[:12])
+def test_every_mapped_operator_imports_as_its_operation(operator, shapes, attributes):
+    rng = np.random.default_rng(0)
+    arrays = [rng.random(s, np.float32) + np.float32(0.5) for s in shapes]
+    names = [f"x{n}" for n in range(len(arrays))]
+    inputs = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
+        for n, s in zip(names, shapes, strict=True)
+    ]
+    stored = []
+    if operator == "Reshape":
+        stored = [numpy_helper.from_array(np.array([3, -1]), "shape")]
+    outputs = ["y", "z"] if operator == "Split" else ["y"]
+    node = helper.make_node(operator, [*names, *(s.name for s in stored)], outputs, **attributes)
+    graph = helper.make_graph(
+        [node], "g", inputs, [helper.make_empty_tensor_value_info(o) for o in outputs], stored
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    imported = OnnxImporter().import_model(model)
+    operations = [n.operation for _, n in imported.nodes() if isinstance(n, Node.Call)]
+    assert operations == [OnnxOperationMapper().map_operation(operator)]
+    for index, one in list(imported.nodes()):  # what is shown can be put back
+        if isinstance(one, Node.Call):
+            imported.set_node(index, one)
+    found = torsh_fx.compile(imported)(*arrays)
+    expected = ReferenceEvaluator(model).run(None, dict(zip(names, arrays, strict=True)))
+    for mine, wanted in zip(found if len(outputs) > 1 else [found], expected, strict=True):
+        np.testing.assert_allclose(mine, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_mapped_operators_are_all_tested():
+    assert {row[0] for row in MAPPED} == set(OnnxOperationMapper().mappings)

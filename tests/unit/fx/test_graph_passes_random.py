@@ -146,6 +146,9 @@ def test_a_rewritten_torch_graph_compiles():
     x = torch.randn(3, 10)
     with torch.no_grad():
         expected = torch.nn.functional.gelu(module.linear(x))
+    graph = torsh_fx.from_pytorch(traced, (x,))
+    assert sorted(graph.weights) == ["linear.bias", "linear.weight"]
+    torch.testing.assert_close(torsh_fx.compile(graph)(x), expected, rtol=1e-5, atol=1e-6)
     f = torsh_fx.compile(traced, (x,))
     torch.testing.assert_close(f(x), expected, rtol=1e-5, atol=1e-6)
     operations = [n.operation for _, n in f.graph.nodes() if isinstance(n, Node.Call)]
