@@ -98,10 +98,10 @@ def read_safetensors(path: Path) -> dict[str, Array]:
             f"{path} is no safetensors file, or cut short: a header of {length} bytes in {size}"
         )
     header = _header(data[LENGTH.size : start], path)
-    metadata = header.pop(METADATA, None) or {}
-    if not isinstance(metadata, dict):
+    metadata = header.pop(METADATA, None)
+    if not isinstance(metadata, dict | None):
         raise ImportModelError(f"{path}: {METADATA} is no JSON object")
-    dtypes = cast("dict[str, object]", metadata)
+    dtypes = cast("dict[str, object]", metadata or {})
     content = np.frombuffer(data, np.uint8, offset=start)
     arrays: dict[str, Array] = {}
     end = 0
