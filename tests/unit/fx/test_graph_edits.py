@@ -401,3 +401,24 @@ def test_printing_shows_every_node():
         "   2  node_1 = mul(node_0, 0.5) : tensor<2x3xf32>",
         "   3  output node_1",
     ]
+
+
+def test_dead_code_goes_in_branches_too_and_runs_are_observed():
+    tracer = ModuleTracer()
+    tracer.add_input("x", "f32[]")
+    tracer.add_call("greater", ["x", "zero"])
+    tracer.add_call("exp", ["x"])
+    tracer.add_conditional("node_0", ["node_1"], ["x"])
+    tracer.add_output("node_2")
+    graph = tracer.finalize()
+    extra = graph.insert_before(graph.index_of("node_1"), Node.Call("tanh", ["x"]))
+    assert graph.op(extra).parent_op() is graph.op(graph.index_of("node_2"))
+    seen = []
+    manager = PassManager()
+    manager.add_pass(torsh_fx.DeadCodeEliminationPass())
+    runs = manager.run(graph, lambda run, graph: seen.append((run.name, run.seconds >= 0)))
+    assert seen == [("dead_code_elimination", True)]
+    assert runs[0].changed
+    calls = [n.operation for _, n in graph.nodes() if isinstance(n, Node.Call)]
+    assert calls == ["greater", "exp"]
+    np.testing.assert_array_equal(value(graph, np.float32(1))[0], np.exp(np.float32(1)))
