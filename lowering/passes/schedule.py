@@ -88,8 +88,10 @@ class PackLinear(RewritePattern):
         element = ELEMENTS.get(element_type(op.x))
         if element is None or not is_weight_only(op.w) or not is_static(op.w):
             return
-        b = RewriterBuilder(rewriter)
         n, k = dims_of(op.w)
+        if dims_of(op.x)[-1] != k:  # equal only at run time, which the op's own kernel checks
+            return
+        b = RewriterBuilder(rewriter)
         matrix = reshape(b, op.w, 1, n, k)
         y = _packed_product(b, op.x, matrix, element, self.target)
         if op.bias is not None:
@@ -110,8 +112,10 @@ class PackMatMul(RewritePattern):
             return
         if not is_weight_only(op.b) or not is_static(op.b) or is_weight_only(op.a):
             return
-        b = RewriterBuilder(rewriter)
         k, n = dims_of(op.b)
+        if dims_of(op.a)[-1] != k:
+            return
+        b = RewriterBuilder(rewriter)
         matrix = reshape(b, b(TransposeOp, op.b, perm=[1, 0]), 1, n, k)
         rewriter.replace(op, (), [_packed_product(b, op.a, matrix, element, self.target)])
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from xdsl.dialects.builtin import I64, DenseArrayBase, IntegerAttr
-from xdsl.ir import Attribute
+from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import (
     operand_def,
     opt_operand_def,
@@ -35,6 +35,12 @@ from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tenso
 
 def _groups(value: IntegerAttr[I64] | None) -> int:
     return 1 if value is None else value.value.data
+
+
+def _require_bias(bias: SSAValue, filters: Dim) -> None:
+    if rank_of(bias) != 1:
+        raise ShapeError(f"the bias needs rank 1 (C1), got {list(dims_of(bias))}")
+    require_equal("bias and filters (C1)", dims_of(bias)[0], filters)
 
 
 def _same_elements(op: SlidingWindow) -> None:
@@ -71,7 +77,7 @@ class Convolution(SlidingWindow):
         if groups < 1 or (isinstance(filters, int) and filters % groups):
             raise ShapeError(f"{groups} groups do not divide {filters} filters (C2)")
         if self.bias is not None:
-            require_equal("bias and filters (C1)", dims_of(self.bias)[0], filters)
+            _require_bias(self.bias, filters)
         if self.accumulate is None:
             _same_elements(self)
         g = self.geometry()
@@ -183,7 +189,7 @@ class TransposedConvolution(SlidingWindow):
         groups = _groups(self.groups)
         filters = dims_of(self.w)[1] * groups
         if self.bias is not None:
-            require_equal("bias and filters (C1)", dims_of(self.bias)[0], filters)
+            _require_bias(self.bias, filters)
         _same_elements(self)
         extents = self._extents(self.geometry(), spatial)
         return (tensor(element_type(self.x), self.joined(batch, filters, extents)),)

@@ -156,7 +156,7 @@ def in_process(
     timeout: float = 120,
     **environ: str,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script in a fresh process that can import ours and this file's neighbours.
+    """Run a script in a fresh process; it can import ours and the helpers of the runtime's tests.
 
     Args:
         script: Python source.
@@ -165,7 +165,7 @@ def in_process(
         timeout: Seconds after which the test fails.
         environ: Environment variables.
     """
-    path = os.pathsep.join([str(ROOT), str(HERE)])
+    path = os.pathsep.join(map(str, (ROOT, HERE, HERE.parent / "runtime")))
     full = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", **environ}
     command = [*prefix, sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
     return subprocess.run(

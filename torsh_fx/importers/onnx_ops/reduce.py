@@ -69,7 +69,7 @@ AXES_INPUT_SINCE = {"ReduceSum": 13}
 @converter(*FOLDINGS)
 def reduce(n: Node) -> SSAValue:
     """No axes means all, or none with `noop_with_empty_axes`."""
-    x, rank, keep = n.input(0), n.rank(), bool(n.int("keepdims", 1))
+    x, rank, keep = n.input(0), n.rank(), n.int("keepdims", 1) == 1
     fold = FOLDINGS[n.op_type]
     if n.version >= AXES_INPUT_SINCE.get(n.op_type, 18):
         given = n.optional(1)
@@ -165,7 +165,7 @@ def _dropped(n: Node, y: SSAValue, dropped: SSAValue, rank: int) -> SSAValue:
 @converter("ArgMax", "ArgMin")
 def arg_extremum(n: Node) -> SSAValue:
     cls = ArgMaxOp if n.op_type == "ArgMax" else ArgMinOp
-    last, keep = bool(n.int("select_last_index", 0)), bool(n.int("keepdims", 1))
+    last, keep = bool(n.int("select_last_index", 0)), n.int("keepdims", 1) == 1
     return n(cls, n.input(0), axes=[n.axis(0)], keepdims=keep, select_last=last)
 
 
