@@ -152,7 +152,7 @@ class UnsafePickleError(ConversionError):
 
 
 class SandboxUnavailableError(SandboxError):
-    """This machine cannot enforce what the sandbox was asked to enforce; nothing was run."""
+    """The machine cannot enforce what the sandbox was asked to enforce; nothing was run."""
 
     code = "sandbox-unavailable"
 

@@ -195,7 +195,7 @@ def test_39_bomb_stops_at_the_announced_size(codec: str) -> None:
     """256 MiB of zeros announced as 4 MiB: refused after 5 MiB at most, in bounded memory."""
     data = bomb(codec, 256 << 20)
     tracemalloc.start()
-    with pytest.raises(CodecError, match="expands to more|announces"):
+    with pytest.raises(CodecError, match=r"expands to more|announces"):
         opened(codec, data, 4 << 20)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -35,7 +35,7 @@ def weights() -> dict[str, np.ndarray]:
 def plain() -> Package:
     package = Package("acme/golden", "1.2.3-rc.1", digest=DigestSpec(leaf_bytes=1 << 16))
     package.set_author("Ada")
-    package.set_description("golden file – ü")
+    package.set_description("golden file \u2013 ü")
     package.set_license("Apache-2.0")
     package.metadata["accuracy"] = "0.93"
     package.extensions["x-acme"] = {"list": [1, None, True, "ü"]}
@@ -86,7 +86,7 @@ def test_golden_file_is_read(path: Path) -> None:
     package = Package.load(path)
     expected = plain()
     assert (package.name, package.version) == ("acme/golden", "1.2.3-rc.1")
-    assert package.description == "golden file – ü"
+    assert package.description == "golden file \u2013 ü"
     assert package.authors == ["Ada"]
     assert package.metadata == {"accuracy": "0.93"}
     assert package.extensions == expected.extensions

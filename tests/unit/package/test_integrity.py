@@ -98,7 +98,7 @@ def test_flips_in_content_are_found_on_first_touch(leafy: bytes) -> None:
             _ = lazy.get_resource("a").data
         with pytest.raises(IntegrityError, match="leaf"):
             list(lazy.get_resource("a").pieces())
-        with pytest.raises(IntegrityError, match="leaf|digest"):
+        with pytest.raises(IntegrityError, match=r"leaf|digest"):
             lazy.to_bytes()
 
 

@@ -85,7 +85,7 @@ def test_facts_survive(tmp_path: Path) -> None:
 
     package = Package("acme/model", "1.2.3-rc.1+build.5")
     package.set_author("Migration Tool")
-    package.set_description("Migrated from PyTorch 2.0 – ünï")
+    package.set_description("Migrated from PyTorch 2.0 — ünï")
     package.set_license("Apache-2.0")
     package.set_created(dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC))
     package.metadata["accuracy"] = "0.93"
@@ -94,7 +94,7 @@ def test_facts_survive(tmp_path: Path) -> None:
     loaded = Package.load(package.to_bytes())
     assert (loaded.name, loaded.version) == ("acme/model", "1.2.3-rc.1+build.5")
     assert loaded.authors == ["Migration Tool"]
-    assert loaded.description == "Migrated from PyTorch 2.0 – ünï"
+    assert loaded.description == "Migrated from PyTorch 2.0 — ünï"
     assert loaded.license == "Apache-2.0"
     assert loaded.metadata == {"accuracy": "0.93"}
     assert loaded.extensions == {"x-acme": {"a": [1, None, True]}}
@@ -295,7 +295,7 @@ def test_dependencies_of_guide_b() -> None:
     assert loaded.dependencies == package.dependencies
     assert loaded.dependencies[2].features == ("image-processing",)
     assert loaded.dependencies[0].optional
-    with pytest.raises(DependencyError, match="malformed|requirement"):
+    with pytest.raises(DependencyError, match=r"malformed|requirement"):
         package.add_dependency_spec("x", "^^1")
     with pytest.raises(DependencyError, match="itself"):
         package.add_dependency_spec("my-model", "1.0.0")
@@ -367,7 +367,7 @@ def test_entrypoints_share_weights() -> None:
                 objects,
                 (GoldenCase("in", "out", "1e-5", "1e-6"),),
                 (("k", "v"),),
-            )  # fmt: skip
+            )
         )
     loaded = Package.load(package.to_bytes())
     assert loaded.entrypoints == package.entrypoints

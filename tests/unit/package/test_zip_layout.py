@@ -174,4 +174,4 @@ def test_whatever_is_accepted_means_the_same_to_zipfile(patch: bytes, data: Any)
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         assert archive.namelist() == list(reader.names)
         for info in archive.infolist():
-            assert info.CRC == reader.entry(info.filename).crc32
+            assert reader.entry(info.filename).crc32 == info.CRC

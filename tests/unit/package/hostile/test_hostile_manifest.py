@@ -136,7 +136,10 @@ VALUES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "55 rank 65": (at(f"{T}.shape", [1] * 65), "limit 64"),
     "56 overlap without alias": (at(f"{T}.offset", 0), "overlaps"),
     "56 outside of the resource": (at(f"{T}.offset", 64 * 100), "ends at byte"),
-    "56 misaligned": (both(at(f"{T}.offset", 4), at("resources.0.tensors.1.offset", 32)), "not aligned"),
+    "56 misaligned": (
+        both(at(f"{T}.offset", 4), at("resources.0.tensors.1.offset", 32)),
+        "not aligned",
+    ),
     "57 strides leave the tensor": (at(f"{T}.strides", [100, 1]), "need"),
     "57 strides of another rank": (at(f"{T}.strides", [1]), "2 axes and 1"),
     "57 stride zero": (

@@ -1,4 +1,4 @@
-"""Hostile archives (the numbers are those of the hostile-input list): each must be refused by the strict reader.
+"""Hostile archives, numbered as in the hostile-input list: the strict reader refuses each.
 
 `build` is an independent writer of canonical archives with a knob for every field; with no knob
 turned its bytes are accepted, so each case is refused for what it turns and nothing else.
@@ -166,7 +166,10 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
         "gap|differs|directory",
     ),
     "19 overlapping entries": (overlap, "gap, overlap"),
-    "19 data into the next": (lambda: build([E(b"a", both={"size": 9, "csize": 9}), E(b"b")]), "gap"),
+    "19 data into the next": (
+        lambda: build([E(b"a", both={"size": 9, "csize": 9}), E(b"b")]),
+        "gap",
+    ),
     "21 prefix": (lambda: build([E(b"a")], prefix=b"#!/bin/sh\n"), "gap, overlap or prefix"),
     "21 prefix outside of offsets": (lambda: b"#!/bin/sh\n" + GOOD, "does not end"),
     "22 suffix": (lambda: GOOD + b"x", "end record"),

@@ -24,7 +24,9 @@ SCALARS: Any = (
     | st.integers(-(1 << 60), 1 << 60)
     | st.sampled_from([0, 1, 63, 64, 65, 4096, 1 << 20, (1 << 53) - 1, 1 << 53])
     | TEXT
-    | st.sampled_from(["", "*", "../x", "resources/x", "f32", "i4", "zstd", "torsh", "x-a", "0" * 64])
+    | st.sampled_from(
+        ["", "*", "../x", "resources/x", "f32", "i4", "zstd", "torsh", "x-a", "0" * 64]
+    )
 )
 VALUES: Any = st.recursive(
     SCALARS,
@@ -36,7 +38,9 @@ VALUES: Any = st.recursive(
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Paths of all values inside."""
     found = [path] if path else []
-    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    keys = ()
+    if isinstance(value, dict | list):
+        keys = value.keys() if isinstance(value, dict) else range(len(value))
     for key in keys:
         found += places(value[key], (*path, key))
     return found
