@@ -1,8 +1,11 @@
-"""The commands of the README: `demo`, `test`, `conformance`. Needs Python 3.11 and pip only.
+"""The commands of the README: `demo`, `test`, `conformance`, and `gpu-check`.
+
+Needs Python 3.11 and pip only.
 
     python3 tools/dev.py demo     set up, compile a trained model, run it beside onnxruntime
     python3 tools/dev.py test     set up, run all checks and tests
     python3 tools/dev.py conformance [--sample]    run the outside test suites
+    python3 tools/dev.py gpu-check    check and time GPU kernels here, on a machine with a GPU
 
 All make a virtual environment in `.venv` (kept between runs) and install the checkout there.
 """
@@ -99,7 +102,14 @@ def conformance(sample: bool) -> None:
     dev_conformance.conformance(python(), run, sample)
 
 
-COMMANDS = {"demo": demo, "test": test}
+def gpu_check() -> None:
+    set_up()
+    script, folder = "benchmarks/gpu_check.py", str(ROOT / ".cache" / "gpu")
+    run(python(), script, "prepare", folder, title="compile the kernels")
+    run(python(), script, "run", folder, "--write", title="check and time them")
+
+
+COMMANDS = {"demo": demo, "test": test, "gpu-check": gpu_check}
 
 
 def main() -> None:

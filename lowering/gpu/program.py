@@ -16,8 +16,11 @@ from lowering.kern import dialect as kern
 from torsh_dialect.attributes import int_of, str_of
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import InputError, UnsupportedError
+from torsh_dialect.evaluate import evaluate_op
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops.constant import WeightOp
+from torsh_dialect.symbols import bind
+from torsh_dialect.types import dims_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 M = TypeVar("M")
@@ -64,7 +67,7 @@ class GpuProgram(Generic[M]):
         """The outputs for these inputs.
 
         Raises:
-            InputError: There are too few or too many.
+            InputError: There are too few or too many, or one has other extents than its type.
         """
         parameters = self.main.body.block.args
         if len(inputs) != len(parameters):
@@ -87,6 +90,7 @@ class Call(Generic[M]):
         memory: Tensors and buffers so far.
         dims: Extents of tensors so far.
         index: Indices so far.
+        symbols: Symbolic extents so far.
     """
 
     device: Device[M]
@@ -94,10 +98,12 @@ class Call(Generic[M]):
     memory: dict[SSAValue, M] = field(default_factory=dict[SSAValue, M])
     dims: dict[SSAValue, tuple[int, ...]] = field(default_factory=dict[SSAValue, tuple[int, ...]])
     index: dict[SSAValue, int] = field(default_factory=dict[SSAValue, int])
+    symbols: dict[str, int] = field(default_factory=dict[str, int])
 
     def set(self, value: SSAValue, array: Array) -> None:
         """A tensor computed by the host."""
         self.memory[value], self.dims[value] = self.device.put(array), array.shape
+        bind(dims_of(value), array.shape, self.symbols, f"the tensor %{value.name_hint}")
 
     def run(self, op: Operation) -> None:
         """Run one op.
@@ -117,7 +123,8 @@ class Call(Generic[M]):
                 self.set(op.results[0], self.weights[str_of(op.id)])
             case TensorOp():
                 arrays = [self.device.get(self.memory[v]) for v in op.operands]
-                for result, array in zip(op.results, op.evaluate(*arrays), strict=True):
+                results = evaluate_op(op, arrays, self.symbols)
+                for result, array in zip(op.results, results, strict=True):
                     self.set(result, np.asarray(array))
             case _:
                 self.index[op.results[0]] = self._index(op)
@@ -154,12 +161,20 @@ class Call(Generic[M]):
                 raise UnsupportedError(f"{op.name} is no op of a GPU program's host part")
 
 
+def saturated(value: int) -> int:
+    """The nearest index of 64 bits."""
+    return max(-(1 << 63), min((1 << 63) - 1, value))
+
+
 INDEX_ARITHMETIC: dict[str, Callable[[int, int], int]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
     "floordiv": lambda a, b: a // b,
     "mod": lambda a, b: a % b,
+    "add_sat": lambda a, b: saturated(a + b),
+    "sub_sat": lambda a, b: saturated(a - b),
+    "mul_sat": lambda a, b: saturated(a * b),
     "min": min,
     "max": max,
 }

@@ -32,7 +32,8 @@ func.func @main(%x: tensor<2x40xf32>) -> tensor<2x40xf32> {
 // CHECK:       func.func @main
 // CHECK:         %[[N:.*]] = tensor.dim %x, %{{.*}} : tensor<?xf32, #torsh.dims<[n]>>
 // CHECK:         "gpu.alloc"(%[[N]]) {{.*}} -> memref<?xf32>
-// CHECK:         kern.binary {{.*}} {kind = "floordiv"}
+// CHECK:         %[[C:.*]] = kern.const {value = 4096 : index}
+// CHECK:         kern.binary {{.*}}, %[[C]] {kind = "floordiv"}
 // CHECK:         "gpu.launch_func"({{.*}}, %[[N]]) <{kernel = @kernels::@k_
 func.func @main(%x: tensor<?xf32, #torsh.dims<[n]>>) -> tensor<?xf32, #torsh.dims<[n]>> {
   %a = torsh.fused %x {

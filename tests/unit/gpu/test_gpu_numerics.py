@@ -10,6 +10,7 @@ from lowering.gpu.program import GpuProgram
 from lowering.gpu.ptx import GPU_TARGETS, gpu_module
 from lowering.gpu.reference import on_the_cpu
 from lowering.gpu.simulator import Simulator
+from torsh_dialect.errors import InputError
 from torsh_dialect.ops.fused import FusedOp
 
 SM_80 = GPU_TARGETS["sm_80"]
@@ -97,3 +98,25 @@ def test_symbolic_extents_change_no_bit(name, compiled_module):
     text = text.replace(f"tensor<{'x'.join(map(str, dims))}xf32>", R)
     (free,) = simulate(compiled_module(text), *arrays)
     assert free.tobytes() == fixed.tobytes()
+
+
+def test_a_flat_kernel_of_a_symbolic_extent(compiled_module):
+    """Units are chunks of 4,096 elements: the host divides."""
+    type = "tensor<?xf32, #torsh.dims<[n]>>"
+    body = f"%r = torsh.abs %x : ({type}) -> {type}"
+    text = f"func.func @main(%x: {type}) -> {type} {{ {body} func.return %r : {type} }}"
+    module = compiled_module(text)
+    simulator = Simulator(llvm_text(gpu_module(module), SM_80))
+    for size in (0, 1, 4096, 4097, 10_000):
+        x = np.random.default_rng(size).standard_normal(size).astype(np.float32)
+        (result,) = GpuProgram(module, simulator)(x)
+        np.testing.assert_array_equal(result, np.abs(x))
+
+
+def test_inputs_that_do_not_fit_are_refused(compiled_module):
+    module = compiled_module(SYMBOLIC)
+    program = GpuProgram(module, Simulator(llvm_text(gpu_module(module), SM_80)))
+    with pytest.raises(InputError, match="1 inputs are given, but @main has 2"):
+        program(np.zeros((2, 3), np.float32))
+    with pytest.raises(InputError, match="%g has shape"):
+        program(np.zeros((2, 3), np.float32), np.zeros(4, np.float32))
