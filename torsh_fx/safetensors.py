@@ -99,9 +99,9 @@ def read_safetensors(path: Path) -> dict[str, Array]:
         )
     header = _header(data[LENGTH.size : start], path)
     metadata = header.pop(METADATA, None)
-    if not isinstance(metadata, dict | None):
+    if metadata is not None and not isinstance(metadata, dict):
         raise ImportModelError(f"{path}: {METADATA} is no JSON object")
-    dtypes = cast("dict[str, object]", metadata or {})
+    dtypes = cast("dict[str, object]", metadata) if metadata else {}
     content = np.frombuffer(data, np.uint8, offset=start)
     arrays: dict[str, Array] = {}
     end = 0
