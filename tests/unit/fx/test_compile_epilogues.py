@@ -78,11 +78,3 @@ def test_bits_of_bools():
     back = oh.make_node("BitCast", ["y"], ["x"], to=BOOL)
     (z,) = compiled([back], [("y", uint8, [40])], [("x", BOOL, [40])]).run([y])
     np.testing.assert_array_equal(z, x)
-
-
-def test_weights_of_rank_0_are_prepared():
-    scale = np.array(0.5, np.float32)
-    nodes = [oh.make_node("Exp", ["scale"], ["e"]), oh.make_node("Mul", ["x", "e"], ["y"])]
-    model = compiled(nodes, [("x", FLOAT, [3])], [("y", FLOAT, [3])], {"scale": scale})
-    (y,) = model.run([np.arange(3, dtype=np.float32)])
-    np.testing.assert_allclose(y, np.arange(3) * np.exp(0.5), rtol=1e-6)

@@ -48,7 +48,9 @@ def converts(*names: str) -> Callable[[Converter], Converter]:
     return register
 
 
-LIBRARIES = ("aten", "prims", "quantized_decomposed", "torchvision", "torchao")
+LIBRARIES = (
+    "aten", "prims", "quantized_decomposed", "torchvision", "torchao", "transformers"
+)  # fmt: skip
 
 
 @dataclass

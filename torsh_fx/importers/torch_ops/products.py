@@ -7,9 +7,11 @@ from typing import Any
 
 from xdsl.ir import SSAValue
 
+from torsh_dialect import dtypes
 from torsh_dialect.ops import (
     contract,
     conv,
+    gather,
 )
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts, spatial
@@ -42,6 +44,20 @@ def _addmm(
         return y
     x = x if beta == 1 else c.mul(x, c.tensor(beta, element_type(x)))
     return c.finished(c.add(c.cast(x, element_type(y)), y))
+
+
+@converts("transformers.grouped_mm_fallback")
+def _grouped_mm(c: NodeBuilder, x: SSAValue, w: SSAValue, offs: SSAValue) -> SSAValue:
+    """Row s times the matrix of its group, the number of ends `offs` up to s; else zeros."""
+    groups = dims_of(w)[0]
+    row = c.unsqueeze(c.iota(dims_of(x)[0]), 1)
+    ended = c.le(c.cast(offs, dtypes.i64), row)
+    group = c.sum(c.cast(ended, dtypes.i64), [1])
+    last = c.sub(c.dim(groups), 1)
+    chosen = c.b(gather.GatherOp, w, c.minimum(group, last), axis=0)
+    y = c.squeeze(c.matmul(c.unsqueeze(x, 1), chosen), 1)
+    inside = c.unsqueeze(c.lt(group, c.dim(groups)), 1)
+    return c.finished(c.where(inside, y, c.like(0, y)))
 
 
 @converts("einsum")
