@@ -37,6 +37,7 @@ from torsh_dialect.symbols import set_symbols
 from torsh_dialect.types import dims_of, tensor
 from torsh_fx.importers.model import ImportedModel, Report, State, set_names
 from torsh_fx.importers.torch_call import Leaf, TorchCall
+from torsh_fx.importers.torch_decompositions import DECOMPOSITIONS
 from torsh_fx.importers.torch_graph import GraphImporter, Shared, is_value, spelling, type_of_fake
 from torsh_fx.importers.torch_ops import CONVERTERS
 from torsh_fx.importers.torch_symbols import bounds_of_range
@@ -67,6 +68,7 @@ def functional(ep: ExportedProgram) -> ExportedProgram:
     for op in list(table):
         if spelling(op) in CONVERTERS:
             table.pop(op)
+    table.update(DECOMPOSITIONS)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns about its own trees
         return cast(Any, ep).run_decompositions(table)

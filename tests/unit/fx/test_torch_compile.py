@@ -147,3 +147,28 @@ def test_importing_torsh_fx_imports_no_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@torch.no_grad()
+def test_the_fused_encoder_layer_of_eval_mode(norm_first, activation):
+    layer = torch.nn.TransformerEncoderLayer(
+        16, 4, 32, batch_first=True, norm_first=norm_first, activation=activation
+    ).eval()
+    x = torch.randn(2, 7, 16)
+    padding = torch.zeros(2, 7, dtype=torch.bool)
+    padding[0, 5:] = True
+    causal = torch.triu(torch.full((7, 7), float("-inf")), 1)
+    compiled = torch.compile(layer, backend="torsh")
+    for given in ({}, {"src_key_padding_mask": padding}, {"src_mask": causal}):
+        expected = layer(x, **given)
+        torch.testing.assert_close(compiled(x, **given), expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_fused_attention_of_eval_mode():
+    attention = torch.nn.MultiheadAttention(16, 4, batch_first=True).eval()
+    x = torch.randn(2, 5, 16)
+    compiled = torch.compile(lambda x: attention(x, x, x), backend="torsh")
+    agree(compiled(x), attention(x, x, x))
