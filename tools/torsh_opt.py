@@ -8,6 +8,7 @@ regions, so `--emit` without `-p` implies `-O`.
     torsh-opt model.mlir -O --print-ir-after-all > fused.mlir
     torsh-opt model.mlir --emit llvm --target x86-64-v4
     torsh-opt model.mlir -p 'expand-composites{keep="torsh.softmax"}' | torsh-opt --emit asm
+    torsh-opt model.mlir --emit gpu | torsh-opt --emit ptx --gpu-target sm_90
 
 Exit codes: 0 success, 1 an error in the input, 2 wrong usage.
 """
@@ -23,7 +24,9 @@ from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 
+from xdsl.dialects import get_all_dialects
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Dialect
 from xdsl.passes import ModulePass, PassPipeline
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseError
@@ -141,6 +144,7 @@ class OptTool:
                 self.args.numerics, self.args.disable_rewrite, in_process=self.args.in_process
             ),
         )
+        register_lowered_dialects(ctx)
         module = parse_module(ctx, chunk, self.args.input, line)
         if self.args.weights:
             from torsh_fx.save import attach_weights, read_weights
@@ -233,6 +237,26 @@ class OptTool:
             sys.stdout.flush()
         else:
             Path(self.args.output).write_text(text, encoding="utf-8")
+
+
+def register_lowered_dialects(ctx: Context) -> None:
+    """Let the text of GPU programs be read too; a dialect is imported when its name is met."""
+
+    def ours() -> Dialect:
+        from lowering.gpu.dialect import GPU
+
+        return GPU
+
+    def kern() -> Dialect:
+        from lowering.kern.dialect import KERN
+
+        return KERN
+
+    ctx.register_dialect("gpu", ours)
+    ctx.register_dialect("kern", kern)
+    known = get_all_dialects()
+    for name in ("memref", "tensor"):
+        ctx.register_dialect(name, known[name])
 
 
 def split_chunks(text: str) -> Iterator[tuple[int, str]]:

@@ -2,6 +2,7 @@
 // RUN: torsh-opt %s --emit gpu | filecheck %s --check-prefix=GPU
 // RUN: torsh-opt %s -p 'fuse,to-gpu' --emit nvptx | filecheck %s --check-prefix=NVPTX
 // RUN: torsh-opt %s -p 'fuse,to-gpu' --emit ptx | filecheck %s --check-prefix=PTX
+// RUN: torsh-opt %s --emit gpu | torsh-opt --emit ptx | filecheck %s --check-prefix=PTX
 
 // A row is a block; threads take its elements in turn.
 // GPU:      kern.for %unit

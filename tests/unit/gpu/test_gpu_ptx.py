@@ -1,5 +1,8 @@
 """Text of GPU programs: PTX that needs nothing else, IR that is read back, errors that say why."""
 
+import shutil
+import subprocess
+
 import pytest
 from gpu_programs import PROGRAMS
 from xdsl.dialects.memref import MemRef
@@ -23,6 +26,22 @@ def test_ptx_is_self_contained(name, target, compiled_module):
     assert f".target {target}" in text
     assert text.count(".visible .entry") == 1
     assert ".local" not in text  # no stack: everything stays in registers
+
+
+@pytest.mark.skipif(shutil.which("ptxas") is None, reason="needs NVIDIA's assembler")
+@pytest.mark.parametrize("target", GPU_TARGETS)
+def test_nvidias_assembler_takes_the_ptx_and_spills_nothing(target, compiled_module, tmp_path):
+    for name in ("chain", "layer_norm", "two_rounds", "mean_f64"):
+        text = ptx_of(compiled_module(PROGRAMS[name].text()), GPU_TARGETS[target], HERE)
+        source = tmp_path / f"{name}.ptx"
+        source.write_text(text)
+        done = subprocess.run(
+            ["ptxas", "-v", f"-arch={target}", str(source), "-o", str(tmp_path / "cubin")],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "0 bytes spill stores, 0 bytes spill loads" in done.stderr
 
 
 @pytest.mark.parametrize(
