@@ -16,7 +16,7 @@ from xdsl.irdl import (
     result_def,
 )
 
-from torsh_dialect.attributes import Array, ints_of
+from torsh_dialect.attributes import Array, dims_attribute, ints_of
 from torsh_dialect.declare import Spelled, op
 from torsh_dialect.dims import Dim, floordiv
 from torsh_dialect.errors import ShapeError
@@ -30,6 +30,7 @@ from torsh_dialect.ops.reference import (
     row_of,
     wide,
 )
+from torsh_dialect.ops.shape import AssumeOp
 from torsh_dialect.types import AnyTensor, dims_of, rank_of, tensor_type
 
 F64 = FloatAttr[Float64Type]
@@ -54,6 +55,31 @@ class Normalisation(Composite):
         Raises:
             ShapeError: They do not.
         """
+
+
+def fitted(b: Builder, x: SSAValue, axis: int, *others: SSAValue | None) -> SSAValue:
+    """x, where its axes from `axis` on have the extents of `others`, checked at run time.
+
+    An extent of 1 in `others` broadcasts, one in x does not: the result is like x.
+    """
+    dims = dims_of(x)
+    for other in others:
+        for dim, wanted in zip(dims[axis:], () if other is None else dims_of(other), strict=False):
+            if dim != wanted and isinstance(wanted, int) and wanted != 1:
+                sides = {"left": dims_attribute([dim]), "right": dims_attribute([wanted])}
+                x = b(AssumeOp, x, relation="eq", **sides)
+    return x
+
+
+def _require_broadcast(x: SSAValue, *others: SSAValue | None) -> None:
+    for other in others:
+        given = () if other is None else dims_of(other)
+        places = zip(reversed(dims_of(x)), reversed(given), strict=False)
+        wrong = any(
+            isinstance(d, int) and isinstance(s, int) and s not in (1, d) for d, s in places
+        )
+        if wrong or len(given) > rank_of(x):
+            raise ShapeError(f"{list(given)} does not broadcast to x {list(dims_of(x))}")
 
 
 def per_channel(array: Real, rank: int, axis: int = 1) -> Real:
@@ -94,6 +120,7 @@ class LayerNormOp(Normalisation):
 
     def check(self) -> None:
         self.axes()
+        _require_broadcast(self.x, self.scale, self.bias)
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
         at = operands_by_value(self, args)
@@ -105,8 +132,10 @@ class LayerNormOp(Normalisation):
         return (narrow(y, args[0]),)
 
     def expand(self, b: Builder) -> Sequence[SSAValue]:
-        c = Compose(b)
-        y = c.normalised(c.wide(self.x), self.axes(), self.epsilon.value.data)
+        c, x = Compose(b), self.x
+        for value in (self.scale, self.bias):
+            x = x if value is None else fitted(b, x, rank_of(x) - rank_of(value), value)
+        y = c.normalised(c.wide(x), self.axes(), self.epsilon.value.data)
         return (c.narrow(c.affine(y, self.scale, self.bias), self.x),)
 
 
@@ -132,6 +161,7 @@ class RmsNormOp(Normalisation):
 
     def check(self) -> None:
         self.axes()
+        _require_broadcast(self.x, self.scale)
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
         first, x = args[0], wide(args[0])
@@ -140,8 +170,8 @@ class RmsNormOp(Normalisation):
         return (narrow(y * wide(args[1]) if len(args) > 1 else y, first),)
 
     def expand(self, b: Builder) -> Sequence[SSAValue]:
-        c = Compose(b)
-        x = c.wide(self.x)
+        c, x, scale = Compose(b), self.x, self.scale
+        x = c.wide(x if scale is None else fitted(b, x, rank_of(x) - rank_of(scale), scale))
         square = c.mean(c.mul(x, x), self.axes(), keep=True)
         y = c.div(x, c.sqrt(c.add(square, self.epsilon.value.data)))
         return (c.narrow(c.affine(y, self.scale, None), self.x),)
@@ -187,7 +217,7 @@ class BatchNormOp(Normalisation):
 
     def expand(self, b: Builder) -> Sequence[SSAValue]:
         c = Compose(b)
-        rank, x = rank_of(self.x), c.wide(self.x)
+        rank, x = rank_of(self.x), c.wide(fitted(b, self.x, 1, self.scale))
         scale, bias, mean, variance = (
             c.per_channel(c.cast_like(v, x), rank)
             for v in (self.scale, self.bias, self.mean, self.variance)
@@ -240,7 +270,8 @@ class GroupNormOp(Normalisation):
     def expand(self, b: Builder) -> Sequence[SSAValue]:
         c = Compose(b)
         dims, rank = dims_of(self.x), rank_of(self.x)
-        parts = c.reshape(c.wide(self.x), _grouped(dims, self.groups.value.data))
+        x = c.wide(fitted(b, self.x, 1, self.scale, self.bias))
+        parts = c.reshape(x, _grouped(dims, self.groups.value.data))
         whole = c.normalised(parts, range(2, rank + 1), self.epsilon.value.data)
         y = c.reshape(whole, dims)
         scale, bias = (
@@ -278,7 +309,8 @@ class InstanceNormOp(Normalisation):
 
     def expand(self, b: Builder) -> Sequence[SSAValue]:
         c, rank = Compose(b), rank_of(self.x)
-        y = c.normalised(c.wide(self.x), range(2, rank), self.epsilon.value.data)
+        x = fitted(b, self.x, 1, self.scale, self.bias)
+        y = c.normalised(c.wide(x), range(2, rank), self.epsilon.value.data)
         scale, bias = (c.per_channel(c.cast_like(v, y), rank) for v in (self.scale, self.bias))
         return (c.narrow(c.affine(y, scale, bias), self.x),)
 

@@ -34,6 +34,14 @@ def lstm() -> onnx.ModelProto:
     return model_of([node], {"x": ["s", "b", "c"]}, weights=arrays)
 
 
+def norm(op: str, *operands: str, **attributes: int) -> onnx.ModelProto:
+    """A normalisation of x: f32[n, c, h]; `a` holds 3 numbers, `b` 9, `v` 3 above 0."""
+    node = make(op, ["x", *operands], ["y"], name="norm", **attributes)
+    arrays = {"a": normal(3), "b": normal(9), "v": np.ones(3, np.float32)}
+    used = {name: array for name, array in arrays.items() if name in operands}
+    return model_of([node], {"x": ["n", "c", "h"]}, weights=used)
+
+
 CASES = {
     "rows equal columns": (freed(mlp(), "n", "n"), (8, 8), (7, 7), "first.*n = 7 .* 8"),
     "columns": (freed(mlp(), "n", "k"), (3, 8), (3, 7), "first.*k = 7 .* 8"),
@@ -44,6 +52,11 @@ CASES = {
     "attention": (freed(attention(), *"nnm"), (6, 6, 8), (6, 6, 7), "m = 7 .* 8"),
     "groups": (window("Conv", 4), (2, 8, 9), (2, 4, 9), "window.*c = 4 .* 8"),
     "transposed": (window("ConvTranspose", 1), (2, 8, 9), (2, 4, 9), "window.*c = 4 .* 8"),
+    # One channel would broadcast silently.
+    "batch norm": (norm("BatchNormalization", *"aaav"), (2, 3, 9), (2, 1, 9), "norm.*c = 1 .* 3"),
+    "instance norm": (norm("InstanceNormalization", *"aa"), (2, 3, 9), (2, 1, 9),
+                      "norm.*c = 1 .* 3"),
+    "layer norm": (norm("LayerNormalization", "b"), (2, 3, 9), (2, 3, 1), "norm.*h = 1 .* 9"),
     "recurrent": (lstm(), (5, 2, 3), (5, 2, 4), "cell.*c = 4 .* 3"),
 }  # fmt: skip
 
@@ -88,3 +101,11 @@ def test_keepdims_other_than_1_drops_the_axis_as_in_onnxruntime():
     for ours, theirs in zip(compile_model(model).run([x]), wanted, strict=True):
         assert ours.shape == theirs.shape
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [(9,), (3, 1), (2, 3, 9, 9)])
+def test_a_scale_that_would_grow_the_result_of_layer_norm(scale: tuple[int, ...]):
+    node = make("LayerNormalization", ["x", "s"], ["y"], axis=-1, name="norm")
+    model = model_of([node], {"x": [2, 1, 1]}, weights={"s": np.ones(scale, np.float32)})
+    with pytest.raises(UnsupportedError, match=r"node norm.*does not broadcast"):
+        compile_model(model)
