@@ -13,8 +13,8 @@ from torsh_dialect.dtypes import dtype_of_numpy
 from torsh_dialect.kinds import Composite
 from torsh_dialect.types import tensor
 
-STATIC = {"torsh.gather_nd": 1, "torsh.scatter_nd": 1, "torsh.bind": 0}
-"""Operands of which an op needs to know the (last) extent: index tuples, named values."""
+STATIC = {"torsh.gather_nd": 1, "torsh.scatter_nd": 1, "torsh.bind": 0, "torsh.dft": 0}
+"""Operands of which an op needs to know the (last) extent: index tuples, named values, parts."""
 
 
 def leaves(sample):
