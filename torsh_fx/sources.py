@@ -48,5 +48,5 @@ def import_model(
         return import_torch(model, ctx, example_inputs, dynamic_shapes)
     raise InvalidArgumentError(
         f"{type(model).__name__} is no model; give an nn.Module, ExportedProgram, GraphModule, "
-        "onnx.ModelProto or a path"
+        "onnx.ModelProto, FxGraph or a path"
     )

@@ -149,8 +149,7 @@ def test_importing_torsh_fx_imports_no_framework():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("norm_first", [False, True])
-@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize(("norm_first", "activation"), [(False, "relu"), (True, "gelu")])
 @torch.no_grad()
 def test_the_fused_encoder_layer_of_eval_mode(norm_first, activation):
     layer = torch.nn.TransformerEncoderLayer(
