@@ -125,6 +125,11 @@ class Entry:
                     _define(b, dim, b.load(extents, position))
                 position += 1
 
+    def _offsets(self, b: KernBuilder) -> None:
+        """Compute each symbolic offset in the arena from the one before."""
+        for offset, (before, size) in self.arena.sums.items():
+            b.define_dim(offset, b.index(b.add_index(b.dim(before), b.dim(size))))
+
     # -- plan
 
     def plan_function(self) -> kern.FuncOp:
@@ -142,6 +147,7 @@ class Entry:
                 extent = -1 if self.is_late(dim) else b.dim(dim)
                 b.store(b.index(extent), outputs, position)
                 position += 1
+        self._offsets(b)
         b.store(b.index(b.dim(self.arena.size)), call, Word.ARENA_BYTES)
         return b.finish(self._status(b, record))
 
@@ -203,6 +209,7 @@ class Entry:
         host, call = b.argument(buffer_of(dtypes.i8), "host"), b.argument(WORDS, "call")
         record = self._reset(b, call)
         self._symbols(b, call)
+        self._offsets(b)
         run = Run(self, b, host, call, record)
         run.start()
         run.block(self.block)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from torsh_dialect.dims import Dim, ceildiv, maximum
+from torsh_dialect.dims import Dim, Expr, ceildiv, maximum
 
 ALIGNMENT = 64
 
@@ -30,10 +30,15 @@ class Lifetime(Generic[Key]):
 
 @dataclass
 class Arena(Generic[Key]):
-    """The plan: an offset for each buffer, and the total size, all in bytes."""
+    """The plan: an offset for each buffer, and the total size, all in bytes.
+
+    Attributes:
+        sums: Symbolic offsets in order, as the sum of the one before and a size.
+    """
 
     offsets: dict[Key, Dim] = field(default_factory=dict[Key, Dim])
     size: Dim = 0
+    sums: dict[Expr, tuple[Dim, Dim]] = field(default_factory=dict[Expr, tuple[Dim, Dim]])
 
 
 def aligned(size: Dim) -> Dim:
@@ -105,7 +110,11 @@ def _place_dynamic(buffers: Sequence[Lifetime[Key]], start: Dim, arena: Arena[Ke
     offsets: list[Dim] = []
     for slot in slots:
         offsets.append(start)
-        start = start + aligned(slot.size)
+        size = aligned(slot.size)
+        following = start + size
+        if isinstance(following, Expr):
+            arena.sums[following] = (start, size)
+        start = following
     for key, number in chosen:
         arena.offsets[key] = offsets[number]
     return start
