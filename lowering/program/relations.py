@@ -20,6 +20,7 @@ from torsh_dialect.ops.complex import ComplexOp
 from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.datadependent import MaskedSelectOp
 from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.ops.shape import RangeOp
 from torsh_dialect.types import dims_of
 
 
@@ -74,6 +75,8 @@ def _of(op: TensorOp) -> Iterator[Relation]:
         yield from _broadcast(op.operands, broadcast_shapes(*map(dims_of, op.operands)))
     elif isinstance(op, Contract):
         yield from _labelled(op)
+    if isinstance(op, RangeOp):
+        return  # its length is that of known contents, which a region's arguments do not show
     with assumptions() as found:
         op.infer()
     yield from (Relation(left, "eq", right) for left, right in found)

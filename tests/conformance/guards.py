@@ -111,6 +111,8 @@ def no_torch_kernels() -> Any:
         return not isinstance(x, FakeTensor) and x.device.type != "meta"
 
     class NoKernels(TorchDispatchMode):
+        supports_higher_order_operators = True
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
             kwargs = kwargs or {}
             name = func.__name__.partition(".")[0]
