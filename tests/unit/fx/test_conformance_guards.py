@@ -31,7 +31,9 @@ guards = load("guards")
 
 
 @pytest.fixture
-def blocked():
+def blocked(monkeypatch):
+    # another test of this process may have loaded it; the guards refuse to start beside it
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     found = guards.Guards()
     found.install()
     return found

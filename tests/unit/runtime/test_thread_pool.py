@@ -180,7 +180,9 @@ def test_results_do_not_depend_on_the_callers_mode() -> None:
 
 def test_the_pool_starts_no_more_threads_than_asked_for(counting: LinkedCode) -> None:
     count_units(counting, 1000, 1, 5)
-    assert 1 <= native_host().workers() <= 8
+    host = native_host()
+    least = 0 if host.uses_gomp else 1  # torch in this process: its OpenMP team does the work
+    assert least <= host.workers() <= 8
 
 
 def test_profile_names_kernels_and_adds_up() -> None:
