@@ -348,5 +348,8 @@ class BoundCall:
 
     @property
     def frame_address(self) -> int:
-        """Address of {run, host, call}, for native callers; valid while this object lives."""
+        """Address of {run, host, call}, for native callers; valid while this object lives.
+
+        The first call from Python binds the weights: make one before any native call.
+        """
         return self._record.frame_address

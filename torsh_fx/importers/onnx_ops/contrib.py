@@ -19,7 +19,7 @@ from torsh_dialect.ops.maths import TanhOp
 from torsh_dialect.ops.norm import LayerNormOp
 from torsh_dialect.ops.pool import AvgPoolOp
 from torsh_dialect.ops.quant import DequantizeLinearOp, MatMulIntegerOp, QuantizeLinearOp
-from torsh_dialect.ops.reduce import MeanOp
+from torsh_dialect.ops.reduce import MaxOp, MeanOp, MinOp
 from torsh_dialect.ops.softmax import SoftmaxOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.onnx_ops.attention import heads_apart, heads_together
@@ -219,10 +219,7 @@ def _unpacked(n: Node, packed: SSAValue, bits: int, count: int) -> SSAValue:
 
 @converter("GroupQueryAttention", domain=MS)
 def group_query_attention(n: Node) -> Sequence[SSAValue | None]:
-    """Causal attention over a cache that ends where `seqlens_k` says, for a whole prompt.
-
-    The total length must be known, and every entry of the batch must be as long.
-    """
+    """Causal attention of a whole prompt over a cache; a check says that no entry is padded."""
     c, heads, groups = n.c, n.int("num_heads"), n.int("kv_num_heads")
     q, k, v = n.input(0), n.optional(1), n.optional(2)
     if k is None or v is None:
@@ -233,6 +230,7 @@ def group_query_attention(n: Node) -> Sequence[SSAValue | None]:
     q, k, v = heads_apart(n, q, heads), heads_apart(n, k, groups), heads_apart(n, v, groups)
     past = n.optional(3)
     offset: Dim = 0 if past is None else dims_of(past)[2]
+    q = _unpadded(n, q, offset + dims_of(k)[2])
     if n.int("do_rotary", 0):
         q, k = (_rotated(n, t, offset) for t in (q, k))
     if past is not None:
@@ -245,6 +243,16 @@ def group_query_attention(n: Node) -> Sequence[SSAValue | None]:
         scale=n.float("scale", 0.0) or None, softcap=n.float("softcap", 0.0) or None,
     )  # fmt: skip
     return [heads_together(n, y), k, v]
+
+
+def _unpadded(n: Node, q: SSAValue, total: Dim) -> SSAValue:
+    """q, where `seqlens_k` (the last key of each entry) must end every entry at `total` keys."""
+    last = n.input(5)
+    axes = list(range(rank_of(last)))
+    for reduction in (MinOp, MaxOp):
+        (end,) = n.extents(n(reduction, last, axes=axes))
+        q = n.assume(q, end + 1, "eq", total)
+    return q
 
 
 def _rotated(n: Node, x: SSAValue, offset: Dim) -> SSAValue:
