@@ -13,7 +13,8 @@ inside a tap if it has more channels than that.
 
 from dataclasses import dataclass
 
-from lowering.cpu.templates.epilogue import IDENTITY, Epilogue, EpilogueBody
+from lowering.cpu.templates.conv_shape import ConvShape
+from lowering.cpu.templates.epilogue import EpilogueBody
 from lowering.cpu.templates.microkernel import (
     Accumulators,
     Tile,
@@ -45,47 +46,13 @@ the scratch where the width is dynamic, and keeps it in the level 1 cache."""
 
 
 @dataclass(frozen=True)
-class ConvParams:
+class ConvParams(ConvShape[Axis]):
     """A convolution `[N, H, W, C] -> [N, OH, OW, OC]`; one spatial axis is H = 1.
 
     Argument words: 0 input, 1 packed weights (`pack.pack_conv`), 2 output, 3 N, 4 H, 5 W,
     6 scratch, 7 scratch bytes of a worker (both read only if `scratch_bytes` is not 0),
     8 and on: the epilogue's. Static extents are not read from their words.
-
-    Attributes:
-        in_channels: Input channels of all groups.
-        out_channels: Output channels of all groups.
-        vertical: Window along H.
-        horizontal: Window along W.
-        groups: Groups of channels.
-        dims: Static N, H, W, None where dynamic.
-        epilogue: Applied to each result vector; its row is the flat output pixel.
-        element: `float` or `double`.
     """
-
-    in_channels: int
-    out_channels: int
-    vertical: Axis
-    horizontal: Axis
-    groups: int = 1
-    dims: tuple[int | None, int | None, int | None] = (None, None, None)
-    epilogue: Epilogue = IDENTITY
-    element: str = "float"
-
-    @property
-    def channels(self) -> int:
-        """Input channels of a group."""
-        return self.in_channels // self.groups
-
-    @property
-    def columns(self) -> int:
-        """Output channels of a group."""
-        return self.out_channels // self.groups
-
-    @property
-    def taps(self) -> int:
-        """Taps of the window."""
-        return self.vertical.kernel * self.horizontal.kernel
 
     @property
     def steps(self) -> int:

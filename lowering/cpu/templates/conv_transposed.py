@@ -9,7 +9,8 @@ inserted gap would bring. A unit is (block of pixels, phase, group of channels, 
 from dataclasses import dataclass
 
 from lowering.cpu.templates.conv import module_zeros
-from lowering.cpu.templates.epilogue import IDENTITY, Epilogue, EpilogueBody
+from lowering.cpu.templates.conv_shape import ConvShape
+from lowering.cpu.templates.epilogue import EpilogueBody
 from lowering.cpu.templates.microkernel import Tile, Totals, accumulate
 from lowering.cpu.templates.schedule import (
     ELEMENT_BYTES,
@@ -65,46 +66,12 @@ class TransposedAxis:
 
 
 @dataclass(frozen=True)
-class TransposedConvParams:
+class TransposedConvParams(ConvShape[TransposedAxis]):
     """A transposed convolution `[N, H, W, C] -> [N, OH, OW, OC]`.
 
     Argument words: 0 input, 1 weights packed by `emit_pack`, 2 output, 3 N, 4 H, 5 W, 8 and on:
-    the epilogue's. Static extents are not read from their words.
-
-    Attributes:
-        in_channels: Input channels of all groups.
-        out_channels: Output channels of all groups.
-        vertical: Window along H.
-        horizontal: Window along W.
-        groups: Groups of channels.
-        dims: Static N, H, W, None where dynamic.
-        epilogue: Applied to each result vector; its row is the flat output pixel.
-        element: `float` or `double`.
+    the epilogue's. Static extents are not read from their words. Each tap belongs to one phase.
     """
-
-    in_channels: int
-    out_channels: int
-    vertical: TransposedAxis
-    horizontal: TransposedAxis
-    groups: int = 1
-    dims: tuple[int | None, int | None, int | None] = (None, None, None)
-    epilogue: Epilogue = IDENTITY
-    element: str = "float"
-
-    @property
-    def channels(self) -> int:
-        """Input channels of a group."""
-        return self.in_channels // self.groups
-
-    @property
-    def columns(self) -> int:
-        """Output channels of a group."""
-        return self.out_channels // self.groups
-
-    @property
-    def taps(self) -> int:
-        """Taps of the window; each belongs to one phase."""
-        return self.vertical.kernel * self.horizontal.kernel
 
     @property
     def phases(self) -> list[tuple[int, int]]:
