@@ -166,40 +166,19 @@ print("done")
 
 
 FORKS = """
-import threading
+from fork_rounds import fork_rounds
 threads, rounds, busy = int(sys.argv[1]), int(sys.argv[2]), len(sys.argv) > 3
 loaded = [(compile(model, threads=threads), x) for model, x in MODELS.values()]
 rights = [f.run([x]) for f, x in loaded]
 def good():
     found = [f.run([x]) for f, x in loaded]
     return all((a == b).all() for r, s in zip(rights, found) for a, b in zip(r, s))
-assert good()
-stop = threading.Event()
-def keep_busy():
-    while not stop.is_set():
-        assert good()
-others = [threading.Thread(target=keep_busy) for _ in range(2)] if busy else []
-for one in others:
-    one.start()
-for turn in range(rounds):
-    children = []
-    for _ in range(8):
-        child = os.fork()
-        if child == 0:
-            signal.alarm(20)  # a hang becomes a death by SIGALRM
-            fine = good() and good()
-            if turn == 0:  # a child can compile too, with worker processes of its own
-                model, x = MODELS["movement"]
-                fine = fine and (compile(model, cache=False).run([x])[0] == rights[2][0]).all()
-            os._exit(0 if fine else 1)
-        children.append(child)
-    for child in children:
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert status == 0, f"round {turn}: child ended with {status}"
-    assert good()
-stop.set()
-for one in others:
-    one.join()
+def good_in_child(turn):
+    if turn:
+        return True
+    model, x = MODELS["movement"]  # a child can compile too, with worker processes of its own
+    return (compile(model, cache=False).run([x])[0] == rights[2][0]).all()
+fork_rounds(good, good_in_child, rounds, busy=busy)
 print("done")
 """
 

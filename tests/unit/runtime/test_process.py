@@ -139,9 +139,10 @@ print("done")
 
 
 FORKS = """
-import os, signal, sys, threading
+import sys
 import numpy as np
 {prelude}
+from fork_rounds import fork_rounds
 from runtime_programs import add_executable
 rounds, busy = int(sys.argv[1]), len(sys.argv) > 2
 executable = add_executable(2)
@@ -153,29 +154,9 @@ def good():
     return (executable.run([a, b])[0] == right).all()
 assert good()
 assert host.uses_gomp is {gomp}, "which pool"
-stop = threading.Event()
-def keep_busy():
-    while not stop.is_set():
-        assert good()
-others = [threading.Thread(target=keep_busy) for _ in range(2)] if busy else []
-for one in others:
-    one.start()
-for turn in range(rounds):
-    children = []
-    for _ in range(8):
-        child = os.fork()
-        if child == 0:
-            signal.alarm(20)  # a hang becomes a death by SIGALRM
-            fine = good() and good() and not host.uses_gomp and host.workers() == 1
-            os._exit(0 if fine else 1)
-        children.append(child)
-    for child in children:
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert status == 0, f"round {{turn}}: child ended with {{status}}"
-    assert good()
-stop.set()
-for one in others:
-    one.join()
+fork_rounds(
+    good, lambda turn: not host.uses_gomp and host.workers() == 1, rounds, busy=busy
+)
 print("done")
 """
 
