@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xdsl.ir import Operation
+from xdsl.ir import Operation, SSAValue
 
 from lowering.cpu.templates import (
     batched,
@@ -59,10 +59,7 @@ def packed_linear(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel |
     static_rows = rows if isinstance(rows, int) else None
     element = ELEMENTS[element_type(op.x)]
     params = gemm.GemmParams(int_of(op.columns), k, static_rows, element=element)
-    shell = TemplateShell(fused, op)
-    shell.operand(op.x)
-    shell.operand(op.w)
-    shell.result()
+    shell = _product(fused, op, op.x, op.w)
     shell.extent(rows)
     units = units_of(gemm.parallel_extent(params, target), rows)
     some = static_or(rows, 64)
@@ -70,15 +67,28 @@ def packed_linear(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel |
     return shell.finish("gemm", params, units, gemm.flops(params, some) / max(1, count))
 
 
+def _product(fused: FusedOp, op: Operation, a: SSAValue, b: SSAValue) -> TemplateShell:
+    """A shell whose first arguments are the factors and the result."""
+    shell = TemplateShell(fused, op)
+    shell.operand(a)
+    shell.operand(b)
+    shell.result()
+    return shell
+
+
 def image_dims(dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
     """[N, H, W, C] of an activation; H is 1 where there is one spatial axis."""
     return dims if len(dims) == 4 else (dims[0], 1, *dims[1:])
 
 
-def _image(shell: TemplateShell, dims: tuple[Dim, ...]) -> tuple[int | None, ...]:
+def _image(
+    shell: TemplateShell, dims: tuple[Dim, ...]
+) -> tuple[int | None, int | None, int | None]:
+    """Static N, H and W of an activation [N, H, W, C]; they become arguments of the kernel."""
     for dim in dims[:3]:
         shell.extent(dim)
-    return tuple(d if isinstance(d, int) else None for d in dims[:3])
+    batch, down, across = (d if isinstance(d, int) else None for d in dims[:3])
+    return batch, down, across
 
 
 def packed_conv(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
@@ -91,12 +101,8 @@ def packed_conv(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | N
     assert isinstance(channels, int)
     assert vertical is not None
     assert horizontal is not None
-    shell = TemplateShell(fused, op)
-    shell.operand(op.x)
-    shell.operand(op.w)
-    shell.result()
+    shell = _product(fused, op, op.x, op.w)
     image = _image(shell, dims)
-    assert len(image) == 3
     algorithm = str_of(op.algorithm)
     element = ELEMENTS[element_type(op.x)]
     if algorithm == "depthwise":
@@ -166,12 +172,8 @@ def packed_conv_transpose(fused: FusedOp, op: Operation, target: TargetInfo) -> 
     assert isinstance(channels, int)
     assert vertical is not None
     assert horizontal is not None
-    shell = TemplateShell(fused, op)
-    shell.operand(op.x)
-    shell.operand(op.w)
-    shell.result()
+    shell = _product(fused, op, op.x, op.w)
     image = _image(shell, dims)
-    assert len(image) == 3
     shell.scratch(0)
     params = conv_transposed.TransposedConvParams(
         channels,
@@ -218,7 +220,6 @@ def pooling(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
     shell.extent(0)
     shell.result()
     image = _image(shell, dims_of(op.x))
-    assert len(image) == 3
     shell.scratch(0)
     params = pool.PoolParams(
         "avg" if average else "max",
@@ -261,10 +262,7 @@ def matmul(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
         return None
     params = batched.BatchedGemmParams(n=n if isinstance(n, int) else None, k=k, element=element)
     batch = product(y[:-2])
-    shell = TemplateShell(fused, op)
-    shell.operand(op.a)
-    shell.operand(op.b)
-    shell.result()
+    shell = _product(fused, op, op.a, op.b)
     for dim in (m, n, k, 1, k, m * k, 0, n, k * n, 0, n, m * n, 0):
         shell.extent(dim)
     scratch = -(-batched.scratch_bytes(params, target, k) // 64) * 64
