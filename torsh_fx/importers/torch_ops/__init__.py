@@ -18,6 +18,8 @@ from torsh_fx.importers.torch_ops import (
     resample,
     segments,
     symbolic,
+    view_writes,
+    windows,
 )
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, converts
 from torsh_fx.importers.torch_ops.symbolic import SYMBOLIC
@@ -44,4 +46,6 @@ __all__ = [
     "resample",
     "segments",
     "symbolic",
+    "view_writes",
+    "windows",
 ]
