@@ -212,8 +212,11 @@ def _offset(e: Emitter, op: Operation) -> None:
 
 
 def _copy(e: Emitter, op: Operation) -> None:
+    """Copies nothing where both are the same memory."""
     target, source, count = (e.scalar(v) for v in op.operands)
     name = e.text.module.declare("llvm.memmove.p0.p0.i64", "void", ("ptr", "ptr", "i64", "i1"))
+    same = e.text.let(f"icmp eq ptr {target}, {source}", "same")
+    count = e.text.let(f"select i1 {same}, i64 0, i64 {count}", "count")
     e.text.put(f"call void {name}(ptr {target}, ptr {source}, i64 {count}, i1 false)")
 
 

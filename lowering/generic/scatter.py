@@ -1,4 +1,7 @@
-"""Scatters: copy the operand, then fold in the updates one after the other."""
+"""Scatters: fold the updates, one after the other, into a copy of the operand.
+
+The host makes the copy before the kernel runs, unless the result has the operand's memory.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from xdsl.ir import Operation
 
 from lowering.generic.evaluator import compute_type
 from lowering.generic.kernels import whole_kernel_of_kind
-from lowering.generic.whole import WholeKernelBuilder, size_of
+from lowering.generic.whole import WholeKernelBuilder
 from lowering.kern.builder import Index
 from lowering.kernel import Kernel
 from lowering.program.checks import Checks
@@ -21,7 +24,7 @@ def scatter(op: Operation) -> Kernel:
     """One unit, so that updates to one place are folded in their order."""
     assert isinstance(op, Scatter)
     k = WholeKernelBuilder(op)
-    b, target, source = k.b, k.targets[0], k.sources[0]
+    b, target = k.b, k.targets[0]
     updates, element = op.operands[-1], element_type(op.results[0])
     dims, compute = dims_of(op.results[0]), compute_type(element_type(op.results[0]))
 
@@ -43,8 +46,6 @@ def scatter(op: Operation) -> Kernel:
         b.store(b.cast(new, element), target, place, mask)
 
     def all_updates(_: object) -> None:
-        size = b.dim(size_of(op.results[0]))
-        b.lanes(0, size, lambda i: b.store(b.load(source, i), target, i))
         k.nest(dims_of(updates), update)
 
     b.each(k.lo, k.hi, all_updates)

@@ -354,15 +354,16 @@ class GuardOp(UniformSyntax):
 class TemplateOp(UniformSyntax):
     """A kernel body that a template emits: GEMM, convolution, attention, ...
 
-    `params` is the template's frozen dataclass. An optional region is its epilogue, code for
-    one element with the arguments (value, row, column).
+    `params` is the template's frozen dataclass. Optional regions are its epilogue, code for one
+    element of the result with the arguments (value, row, column), and its prologue, the same
+    for an element of the first operand.
     """
 
     name = "kern.template"
     template = prop_def(StringAttr)
     params = prop_def(TemplateAttr)
     arguments = var_operand_def()
-    epilogue = var_region_def("single_block")
+    hooks = var_region_def("single_block")
 
 
 @irdl_op_definition
@@ -415,7 +416,7 @@ class OffsetOp(UniformSyntax):
 
 @irdl_op_definition
 class CopyOp(UniformSyntax):
-    """Copies `bytes` bytes between buffers, which may overlap."""
+    """Copies `bytes` bytes between buffers, which may overlap or be the same."""
 
     name = "kern.copy"
     target = operand_def(BufferType)

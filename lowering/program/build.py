@@ -126,6 +126,7 @@ class ProgramBuilder:
             tuple(entry.checks.specs),
             scratch_bytes=self._scratch_bytes(),
             allocates=bool(entry.slots),
+            in_place=entry.in_place(),
         )
         return spec, functions
 

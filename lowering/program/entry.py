@@ -99,6 +99,14 @@ class Entry:
             symbols_of(d) <= known for d in dims_of(value)
         )
 
+    def in_place(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of an input and an output that may be the same memory in a call."""
+        return tuple(
+            (argument.index, self.owned[result])
+            for result, argument in self.storage.overwriting.items()
+            if result in self.owned
+        )
+
     # -- what is known when
 
     def is_late(self, size: Dim) -> bool:

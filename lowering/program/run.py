@@ -19,9 +19,10 @@ from lowering.kern.builder import Index, KernBuilder, buffer_of
 from lowering.kern.dialect import INDEX
 from lowering.kernel import Argument, Buffer, DimArgument, Kernel, Record, Scratch, Workspace
 from lowering.passes.fuse import is_view
-from lowering.program.control import run_cond, run_loop
+from lowering.program.control import copy, run_cond, run_loop
 from lowering.program.memory import aligned
 from lowering.program.relations import Relation, relations
+from lowering.program.reuse import beginnings
 from lowering.program.storage import SLOTS, Key, Storage, bytes_of
 from lowering.runtime.abi import ALIGNMENT, Word
 from torsh_dialect import dtypes
@@ -225,6 +226,8 @@ class Run:
                 b.define_dim(symbol(name), b.load_now(found, position))
         for result in op.results:
             self.reserve(result)
+        for number, result in beginnings(op):
+            copy(self, result, op.operands[number])
         self._launch(op, kernel)
 
     def _launch(self, op: FusedOp, kernel: Kernel) -> None:

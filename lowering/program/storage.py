@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from xdsl.ir import Block, Operation, OpResult, SSAValue
+from xdsl.ir import Block, BlockArgument, Operation, OpResult, SSAValue
 
 from lowering.kernel import Kernel
 from lowering.passes.fuse import is_view
 from lowering.program.memory import Lifetime
+from lowering.program.reuse import Reuse, beginnings
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import extents_of
 from torsh_dialect.dims import Dim, product
@@ -58,7 +59,10 @@ class Storage:
     """The memory of every value of a function's block.
 
     Attributes:
-        roots: For views and loop variables: the value whose memory they are, and the offset in it.
+        roots: For values without memory of their own (views, loop variables, results that take
+            over an operand's): the value whose memory they are, and the offset in it.
+        overwriting: Results that begin as a copy of an argument, all of it, that nothing reads
+            from then on: they may be given the argument's memory when the program is called.
     """
 
     def __init__(self, block: Block):
@@ -66,14 +70,22 @@ class Storage:
         self.order = {op: n for n, op in enumerate(schedule(block))}
         self.ends = {op: self._end(op) for op in self.order}
         self.roots: dict[SSAValue, tuple[SSAValue, Dim]] = {}
+        self.overwriting: dict[SSAValue, BlockArgument] = {}
+        reuse = Reuse(self)
         for op in self.order:
             if is_view(op):
                 root, offset = self.place(op.operands[0])
                 self.roots[op.results[0]] = root, offset + view_offset(op)
-            elif isinstance(op, LoopOp):
+                continue
+            for number, result in beginnings(op):
+                if reuse.takes_over(op, number, result):
+                    self.roots[result] = self.place(op.operands[number])
+                elif (argument := reuse.begins_as_argument(op, number)) is not None:
+                    self.overwriting[result] = argument
+            if isinstance(op, LoopOp):
                 variables = op.body.block.args[1:]
                 for variable, result in zip(variables, op.results, strict=False):
-                    self.roots[variable] = (result, 0)
+                    self.roots[variable] = self.place(result)
 
     def place(self, value: SSAValue) -> tuple[SSAValue, Dim]:
         """The value whose memory `value` is part of, and the offset in bytes."""
@@ -97,16 +109,20 @@ class Storage:
             if not isinstance(op, FusedOp | CondOp | LoopOp):
                 continue
             for result in op.results:
-                if result not in elsewhere:
+                if result not in elsewhere and result not in self.roots:
                     names = [result, *aliases.get(result, ())]
-                    last = max([self.ends[op], *(self._last_use(v) for v in names)])
+                    last = max(self._last_use(v) for v in names)
                     found.append(Lifetime(result, bytes_of(result), first, last))
         return found
 
     def _last_use(self, value: SSAValue) -> int:
-        """The last step that reads a value; a read inside a loop lasts as long as the loop."""
+        """The last step that reads or writes a value.
+
+        A read inside a loop lasts as long as the loop, and so does a write to its variable.
+        """
         block = value.owner if isinstance(value.owner, Block) else value.owner.parent_block()
-        last = -1
+        owner = value.owner.parent_op() if isinstance(value.owner, Block) else value.owner
+        last = self.ends.get(owner, -1) if owner is not None else -1
         for use in value.uses:
             op: Operation | None = use.operation
             while op is not None and op.parent_block() is not block:

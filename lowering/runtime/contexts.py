@@ -5,7 +5,7 @@ import logging
 import math
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +79,10 @@ def aligned_array(array: Array) -> Array:
     copy = aligned_bytes(array.nbytes).view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
+
+
+Room = Callable[[Shape], Array]
+"""Gives the array that an output of these extents is written to."""
 
 
 class WeightTable:
@@ -210,22 +214,30 @@ class Record:
         return kind(check.message.format(*self.error), location=check.location or None)
 
     def new_outputs(
-        self, dtypes: Sequence[np.dtype[np.generic]], *, aligned: bool = False
+        self,
+        dtypes: Sequence[np.dtype[np.generic]],
+        *,
+        aligned: bool = False,
+        rooms: Mapping[int, Room] | None = None,
     ) -> list[Array | None]:
-        """Fresh output arrays; None in the place of a data-dependent one.
+        """Output arrays, fresh but for those in `rooms`; None for a data-dependent one.
 
         Args:
             dtypes: The outputs' numpy dtypes.
             aligned: Begin each at a multiple of `ALIGNMENT` (numpy itself gives 16 bytes).
+            rooms: Functions that give the arrays of some outputs.
 
         Raises:
             ExecutionError: Memory ran out, or a size overflows.
         """
         arrays: list[Array | None] = []
-        for spec, shape, dtype in zip(self.spec.outputs, self.output_shapes, dtypes, strict=True):
+        planned = zip(self.spec.outputs, self.output_shapes, dtypes, strict=True)
+        for number, (spec, shape, dtype) in enumerate(planned):
             try:
                 if shape is None:
                     arrays.append(None)
+                elif rooms and number in rooms:
+                    arrays.append(rooms[number](shape))
                 elif aligned:
                     count = math.prod(shape) * dtype.itemsize
                     arrays.append(aligned_bytes(count).view(dtype).reshape(shape))

@@ -77,6 +77,8 @@ class EntrySpec:
         checks: What a non-zero status means.
         scratch_bytes: Memory behind the arena for each thread, a multiple of 64.
         allocates: Whether it asks the host for memory of its own while it runs.
+        in_place: Pairs of an input and an output that may be the same memory in a call: the
+            program reads the input for the last time before it writes the output.
     """
 
     name: str = "main"
@@ -87,6 +89,7 @@ class EntrySpec:
     checks: tuple[CheckSpec, ...] = ()
     scratch_bytes: int = 0
     allocates: bool = False
+    in_place: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

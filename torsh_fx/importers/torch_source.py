@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch.export import ExportedProgram
+from torch.fx.experimental import _config as config
 from torch.utils import _pytree as pytree
 
 from torsh_dialect.context import Context
@@ -47,13 +49,27 @@ def import_torch(
         (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
     )
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _sizes_stay_symbolic(inputs, dynamic_shapes):
             program = torch.export.export(
                 model, inputs, dynamic_shapes=dynamic_shapes, strict=False
             )
     except Exception as error:
         raise ImportModelError(f"torch.export cannot trace the model: {error}") from error
     return import_exported_program(program, ctx, symbol_names(program, model, dynamic_shapes))
+
+
+def _sizes_stay_symbolic(
+    inputs: tuple[Any, ...], dynamic_shapes: Any
+) -> AbstractContextManager[Any]:
+    """Lets axes be symbolic whose example has extent 0 or 1, which torch would take as fixed.
+
+    `backed_size_oblivious` (torch 2.8) asks torch to treat a symbolic size as it treats one that
+    depends on data: neither 0 nor 1 wherever the two paths of a decision agree.
+    """
+    tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, torch.Tensor)]
+    if not dynamic_shapes or not any(extent < 2 for x in tensors for extent in x.shape):
+        return nullcontext()
+    return cast("AbstractContextManager[Any]", config.patch(backed_size_oblivious=True))
 
 
 def symbol_names(
