@@ -106,7 +106,11 @@ class Evaluator:
         rule = rule_of(type(value.op))
         if rule is None:
             raise UnsupportedError(f"{value.op.name} has no lowering by element")
-        return rule(self, value.op, value.index, index, where)
+        if value.has_one_use():
+            return rule(self, value.op, value.index, index, where)
+        # Else the rule would run once for each path to its value: exponentially often in chains.
+        key = (Evaluator, value, self.groups, self.lanes_depth, where, *index)
+        return self.builder.once(key, lambda: rule(self, value.op, value.index, index, where))
 
     def both(self, a: SSAValue | None, b: SSAValue | None) -> SSAValue | None:
         """The condition that both hold; None stands for true."""

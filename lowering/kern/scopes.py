@@ -116,6 +116,13 @@ class ScopedBuilder:
                 return found
         return None
 
+    def once(self, key: tuple[object, ...], build: Callable[[], SSAValue]) -> SSAValue:
+        """The value that `build` gave for a key, in a block that is still open; else a new one."""
+        if (found := self._known(key)) is None:
+            found = build()
+            self._scopes[self._depths[found]].memo[key] = found
+        return found
+
     def pure(
         self,
         cls: type[Operation],

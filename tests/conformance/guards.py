@@ -17,9 +17,9 @@ from typing import Any
 HANDLING = frozenset(
     {
         "alias", "as_strided", "clone", "contiguous", "copy_", "detach", "empty", "empty_like",
-        "expand", "lift", "lift_fresh", "permute", "resolve_conj", "resolve_neg", "select", "slice",
-        "_conj", "_conj_physical", "_local_scalar_dense", "_neg_view", "_to_copy", "_unsafe_view",
-        "view", "view_as_real", "view_as_complex",
+        "expand", "lift", "lift_fresh", "lift_fresh_copy", "permute", "resolve_conj",
+        "resolve_neg", "select", "slice", "_conj", "_conj_physical", "_local_scalar_dense",
+        "_neg_view", "_to_copy", "_unsafe_view", "view", "view_as_real", "view_as_complex",
     }
 )  # fmt: skip
 """Aten ops that hand tensors over (views, copies), and compute nothing."""

@@ -46,3 +46,23 @@ def compile_torch(program: Any) -> Callable[..., Any]:
 def _array(value: Any) -> Any:
     """Arrays of tensors; sequences and missing optional values stay as they are."""
     return value if value is None or isinstance(value, list) else np.asarray(value)
+
+
+def dynamo_backend(module: Any, example_inputs: Any) -> Callable[..., Any]:
+    """The backend of `torch.compile`, under the guards.
+
+    It compiles in its first call, so that the guards of a run hold from the second one on.
+    """
+    from torsh_fx.backend import torsh
+
+    GUARDS.install()
+    graph = torsh(module, example_inputs)
+    calls = 0
+
+    def call(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        with GUARDS.compiling() if calls == 1 else GUARDS.running():
+            return graph(*args)
+
+    return call
