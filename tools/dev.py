@@ -5,6 +5,7 @@ Needs Python 3.11 and pip only.
     python3 tools/dev.py demo     set up, compile a trained model, run it beside onnxruntime
     python3 tools/dev.py test     set up, run all checks and tests
     python3 tools/dev.py conformance [--sample]    run the outside test suites
+    python3 tools/dev.py fuzz --count 10000        compile and run mutated models
     python3 tools/dev.py gpu-check    check and time GPU kernels here, on a machine with a GPU
 
 All make a virtual environment in `.venv` (kept between runs) and install the checkout there.
@@ -97,9 +98,19 @@ def test() -> None:
         sys.exit(1)
 
 
-def conformance(sample: bool) -> None:
-    set_up("torch", "test", "conformance")
-    dev_conformance.conformance(python(), run, sample)
+def conformance(arguments: argparse.Namespace) -> None:
+    options = dev_conformance.Options(
+        arguments.sample, arguments.part, arguments.suite, arguments.fresh, arguments.check
+    )
+    if not options.check:  # which needs nothing but the sources
+        set_up("torch", "test", "conformance")
+    dev_conformance.conformance(python(), options)
+
+
+def fuzz(arguments: argparse.Namespace) -> None:
+    set_up("test")
+    numbers = ("--first", str(arguments.first), "--count", str(arguments.count))
+    run(python(), "tests/unit/robust/fuzz.py", *numbers, "--strict", title="mutated models")
 
 
 def gpu_check() -> None:
@@ -112,15 +123,34 @@ def gpu_check() -> None:
 COMMANDS = {"demo": demo, "test": test, "gpu-check": gpu_check}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The arguments of all commands."""
+    made = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=[*COMMANDS, "conformance"])
-    parser.add_argument("--sample", action="store_true", help="one tenth of the suites")
-    arguments = parser.parse_args()
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        commands.add_parser(name)
+    suites = commands.add_parser("conformance", help="run the outside test suites")
+    suites.add_argument("--sample", action="store_true", help="one part of each suite")
+    suites.add_argument("--part", type=int, help="with --sample: which; default: by the commit")
+    suites.add_argument("--suite", action="append", default=[], help="only this one; may repeat")
+    suites.add_argument("--fresh", action="store_true", help="also parts that have results")
+    suites.add_argument(
+        "--check", action="store_true", help="only whether the record is of the present operators"
+    )
+    mutants = commands.add_parser("fuzz", help="compile and run mutated models")
+    mutants.add_argument("--count", type=int, default=10_000)
+    mutants.add_argument("--first", type=int, default=0)
+    return made
+
+
+def main() -> None:
+    arguments = parser().parse_args()
     if arguments.command == "conformance":
-        return conformance(arguments.sample)
+        return conformance(arguments)
+    if arguments.command == "fuzz":
+        return fuzz(arguments)
     COMMANDS[arguments.command]()
 
 

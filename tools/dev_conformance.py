@@ -2,237 +2,226 @@
 
 Cases that fail are rows of `tests/conformance/gaps.json`, each with its reason. The command fails
 where another case fails, where a listed one passes, and where a suite is missing or did not run.
-A full run writes `docs/conformance.md`. `--sample` runs one part in `PARTS` of each suite, another
-one at every commit, in a fixed order.
+Suites are run in parts; a part whose result is there, from the same sources, is not run again.
+A full run records each suite in `docs/conformance.json` when its last part is done, and rewrites
+`docs/conformance.md`. `--sample` runs one part of each suite, another one at every commit.
 """
 
 from __future__ import annotations
 
-import collections
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-SUITES = ROOT / "tests" / "conformance"
-WORK = ROOT / ".cache" / "conformance"
-PAGE = ROOT / "docs" / "conformance.md"
-GAPS = SUITES / "gaps.json"
-PARTS = 10
-OUTSIDE = frozenset({"sample_error", "nondet", "export_error"})
-"""Statuses of cases that PyTorch itself cannot run twice alike, or cannot export."""
+from dev_digest import PRODUCT, digest_of
+from dev_record import entry_of, read_record, stale, surprises, write_record
+from dev_suites import CORPUS, ROOT, SUITE_LIST, SUITES, WORK, Suite, collect
+
+DAY = 86400
+SECONDS_PER_PART = 60.0
+"""Expected time of a part before one of its suite has run."""
 
 
 @dataclass(frozen=True)
-class Suite:
-    """One suite: how it is run, and what others reach.
+class Options:
+    """What the command is asked for.
 
     Attributes:
-        name: Key in `gaps.json`, and stem of the result file.
-        title: Title in the report.
-        arguments: Runner and its arguments.
-        peers: What others pass, as text.
-        sampled: Whether `--sample` runs a part of it.
+        sample: One part of each suite, not all.
+        part: Which one; None: the one that is due at this commit.
+        suites: Names of the suites to run; empty: all.
+        fresh: Run parts again that have results.
+        check: Only tell whether the record is of the present operators.
     """
 
-    name: str
-    title: str
-    arguments: tuple[str, ...]
-    peers: str
-    sampled: bool = True
-
-    @property
-    def result(self) -> Path:
-        """The runner's result file."""
-        return WORK / f"{self.name}.json"
-
-    def command(self, python: str, *more: str) -> list[str]:
-        """The command line of its runner."""
-        runner, *arguments = self.arguments
-        target = ("--target", "tests/conformance/target.py", "--json", str(self.result))
-        return [python, f"tests/conformance/{runner}", *target, *arguments, *more]
+    sample: bool = False
+    part: int | None = None
+    suites: Sequence[str] = ()
+    fresh: bool = False
+    check: bool = False
 
 
-def _torch(name: str, title: str, peers: str, *arguments: str, sampled: bool = False) -> Suite:
-    return Suite(f"torch-{name}", title, ("run_torch_ops.py", *arguments), peers, sampled)
+@dataclass
+class Progress:
+    """How long parts took, and how long the rest will take.
+
+    Attributes:
+        left: Parts of each suite that are still to run.
+        seconds: Time of the parts of each suite that ran.
+    """
+
+    left: dict[str, int]
+    seconds: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+
+    def done(self, suite: Suite, seconds: float) -> None:
+        """A part of the suite has ended."""
+        self.left[suite.name] -= 1
+        self.seconds.setdefault(suite.name, []).append(seconds)
+
+    def minutes_left(self) -> float:
+        """An estimate by the parts of each suite that ran."""
+        total = 0.0
+        for name, count in self.left.items():
+            past = self.seconds.get(name, [SECONDS_PER_PART])
+            total += count * sum(past) / len(past)
+        return total / 60
 
 
-OPS = ("--db", "op", "--samples", "1")
-DTYPES = ("int64", "bool", "float64", "bfloat16", "complex64")
-
-SUITE_LIST = (
-    Suite(
-        "onnx",
-        "ONNX backend tests",
-        ("run_onnx_backend.py", "--cache", str(WORK / "onnx-corpus")),
-        "onnxruntime 1,795 (+12 by rounding) of 2,033; IREE 840 of 1,156; onnx-mlir 618",
-    ),
-    _torch("op", "PyTorch OpInfo, float32", "654 export, 639 comparable", *OPS, sampled=True),
-    *(
-        _torch(f"op-{dtype}", f"PyTorch OpInfo, {dtype}", "", *OPS, "--dtype", dtype)
-        for dtype in DTYPES
-    ),
-    _torch("module", "PyTorch module_db", "306 samples export", "--db", "module"),
-    _torch("hop", "PyTorch higher-order ops", "11 samples export", "--db", "hop", sampled=True),
-    Suite(
-        "hf",
-        "transformers architectures",
-        ("run_hf_arch.py", "--list", "tests/conformance/hf/archs.json"),
-        "105 export",
-        sampled=False,
-    ),
-    Suite(
-        "models",
-        "real ONNX models",
-        ("run_models.py", "--what", "onnx"),
-        "onnxruntime 13 of 13",
-        sampled=False,
-    ),
-)
-
-Statuses = dict[str, tuple[str, str]]
-"""Status and message of each case."""
+def git(*arguments: str) -> str:
+    """What git answers in the checkout; empty where there is no git or no history."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
 
 
-def statuses(suite: Suite) -> Statuses:
-    """The cases of a result file; a torch op is one case, of the worst of its samples.
+def commit() -> str:
+    """The commit that is checked out, with `+` where files differ from it."""
+    dirty = git("status", "--porcelain", "--untracked-files=no", "--", ":!docs")
+    return f"{git('rev-parse', '--short', 'HEAD') or 'unknown'}{'+' if dirty else ''}"
+
+
+def turn() -> int:
+    """A number that grows by one at every commit; without the history, by time.
+
+    A shallow clone knows the last commit only, whose time is taken; an archive has none, and
+    takes the day.
+    """
+    if git("rev-parse", "--is-shallow-repository") == "false":
+        return int(git("rev-list", "--count", "HEAD"))
+    return int(git("log", "-1", "--format=%ct") or time.time() // DAY)
+
+
+def parts_of(suite: Suite, options: Options, number: int) -> Sequence[int]:
+    """The parts of a suite that are asked for."""
+    return [number % suite.parts] if options.sample else range(suite.parts)
+
+
+def is_done(suite: Suite, part: int, sources: str) -> float | None:
+    """The seconds that a part took, where its result is there and from the same sources."""
+    note = suite.result(part).with_suffix(".done")
+    if not (note.exists() and suite.result(part).exists()):
+        return None
+    found = json.loads(note.read_text())
+    return found["seconds"] if found["sources"] == sources else None
+
+
+def run_part(python: str, suite: Suite, part: int, sources: str) -> float:
+    """Run one part; its output goes to a file beside the result.
+
+    Returns:
+        The seconds it took.
 
     Raises:
-        SystemExit: The suite has no results.
+        SystemExit: The runner failed (not: some of its cases), or wrote no result.
     """
-    if not suite.result.exists():
-        sys.exit(f"{suite.title}: the runner wrote no results ({suite.result})")
-    data: Any = json.loads(suite.result.read_text())
-    rows: Mapping[str, Any] = data.get("results", data)
-    if not rows:
-        sys.exit(f"{suite.title}: no case ran")
-    return {name: _status(row) for name, row in rows.items()}
-
-
-def _status(row: Mapping[str, Any]) -> tuple[str, str]:
-    if "samples" not in row:
-        return row["status"], row.get("msg", "")
-    found = [(s["status"], s.get("msg", "")) for s in row["samples"]]
-    bad = [one for one in found if one[0] not in OUTSIDE | {"pass"}]
-    good = [one for one in found if one[0] == "pass"]
-    return (bad or good or found or [("sample_error", "no sample")])[0]
-
-
-def known_gaps(suite: str) -> dict[str, str]:
-    """Reason of each case of a suite that is known to fail."""
-    rows: list[dict[str, Any]] = json.loads(GAPS.read_text())
-    return {case: row["reason"] for row in rows if row["suite"] == suite for case in row["cases"]}
-
-
-def surprises(suite: Suite, found: Statuses) -> Iterator[str]:
-    """What differs from `gaps.json`."""
-    gaps = known_gaps(suite.name)
-    for case, (status, message) in sorted(found.items()):
-        if status in OUTSIDE:
-            continue
-        if status != "pass" and case not in gaps:
-            yield f"{suite.name} {case}: {status}: {message}"
-        if status == "pass" and case in gaps:
-            yield f"{suite.name} {case} passes; take it out of {GAPS.name} ({gaps[case]})"
-
-
-def onnx_part(part: int) -> list[str]:
-    """Arguments that select one part of the ONNX cases."""
-    index: Any = json.loads((WORK / "onnx-corpus" / "index.json").read_text())
-    names = [case["id"] for case in index["cases"]][part::PARTS]
-    return ["--include", f"^({'|'.join(names)})$"]
-
-
-def torch_part(part: int) -> list[str]:
-    """Arguments that select one part of a PyTorch database: its rows end in their number."""
-    return ["--include", rf"#\d*{part}$"]
-
-
-def part_of_commit() -> int:
-    """The part of the suites that is due at this commit."""
-    count = subprocess.run(
-        ["git", "rev-list", "--count", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return int(count.stdout) % PARTS
-
-
-def conformance(python: str, run: Callable[..., None], sample: bool) -> None:
-    """Run the suites, compare with the known gaps, and (in a full run) write the report."""
-    WORK.mkdir(parents=True, exist_ok=True)
-    corpus = str(WORK / "onnx-corpus")
-    if not (Path(corpus) / "index.json").exists():
-        run(python, "tests/conformance/run_onnx_backend.py", "--build-cache", "--cache", corpus)
-    if not sample:
-        run("bash", "-c", f'PATH="{Path(python).parent}:$PATH" tests/conformance/real/fetch.sh')
+    result = suite.result(part)
+    result.parent.mkdir(parents=True, exist_ok=True)
+    result.unlink(missing_ok=True)
     start = time.monotonic()
-    part = part_of_commit()
-    chosen = [suite for suite in SUITE_LIST if suite.sampled or not sample]
-    found: dict[Suite, Statuses] = {}
-    for suite in chosen:
-        suite.result.unlink(missing_ok=True)
-        select = (onnx_part(part) if suite.name == "onnx" else torch_part(part)) if sample else []
-        run(*suite.command(python, *select), title=suite.title)
-        found[suite] = statuses(suite)
-    if not sample:
-        PAGE.write_text(report(found, time.monotonic() - start))
-    different = [line for suite in chosen for line in surprises(suite, found[suite])]
-    print("\n".join(different) or "conformance: all cases as listed")
-    if different:
-        sys.exit(1)
+    with result.with_suffix(".log").open("w") as log:
+        command = suite.command(python, part)
+        code = subprocess.run(command, cwd=ROOT, stdout=log, stderr=log).returncode
+    seconds = time.monotonic() - start
+    if code != 0:
+        tail = result.with_suffix(".log").read_text()[-2000:]
+        raise SystemExit(f"{tail}\n{suite.title}, part {part}: its runner ended with code {code}")
+    suite.statuses(part)
+    result.with_suffix(".done").write_text(json.dumps({"sources": sources, "seconds": seconds}))
+    return seconds
 
 
-def report(found: Mapping[Suite, Statuses], seconds: float) -> str:
-    """The text of `docs/conformance.md`."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    lines = [
-        "# Conformance",
-        "",
-        "Outside test suites, run with `python3 tools/dev.py conformance`. A case counts only if",
-        "the native entry computes it: the ONNX reference evaluator, onnxruntime, torch kernels",
-        "and our own numpy references are blocked while it runs (`tests/conformance/guards.py`).",
-        "Strings, sequences and optional values are handled by host functions between native ones.",
-        "",
-        f"Last full run: {time.strftime('%Y-%m-%d')}, commit {commit}, {seconds / 60:.0f} minutes.",
-        "",
-        "| suite | passed | of | others |",
-        "|---|---|---|---|",
-    ]
-    for suite, cases in found.items():
-        lines.append(_row(suite.title, cases, suite.peers))
-        if suite.name == "onnx":
-            names: Sequence[str] = json.loads((SUITES / "onnx" / "core_subset.json").read_text())
-            core = {name: cases[name] for name in names if name in cases}
-            lines.append(_row("its core subset", core, "onnxruntime 1,635 (+12) of 1,721"))
-            hosted = {name: cases[name] for name in _hosted(suite)}
-            lines.append(_row("its cases that host functions run in part", hosted, ""))
-    lines += ["", "## Cases that do not pass", ""]
-    for suite, cases in found.items():
-        gaps = known_gaps(suite.name)
-        reasons = collections.Counter(
-            gaps.get(case, f"not listed: {status}")
-            for case, (status, _) in cases.items()
-            if status != "pass" and status not in OUTSIDE
+def prepare(python: str, suites: Sequence[Suite]) -> None:
+    """Make what is not in the repository: the ONNX cases of the wheel, the trained models."""
+    names = {suite.name for suite in suites}
+    WORK.mkdir(parents=True, exist_ok=True)
+    if names & {"onnx", "mutants"} and not (CORPUS / "index.json").exists():
+        runner = str(SUITES / "run_onnx_backend.py")
+        _must(python, runner, "--build-cache", "--cache", str(CORPUS))
+    if "models" in names:
+        path = f'PATH="{Path(python).parent}:$PATH"'
+        _must("bash", "-c", f"{path} {SUITES / 'real' / 'fetch.sh'}")
+
+
+def _must(*command: str) -> None:
+    if code := subprocess.run(command, cwd=ROOT).returncode:
+        raise SystemExit(f"{' '.join(command)} ended with code {code}")
+
+
+def chosen_suites(options: Options) -> list[Suite]:
+    """The suites that are asked for, in the order of the table.
+
+    Raises:
+        SystemExit: A name stands for none.
+    """
+    known = {suite.name: suite for suite in SUITE_LIST}
+    if unknown := set(options.suites) - set(known):
+        raise SystemExit(f"no suite {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if options.suites:
+        return [known[name] for name in known if name in options.suites]
+    return [suite for suite in SUITE_LIST if suite.sampled or not options.sample]
+
+
+def conformance(python: str, options: Options) -> None:
+    """Run suites, compare with the known gaps, and (where whole ones ran) write the report."""
+    if options.check:
+        return finish(stale(read_record()), "the record is of the present operators")
+    suites = chosen_suites(options)
+    prepare(python, suites)
+    number = turn() if options.part is None else options.part
+    todo = {suite: parts_of(suite, options, number) for suite in suites}
+    sources = digest_of(PRODUCT)
+    progress = Progress({suite.name: len(parts) for suite, parts in todo.items()})
+    different: list[str] = []
+    print(f"{sum(progress.left.values())} parts of {len(suites)} suites, turn {number}", flush=True)
+    for suite, parts in todo.items():
+        different += run_suite(python, suite, parts, sources, progress, fresh=options.fresh)
+        if not options.sample:
+            outcome = collect(suite, parts, sum(progress.seconds[suite.name]))
+            write_record({**read_record(), suite.name: entry_of(outcome, commit())})
+    finish(different, "conformance: all cases as listed")
+
+
+def run_suite(
+    python: str,
+    suite: Suite,
+    parts: Sequence[int],
+    sources: str,
+    progress: Progress,
+    *,
+    fresh: bool,
+) -> list[str]:
+    """Run the parts of a suite that have no result yet; what differs from the known gaps."""
+    different: list[str] = []
+    for part in parts:
+        seconds = None if fresh else is_done(suite, part, sources)
+        known = "known" if seconds is not None else "ran"
+        if seconds is None:
+            seconds = run_part(python, suite, part, sources)
+        progress.done(suite, seconds)
+        found = suite.statuses(part)
+        passed = sum(status == "pass" for status, _ in found.values())
+        new = list(surprises(suite, found))
+        different += new
+        print(
+            f"{suite.title}, part {part} of {suite.parts}: {known}, {passed} of {len(found)} pass, "
+            f"{len(new)} unexpected, {seconds:.0f} s; about {progress.minutes_left():.0f} minutes "
+            "left",
+            flush=True,
         )
-        lines += [f"{suite.title}: {sum(reasons.values())}", ""]
-        lines += [f"- {count}: {reason}" for reason, count in reasons.most_common()] + [""]
-    return "\n".join(lines)
+        print("".join(f"  {line}\n" for line in new), end="", flush=True)
+    return different
 
 
-def _hosted(suite: Suite) -> list[str]:
-    """ONNX cases with strings, sequences or optional values, which host functions handle."""
-    rows: Mapping[str, Any] = json.loads(suite.result.read_text())["results"]
-    kinds = {"string", "sequence", "optional"}
-    return [name for name, row in rows.items() if kinds & set(row["tags"])]
-
-
-def _row(title: str, cases: Statuses, peers: str) -> str:
-    counts = collections.Counter(status for status, _ in cases.values())
-    total = sum(count for status, count in counts.items() if status not in OUTSIDE)
-    return f"| {title} | {counts['pass']:,} | {total:,} | {peers} |"
+def finish(problems: Sequence[str], good: str) -> None:
+    """Print problems, and end with code 1 where there are some."""
+    print("\n".join(problems) or good)
+    if problems:
+        sys.exit(1)
