@@ -50,20 +50,24 @@ _V3 = TargetInfo(
     int8_dot="maddubs",
 )
 
+_V4 = replace(
+    _V3,
+    name="x86-64-v4",
+    cpu="x86-64-v4",
+    vector_bytes=64,
+    vector_registers=32,
+    l2_bytes=1024 * 1024,
+)
+
 TARGETS: dict[str, TargetInfo] = {
     t.name: t
     for t in (
         TargetInfo("x86-64-v2", _LINUX_X86, "x86-64-v2", "", 16, 16, False),
         _V3,
         replace(_V3, name="znver3", cpu="znver3"),
-        replace(
-            _V3,
-            name="x86-64-v4",
-            cpu="x86-64-v4",
-            vector_bytes=64,
-            vector_registers=32,
-            l2_bytes=1024 * 1024,
-        ),
+        replace(_V3, name="x86-64-v3-vnni", features="+avxvnni", int8_dot="vnni"),
+        _V4,
+        replace(_V4, name="x86-64-v4-vnni", features="+avx512vnni", int8_dot="vnni"),
         TargetInfo(
             "aarch64",
             "aarch64-unknown-linux-gnu",

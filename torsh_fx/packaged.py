@@ -20,7 +20,9 @@ from torsh_package import Package
 if TYPE_CHECKING:
     from torsh_package.entrypoints import EntryPoint
 
-BEST_FIRST = ("x86-64-v4", "znver3", "x86-64-v3", "x86-64-v2", "aarch64")
+BEST_FIRST = (
+    "x86-64-v4-vnni", "x86-64-v4", "x86-64-v3-vnni", "znver3", "x86-64-v3", "x86-64-v2", "aarch64",
+)  # fmt: skip
 """Targets in the order in which a machine that runs several prefers them."""
 
 

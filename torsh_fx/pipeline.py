@@ -19,6 +19,7 @@ PASSES: dict[str, str] = {
     "relu-to-gelu": "torsh_dialect.passes.relu_to_gelu:ReluToGeluPass",
     "expand-composites": "torsh_dialect.passes.expand_composites:ExpandCompositesPass",
     "fold-batch-norm": "torsh_dialect.passes.fold_batch_norm:FoldBatchNormPass",
+    "schedule-integer": "lowering.passes.schedule_integer:ScheduleIntegerPass",
     "choose-layout": "lowering.passes.choose_layout:ChooseLayoutPass",
     "schedule": "lowering.passes.schedule:SchedulePass",
     "prepare": "lowering.passes.prepare:PreparePass",
@@ -55,12 +56,14 @@ def stages(ctx: Context) -> Iterator[ModulePass]:
     from lowering.passes.fuse import FusePass
     from lowering.passes.prepare import PreparePass
     from lowering.passes.schedule import SchedulePass
+    from lowering.passes.schedule_integer import ScheduleIntegerPass
     from torsh_dialect.passes.canonicalize import CanonicalizePass
     from torsh_dialect.passes.expand_composites import ExpandCompositesPass
     from torsh_dialect.passes.fold_batch_norm import FoldBatchNormPass
 
     yield CanonicalizePass()
     yield FoldBatchNormPass()
+    yield ScheduleIntegerPass()
     yield ExpandCompositesPass()
     yield CanonicalizePass()
     yield ChooseLayoutPass()

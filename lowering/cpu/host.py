@@ -9,7 +9,9 @@ from lowering.runtime.machine import NEEDED_FLAGS, machine_flags
 from torsh_dialect.errors import InvalidArgumentError
 from torsh_dialect.target import TARGETS, TargetInfo
 
-BEST_FIRST = ("x86-64-v4", "x86-64-v3", "x86-64-v2", "aarch64")
+BEST_FIRST = (
+    "x86-64-v4-vnni", "x86-64-v4", "x86-64-v3-vnni", "x86-64-v3", "x86-64-v2", "aarch64",
+)  # fmt: skip
 """The portable targets; a specific CPU model is only used when it is asked for by name."""
 
 

@@ -32,6 +32,7 @@ from torsh_dialect.ops.constant import ConstantOp, WeightOp
 from torsh_dialect.ops.control import LoopOp, YieldOp
 from torsh_dialect.ops.fused import FusedOp
 from torsh_dialect.ops.packed import PackedLinearOp, WinogradFiltersOp
+from torsh_dialect.ops.packed_integer import PackedLinearIntegerOp
 from torsh_dialect.ops.select import CastOp
 from torsh_dialect.ops.shape import AssumeOp, BindOp
 from torsh_dialect.types import dims_of, element_type, rank_of
@@ -56,7 +57,7 @@ def is_outside(op: Operation) -> bool:
 
 def is_template_root(op: Operation) -> bool:
     """Whether ops after this one can become its epilogue."""
-    return isinstance(op, Contract | Window | PackedLinearOp)
+    return isinstance(op, Contract | Window | PackedLinearOp | PackedLinearIntegerOp)
 
 
 @dataclass

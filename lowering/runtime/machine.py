@@ -15,7 +15,9 @@ _V4 = _V3 | {"avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"}
 NEEDED_FLAGS: dict[str, frozenset[str]] = {
     "x86-64-v2": _V2,
     "x86-64-v3": _V3,
+    "x86-64-v3-vnni": _V3 | {"avx_vnni"},
     "x86-64-v4": _V4,
+    "x86-64-v4-vnni": _V4 | {"avx512_vnni"},
     "znver3": _V3
     | {"sse4a", "clzero", "fsgsbase", "rdseed", "adx", "sha_ni", "vaes", "vpclmulqdq"},
     "aarch64": frozenset({"asimd"}),

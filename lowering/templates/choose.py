@@ -19,6 +19,7 @@ from lowering.cpu.templates.schedule import Extent
 from lowering.cpu.templates.window import Axis
 from lowering.kernel import Kernel
 from lowering.passes.schedule import ELEMENTS, transposed_axis, window_axis
+from lowering.templates.choose_integer import packed_conv_integer, packed_linear_integer
 from lowering.templates.shell import TemplateShell, rows_of, static_or
 from torsh_dialect.attributes import bool_of, int_of, str_of
 from torsh_dialect.dims import Dim, ceildiv, product
@@ -30,6 +31,7 @@ from torsh_dialect.ops.packed import (
     PackedLinearOp,
     WinogradFiltersOp,
 )
+from torsh_dialect.ops.packed_integer import PackedConvIntegerOp, PackedLinearIntegerOp
 from torsh_dialect.ops.pool import AvgPoolOp, MaxPoolOp, Pool
 from torsh_dialect.target import TargetInfo
 from torsh_dialect.types import dims_of, element_type, rank_of
@@ -278,6 +280,8 @@ CHOOSERS: dict[type[Operation], Chooser] = {
     PackedLinearOp: packed_linear,
     PackedConvOp: packed_conv,
     PackedConvTransposeOp: packed_conv_transpose,
+    PackedLinearIntegerOp: packed_linear_integer,
+    PackedConvIntegerOp: packed_conv_integer,
     WinogradFiltersOp: winograd_filters,
     MaxPoolOp: pooling,
     AvgPoolOp: pooling,

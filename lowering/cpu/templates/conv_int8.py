@@ -34,6 +34,9 @@ class Int8ConvParams:
         zero_point: Value of taps outside the image, in the input's type.
         groups: Groups of channels.
         dims: Static N, H, W, None where dynamic.
+        runs: Whether the KW * C bytes under a row of the window, which are neighbours in memory,
+            are contracted as one tap: for few channels. No padding nor dilation along W, and one
+            group.
         epilogue: Applied to each result vector; its row is the flat output pixel.
     """
 
@@ -45,6 +48,7 @@ class Int8ConvParams:
     zero_point: int = 0
     groups: int = 1
     dims: tuple[int | None, int | None, int | None] = (None, None, None)
+    runs: bool = False
     epilogue: Epilogue = IDENTITY
 
     def __post_init__(self) -> None:
@@ -58,6 +62,23 @@ class Int8ConvParams:
                 f"an 8-bit convolution of {self.as_conv.steps} steps could overflow 32 bits; "
                 f"the limit is {MAXIMUM_K}"
             )
+
+        across = self.horizontal
+        if self.runs and (self.groups != 1 or across.padded or across.dilation != 1):
+            raise InvalidArgumentError(
+                f"rows of a window are no runs of bytes with {self.groups} groups and {across}"
+            )
+
+    @property
+    def taps(self) -> int:
+        """Runs of bytes under a window."""
+        return self.vertical.kernel if self.runs else self.as_conv.taps
+
+    @property
+    def run(self) -> int:
+        """Bytes of a run."""
+        channels = self.as_conv.channels
+        return self.horizontal.kernel * channels if self.runs else channels
 
     @property
     def as_conv(self) -> ConvParams:
@@ -87,7 +108,7 @@ def packed_dims(params: Int8ConvParams, target: TargetInfo) -> tuple[int, int, i
     geometry, steps = params.as_conv, STEPS[way_of(params.signed, target)]
     width = registers_of(params.signed, target).width
     panels = -(-geometry.columns // width)
-    return params.groups, panels, geometry.taps, -(-geometry.channels // steps), width, steps
+    return params.groups, panels, params.taps, -(-params.run // steps), width, steps
 
 
 def operations(params: Int8ConvParams, batch: int, height: int, width: int) -> int:
@@ -99,7 +120,7 @@ def operations(params: Int8ConvParams, batch: int, height: int, width: int) -> i
 def emit(module: Module, name: str, params: Int8ConvParams, target: TargetInfo) -> None:
     """Write kernel `name`; its parallel range is `parallel_extent`."""
     text = Text(module, name)
-    count, value = params.as_conv.channels, params.zero_point % 256
+    count, value = params.run, params.zero_point % 256
     listed = ", ".join([f"i8 {value}"] * count)
     outside = module.constant(f"outside_{value}_{count}", f"[{count} x i8]", f"[{listed}]")
     emitter = _Emitter(text, params, target, outside)
@@ -110,6 +131,7 @@ def emit(module: Module, name: str, params: Int8ConvParams, target: TargetInfo) 
 class _Emitter(TapEmitter):
     def __init__(self, text: Text, params: Int8ConvParams, target: TargetInfo, outside: Value):
         super().__init__(text, params.as_conv, tiling(params, target), outside)
+        self.run, self.runs = params.run, params.runs
         method = way_of(params.signed, target)
         self.dot = Dot(text, self.tiling.registers, method, params.signed)
         _, _, taps, words, width, steps = packed_dims(params, target)
@@ -133,10 +155,12 @@ class _Emitter(TapEmitter):
         def tap(number: Value, values: list[Value]) -> list[Value]:
             offset = text.mul(number, self.tap_bytes)
             advanced = [text.at(panel, offset, "i8") for panel in panels]
-            pointers = self.tap_pointers(rows, number)
-            return self.dot.run(tile, pointers, advanced, self.params.channels, values)
+            first = text.mul(number, self.params.horizontal.kernel) if self.runs else number
+            pointers = self.tap_pointers(rows, first)
+            return self.dot.run(tile, pointers, advanced, self.run, values)
 
-        return text.loop(0, self.params.taps, 1, tap, tile.carried(tile.zeros()))
+        count = self.params.vertical.kernel if self.runs else self.params.taps
+        return text.loop(0, count, 1, tap, tile.carried(tile.zeros()))
 
 
 def emit_pack(module: Module, name: str, params: Int8ConvParams, target: TargetInfo) -> None:
@@ -161,12 +185,16 @@ def emit_pack(module: Module, name: str, params: Int8ConvParams, target: TargetI
             real = text.binary(
                 "and",
                 "i1",
-                text.compare("slt", channel, geometry.channels),
+                text.compare("slt", channel, params.run),
                 text.compare("slt", column, geometry.columns),
             )
+            if params.runs:
+                across, channels = params.horizontal.kernel, geometry.channels
+                tap = text.add(text.mul(tap, across), text.udiv(channel, channels))
+                channel = text.urem(channel, channels)
             row = text.add(text.mul(group, geometry.columns), column)
             row = text.add(text.mul(row, geometry.channels), channel)
-            offset = text.add(text.mul(row, taps), tap)
+            offset = text.add(text.mul(row, geometry.taps), tap)
             place = text.at(source, text.select("i64", real, offset, "0"), "i8")
             value = text.select("i8", real, text.load("i8", place, 1), "0")
             text.store("i8", value, text.at(packed, text.add(base, number), "i8"), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from xdsl.ir import Attribute, SSAValue
 
 from torsh_dialect import dtypes
@@ -30,6 +31,19 @@ def _grouping(n: Node, scale: SSAValue, x: SSAValue) -> dict[str, int | None]:
     return {"axis": axis % rank if rank else axis, "block_size": block or None}
 
 
+def zero_point(n: Node, index: int) -> SSAValue | None:
+    """An optional zero point; one that is known to be 0 everywhere is as good as missing.
+
+    Zero points say how a product is computed, so they are structure, not weights: known ones of
+    one value are constants.
+    """
+    value = n.optional(index)
+    known = None if value is None else n.array(value)
+    if value is None or known is None or not known.size or np.any(known != known.reshape(-1)[0]):
+        return value
+    return n.constant(known.reshape(-1)[0]) if known.reshape(-1)[0] != 0 else None
+
+
 @converter("QuantizeLinear")
 @converter("QuantizeLinear", domain=MS)
 def quantize(n: Node) -> SSAValue:
@@ -49,12 +63,22 @@ def quantize(n: Node) -> SSAValue:
     )  # fmt: skip
 
 
+def _spread_zero(n: Node, index: int, scale: SSAValue) -> SSAValue | None:
+    """The zero point of a dequantisation, shaped like its scale."""
+    zero = zero_point(n, index)
+    if zero is None or rank_of(zero) == rank_of(scale):
+        return zero
+    return n.c.broadcast(zero, dims_of(scale))
+
+
 @converter("DequantizeLinear")
 @converter("DequantizeLinear", domain=MS)
 def dequantize(n: Node) -> SSAValue:
     x, scale = n.input(0), n.input(1)
     to = n.element(n.int("output_dtype")) if n.int("output_dtype", 0) else None
-    return n(DequantizeLinearOp, x, scale, n.optional(2), to=to, **_grouping(n, scale, x))
+    return n(
+        DequantizeLinearOp, x, scale, _spread_zero(n, 2, scale), to=to, **_grouping(n, scale, x)
+    )
 
 
 @converter("DynamicQuantizeLinear")
@@ -64,12 +88,12 @@ def dynamic_quantize(n: Node) -> Sequence[SSAValue]:
 
 @converter("MatMulInteger")
 def matmul_integer(n: Node) -> SSAValue:
-    return n(MatMulIntegerOp, n.input(0), n.input(1), n.optional(2), n.optional(3))
+    return n(MatMulIntegerOp, n.input(0), n.input(1), zero_point(n, 2), zero_point(n, 3))
 
 
 @converter("ConvInteger")
 def conv_integer(n: Node) -> SSAValue:
-    operands = (n.input(0), n.input(1), n.optional(2), n.optional(3))
+    operands = (n.input(0), n.input(1), zero_point(n, 2), zero_point(n, 3))
     return n(ConvIntegerOp, *operands, groups=n.int("group", 1), **window(n, n.rank() - 2))
 
 
@@ -85,8 +109,8 @@ def _requantized(n: Node, total: SSAValue, factor: SSAValue, zero: SSAValue) -> 
 
 @converter("QLinearMatMul")
 def qlinear_matmul(n: Node) -> SSAValue:
-    a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (n.input(i) for i in range(8))
-    total, c = n(MatMulIntegerOp, a, b, a_zero, b_zero), n.c
+    a, a_scale, _, b, b_scale, _, y_scale, y_zero = (n.input(i) for i in range(8))
+    total, c = n(MatMulIntegerOp, a, b, zero_point(n, 2), zero_point(n, 5)), n.c
     a_scale, b_scale, y_scale = (c.cast(s, f32) for s in (a_scale, b_scale, y_scale))
     if rank_of(a_scale) == 1 and dims_of(a_scale)[0] != 1:
         a_scale = c.reshape(a_scale, (dims_of(a_scale)[0], 1))
@@ -95,10 +119,11 @@ def qlinear_matmul(n: Node) -> SSAValue:
 
 @converter("QLinearConv")
 def qlinear_conv(n: Node) -> SSAValue:
-    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = (n.input(i) for i in range(8))
+    x, x_scale, _, w, w_scale, _, y_scale, y_zero = (n.input(i) for i in range(8))
     c, bias = n.c, n.optional(8)
     more = window(n, rank_of(x) - 2)
-    total = n(ConvIntegerOp, x, w, x_zero, w_zero, groups=n.int("group", 1), **more)
+    zeros = zero_point(n, 2), zero_point(n, 5)
+    total = n(ConvIntegerOp, x, w, *zeros, groups=n.int("group", 1), **more)
     if bias is not None:
         total = c.add(total, c.per_channel(bias, rank_of(total)))
     factor = c.div(c.mul(n.scalar(x_scale), w_scale), n.scalar(y_scale))
@@ -111,7 +136,7 @@ def qlinear_conv(n: Node) -> SSAValue:
 def matmul_integer_to_float(n: Node) -> SSAValue:
     """(a - a_zero) @ (b - b_zero) * a_scale * b_scale + bias."""
     c = n.c
-    total = n(MatMulIntegerOp, n.input(0), n.input(1), n.optional(4), n.optional(5))
+    total = n(MatMulIntegerOp, n.input(0), n.input(1), zero_point(n, 4), zero_point(n, 5))
     y = c.mul(c.cast(total, f32), c.mul(n.input(2), n.input(3)))
     return y if n.optional(6) is None else c.add(y, n.input(6))
 
@@ -121,7 +146,7 @@ def dynamic_quantize_matmul(n: Node) -> SSAValue:
     """A float matrix, quantised by its range, times an 8-bit one."""
     c = n.c
     a, scale, zero = n.all(DynamicQuantizeLinearOp, n.input(0))
-    total = n(MatMulIntegerOp, a, n.input(1), zero, n.optional(3))
+    total = n(MatMulIntegerOp, a, n.input(1), zero, zero_point(n, 3))
     y = c.mul(c.cast(total, f32), c.mul(scale, n.input(2)))
     return y if n.optional(4) is None else c.add(y, n.input(4))
 
