@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from torsh_fx.graph.split import OperatorSupport, split_graph
     from torsh_fx.graph.tracer import ModuleTracer
     from torsh_fx.graph.typecheck import TypeChecker, TypeError
+    from torsh_fx.loading import load
     from torsh_fx.onnx_importer import OnnxImporter, OnnxOperationMapper
-    from torsh_fx.save import load
 
 _MODULES = {
     "torsh_fx.compiled": ("CompiledModule",),
@@ -53,7 +53,7 @@ _MODULES = {
     "torsh_fx.graph.tracer": ("ModuleTracer",),
     "torsh_fx.graph.typecheck": ("TypeChecker", "TypeError"),
     "torsh_fx.onnx_importer": ("OnnxImporter", "OnnxOperationMapper"),
-    "torsh_fx.save": ("load",),
+    "torsh_fx.loading": ("load",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

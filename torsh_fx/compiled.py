@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
 from lowering.runtime.executable import Executable, Program, RunOptions
 from lowering.runtime.profile import Profile
 from torsh_dialect.attributes import Array
-from torsh_dialect.errors import InvalidArgumentError
+from torsh_dialect.target import TargetInfo
 from torsh_dialect.weights import WeightStore
+from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
 from torsh_fx.weights import Preparation, replaced
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class CompiledModule:
         optimised: The program as it was lowered.
         weights: The model's own weights.
         report: Times and counts of the compilation.
+        target: What it was compiled for.
         source: The model that was compiled; None where it is not known.
     """
 
@@ -61,9 +62,11 @@ class CompiledModule:
         report: CompileReport,
         options: RunOptions,
         preparation: Preparation,
+        target: TargetInfo,
         source: Any = None,
     ):
         self.imported = imported
+        self.target = target
         self.module = imported.module
         self.optimised = optimised
         self.program = program
@@ -119,17 +122,22 @@ class CompiledModule:
         self.executable.run_into(inputs, outputs)
 
     def save(self, path: str | Path) -> None:
-        """Write the model as MLIR text, and its weights as `.safetensors` beside it.
-
-        `torsh_fx.load(path)` compiles it again; the outputs have the same bytes.
+        """Write the model for `torsh_fx.load(path)`; the loaded one gives the same bytes.
 
         Args:
-            path: A name that ends in `.mlir`.
+            path: `NAME.mlir` gets the program as MLIR text, which is compiled again when it is
+                loaded, with the weights beside it as `NAME.safetensors`. `NAME.torshpkg` gets
+                everything in one file, with machine code for this model's target.
 
         Raises:
-            InvalidArgumentError: The name does not end in `.mlir`.
+            InvalidArgumentError: The name ends in neither.
+            UnsupportedError: A package of a model of which host functions run a part.
             OSError: A file cannot be written.
         """
+        if Path(path).suffix == ".torshpkg":
+            from torsh_fx.packaging import save_package
+
+            return save_package(self, path)
         from torsh_fx.save import save
 
         save(replace(self.imported, weights=self._weights), path)
@@ -141,7 +149,7 @@ class CompiledModule:
             The times; `table()` shows them with the source ops of each kernel.
         """
         flat = self._flatten(args, kwargs)
-        return self.executable.profile([*map(_to_numpy, flat), *self._state])
+        return self.executable.profile([*map(as_numpy, flat), *self._state])
 
     def update_weights(self, weights: Mapping[str, Any]) -> None:
         """Use other weights from now on; calls that are running finish with the old ones.
@@ -153,7 +161,7 @@ class CompiledModule:
             InvalidArgumentError: A name is unknown, or a dtype or shape differs; nothing has
                 changed then.
         """
-        arrays = {name: _to_numpy(value) for name, value in weights.items()}
+        arrays = {name: as_numpy(value) for name, value in weights.items()}
         store = replaced(self._weights, arrays)
         self.program.update_weights(self._preparation.prepared(store))
         self._weights = store
@@ -195,15 +203,15 @@ class CompiledModule:
     ) -> tuple[Any, list[Array]]:
         """The result of a call that starts from `state`, and the state behind it."""
         flat = self._flatten(args, kwargs)
-        from_torch = any(type(v).__module__.startswith("torch") for v in flat)
-        found: list[Any] = self.run([*map(_to_numpy, flat), *state])
+        from_torch = any(map(is_torch, flat))
+        found: list[Any] = self.run([*map(as_numpy, flat), *state])
         after = [found[one.output] for one in self.states]
-        outputs: list[Any] = [_to_torch(v) for v in found] if from_torch else found
+        outputs: list[Any] = [as_torch(v) for v in found] if from_torch else found
         return self._unflatten(outputs), after
 
     def flat_arrays(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Array]:
         """The inputs of a call as numpy arrays, in order."""
-        return [_to_numpy(v) for v in self._flatten(args, kwargs)]
+        return [as_numpy(v) for v in self._flatten(args, kwargs)]
 
     def flat_outputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Array]:
         """The outputs of a call as numpy arrays, in order, from the first state."""
@@ -220,17 +228,7 @@ class CompiledModule:
             from torsh_fx.importers.torch_call import flatten_inputs
 
             return flatten_inputs(self.imported, args, kwargs)
-        names = self.input_names
-        if unknown := [name for name in kwargs if name not in names[len(args) :]]:
-            raise InvalidArgumentError(
-                f"unexpected inputs {', '.join(unknown)}; the inputs are {', '.join(names)}"
-            )
-        missing = [name for name in names[len(args) :] if name not in kwargs]
-        if missing or len(args) > len(names):
-            raise InvalidArgumentError(
-                f"{len(args) + len(kwargs)} inputs were given; needed: {', '.join(names)}"
-            )
-        return [*args, *(kwargs[name] for name in names[len(args) :])]
+        return by_position(self.input_names, args, kwargs)
 
     def _unflatten(self, outputs: list[Any]) -> Any:
         if self.imported.out_spec is not None:
@@ -272,19 +270,3 @@ def initial_state(imported: ImportedModel) -> list[Array]:
     """The first values of a model's state, in order of the inputs that take them."""
     ordered = sorted(imported.state, key=lambda one: one.input)
     return [imported.weights[one.weight] for one in ordered]
-
-
-def _to_numpy(value: Any) -> Array:
-    if isinstance(value, np.ndarray):
-        return cast("Array", value)
-    if type(value).__module__.startswith("torch"):
-        from torsh_fx.importers.torch_call import to_numpy
-
-        return to_numpy(value)
-    return np.asarray(value)
-
-
-def _to_torch(value: Array) -> Any:
-    from torsh_fx.importers.torch_call import to_torch
-
-    return to_torch(value)

@@ -139,8 +139,9 @@ def compile_imported(
         len(main.spec.kernels),
         watch.seconds,
     )
+    options = options or RunOptions()
     return CompiledModule(
-        imported, optimised, program, report, options or RunOptions(), preparation, source
+        imported, optimised, program, report, options, preparation, ctx.target, source
     )
 
 

@@ -27,6 +27,7 @@ from torsh_dialect.ops.constant import ConstantOp
 from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.shape import BindOp
 from torsh_dialect.symbols import symbols_in
+from torsh_dialect.target import TargetInfo
 from torsh_fx.compiled import CompiledModule, CompileReport, initial_state
 from torsh_fx.importers.model import ImportedModel, Report
 
@@ -75,9 +76,11 @@ class HostedModule(CompiledModule):
         split: ModuleOp,
         natives: Mapping[str, CompiledModule],
         report: CompileReport,
+        target: TargetInfo,
         source: Any = None,
     ):
         self.imported = imported
+        self.target = target
         self.module = imported.module
         self.optimised = split
         self.report = report
@@ -146,7 +149,7 @@ def compile_hosted(
         sum(one.kernels for one in reports),
         {step: sum(one.seconds.get(step, 0.0) for one in reports) for step in sorted(steps)},
     )
-    return HostedModule(imported, split, natives, report, source)
+    return HostedModule(imported, split, natives, report, ctx.target, source)
 
 
 def _part(function: FuncOp, whole: ImportedModel) -> ImportedModel:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from lowering.runtime.executable import Executable, Program, RunOptions
 from lowering.runtime.machine import NEEDED_FLAGS, machine_flags
 from lowering.runtime.signature import Array
-from lowering.runtime.spec import ProgramSpec
+from lowering.runtime.spec import EntrySpec, ProgramSpec
 from torsh_dialect.errors import ExecutionError, InvalidArgumentError
+from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
 from torsh_package import Package
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ BEST_FIRST = (
     "x86-64-v4-vnni", "x86-64-v4", "x86-64-v3-vnni", "znver3", "x86-64-v3", "x86-64-v2", "aarch64",
 )  # fmt: skip
 """Targets in the order in which a machine that runs several prefers them."""
+
+
+STATE = "state/main"
+"""The resource with the first values of the inputs that take state, by their names."""
+
+STATE_KEY = "state."
+"""Metadata of an entry point: `state.INPUT: OUTPUT` for each input that takes state."""
 
 
 def spec_resource(target: str) -> str:
@@ -62,6 +70,7 @@ class PackagedModel:
         host, *objects = (self._bytes(name) for name in sorted(names))
         self.program = Program(spec, objects, self._weights(spec), host=host)
         self.executable = Executable(self.program, entrypoint, options)
+        self._state = _first_state(package, self.entrypoint, self.executable.spec)
 
     def _bytes(self, resource: str) -> bytes:
         return bytes(self.package.get_resource(resource).data)
@@ -73,16 +82,37 @@ class PackagedModel:
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Names of the inputs, in order."""
-        return tuple(spec.name for spec in self.executable.spec.inputs)
+        """Names of the inputs of a call, in order; state is not among them."""
+        names = [spec.name for spec in self.executable.spec.inputs]
+        return tuple(name for name in names if name not in self._state)
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs, in order."""
-        return tuple(spec.name for spec in self.executable.spec.outputs)
+        """Names of the outputs of a call, in order; state, which stands behind them, is not."""
+        outputs = self.executable.spec.outputs
+        return tuple(spec.name for spec in outputs[: len(outputs) - len(self._state)])
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run on numpy arrays or torch tensors, by position or by name; the same kind comes back.
+
+        A model of one output gives it alone, others a tuple in order. A stateful model starts
+        from its first state in every call.
+
+        Raises:
+            InvalidArgumentError: An input is missing, unknown, or too many.
+            InputError: The inputs break the signature.
+            ExecutionError: A run-time check failed, or memory ran out.
+        """
+        given = by_position(self.input_names, args, kwargs)
+        found = self.run([*map(as_numpy, given), *self._state.values()])
+        found = found[: len(self.output_names)]
+        outputs = [as_torch(one) for one in found] if any(map(is_torch, given)) else found
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def run(self, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Array]:
         """Run on numpy arrays, in order or by name; returns the outputs in order.
+
+        A stateful model takes and gives its state here, behind the inputs and outputs.
 
         Raises:
             InputError: The inputs break the signature.
@@ -97,6 +127,19 @@ def _entry_of(package: Package, name: str) -> EntryPoint:
         known = ", ".join(package.entrypoints) or "none"
         raise InvalidArgumentError(f"the package has no entry point {name!r}; it has: {known}")
     return found
+
+
+def _first_state(package: Package, entry: EntryPoint, spec: EntrySpec) -> dict[str, Array]:
+    """First values of the inputs that take state, in order.
+
+    Raises:
+        ExecutionError: One is missing in the package.
+    """
+    kept = [s.name for s in spec.inputs if f"{STATE_KEY}{s.name}" in dict(entry.metadata)]
+    arrays: Mapping[str, Array] = package.get_resource(STATE).tensors if kept else {}
+    if absent := [name for name in kept if name not in arrays]:
+        raise ExecutionError(f"the package has no first value of the state {', '.join(absent)}")
+    return {name: arrays[name] for name in kept}
 
 
 def _target_of(entry: EntryPoint, wanted: str | None) -> str:
@@ -118,20 +161,27 @@ def _target_of(entry: EntryPoint, wanted: str | None) -> str:
 
 
 def load_package(
-    path: str | PathLike[str], *, threads: int | None = None, **options: Any
+    path: str | PathLike[str],
+    *,
+    threads: int | None = None,
+    flush_denormals: bool = False,
+    **options: Any,
 ) -> PackagedModel:
     """Open, verify and link a package.
 
     Args:
         path: The `.torshpkg` file.
         threads: Most threads of a call; None takes what container and affinity allow.
+        flush_denormals: Treat denormal numbers as zero during calls.
         options: As `torsh_package.Package.load` takes them: `trust`, `password`, ...
 
     Raises:
         PackageError: The package is damaged, encrypted or not trusted.
         ExecutionError: It has no code for this machine.
     """
-    return PackagedModel(Package.load(path, **options), options=RunOptions(threads))
+    return PackagedModel(
+        Package.load(path, **options), options=RunOptions(threads, flush_denormals)
+    )
 
 
 def runner(package: Package) -> Callable[[EntryPoint, Mapping[str, Array]], Mapping[str, Array]]:
@@ -142,6 +192,7 @@ def runner(package: Package) -> Callable[[EntryPoint, Mapping[str, Array]], Mapp
         if entry.name not in models:
             models[entry.name] = PackagedModel(package, entry.name)
         model = models[entry.name]
-        return dict(zip(model.output_names, model.run(inputs), strict=True))
+        names = [spec.name for spec in model.executable.spec.outputs]
+        return dict(zip(names, model.run(inputs), strict=True))
 
     return call

@@ -9,8 +9,10 @@ xdsl nor torch nor onnx.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -20,12 +22,13 @@ from lowering.runtime.abi import ABI_VERSION
 from lowering.runtime.spec import EntrySpec
 from torsh_dialect.attributes import Array
 from torsh_dialect.context import Context, Settings
-from torsh_dialect.errors import InvalidArgumentError
+from torsh_dialect.errors import InvalidArgumentError, UnsupportedError
 from torsh_dialect.target import TargetInfo
 from torsh_fx.compiled import CompiledModule
 from torsh_fx.compiler import compile_imported, generator
+from torsh_fx.hosted import HostedModule
 from torsh_fx.importers.model import ImportedModel
-from torsh_fx.packaged import spec_resource, weights_resource
+from torsh_fx.packaged import STATE, STATE_KEY, spec_resource, weights_resource
 from torsh_fx.save import module_text
 from torsh_package import GoldenCase, Package, ResourceType, TensorSignature
 from torsh_package.entrypoints import CompiledObject, EntryPoint
@@ -83,19 +86,50 @@ def build_package(
     """
     if not targets:
         raise InvalidArgumentError("a package needs at least one target")
+    made = {
+        target: compile_imported(imported, Context(target=target, settings=settings or Settings()))
+        for target in targets
+    }
+    return package_of(made, options, sample)
+
+
+def save_package(compiled: CompiledModule, path: str | Path) -> None:
+    """Put a compiled model into a package of its target, named after the file.
+
+    Raises:
+        UnsupportedError: Host functions run a part of the model.
+        OSError: The file cannot be written.
+    """
+    path = Path(path)
+    name = re.sub("[^a-z0-9._-]+", "-", path.stem.lower()).strip("._-") or "model"
+    package_of({compiled.target: compiled}, PackageOptions(name)).save(path)
+
+
+def package_of(
+    made: Mapping[TargetInfo, CompiledModule],
+    options: PackageOptions,
+    sample: Sample | None = None,
+) -> Package:
+    """A package of one model, compiled for one or more targets; see `build_package`.
+
+    Raises:
+        UnsupportedError: Host functions run a part of the model.
+    """
+    first = next(iter(made.values()))
+    if isinstance(first, HostedModule):
+        raise UnsupportedError(
+            f"{', '.join(first.host_ops)} run on the host, and a package holds machine code only: "
+            "save the model as .mlir"
+        )
     package = Package(options.name, options.version)
     package.set_description(options.description)
-    package.add_program(PROGRAM, module_text(imported.module), "text/x-mlir")
+    package.add_program(PROGRAM, module_text(first.module), "text/x-mlir")
     objects: list[CompiledObject] = []
     weights: list[str] = []
-    first: CompiledModule | None = None
-    for target in targets:
-        ctx = Context(target=target, settings=settings or Settings())
-        compiled = compile_imported(imported, ctx)
-        first = first or compiled
+    for target, compiled in made.items():
         objects += _add_code(package, compiled, target)
         weights += _add_weights(package, compiled, target)
-    assert first is not None
+    state = _add_state(package, first)
     package.add_entrypoint(
         EntryPoint(
             "main",
@@ -105,7 +139,7 @@ def build_package(
             tuple(TensorSignature(s.name, s.dtype, s.dims) for s in first.executable.spec.outputs),
             tuple(objects),
             tuple(_cases(package, first, sample, options)),
-            tuple((f"spec.{t.name}", spec_resource(t.name)) for t in targets),
+            (*((f"spec.{t.name}", spec_resource(t.name)) for t in made), *state),
         )
     )
     return package
@@ -146,6 +180,19 @@ def _add_weights(package: Package, compiled: CompiledModule, target: TargetInfo)
     return [weights_resource(target.name)]
 
 
+def _add_state(package: Package, compiled: CompiledModule) -> list[tuple[str, str]]:
+    """Store the first values of the state; which output follows which input, as metadata."""
+    states = compiled.states
+    if not states:
+        return []
+    inputs, outputs = compiled.imported.inputs, compiled.imported.outputs
+    names = [inputs[one.input] for one in states]
+    arrays = dict(zip(names, compiled.state_arrays, strict=True))
+    package.add_resource(STATE, arrays, ResourceType.ModelWeights)
+    pairs = zip(names, states, strict=True)
+    return [(f"{STATE_KEY}{name}", outputs[one.output]) for name, one in pairs]
+
+
 def _cases(
     package: Package, compiled: CompiledModule, sample: Sample | None, options: PackageOptions
 ) -> Iterator[GoldenCase]:
@@ -154,8 +201,8 @@ def _cases(
         inputs = [np.asarray(x, order="C") for x in sample(compiled.executable.spec, number)]
         outputs = compiled.run(inputs)
         case = GoldenCase(f"golden/{number}.in", f"golden/{number}.out", options.rtol, options.atol)
-        stored = dict(zip(compiled.input_names, inputs, strict=True))
+        stored = dict(zip(compiled.imported.inputs, inputs, strict=True))
         package.add_resource(case.inputs, stored, ResourceType.Data)
-        named = dict(zip(compiled.output_names, outputs, strict=True))
+        named = dict(zip(compiled.imported.outputs, outputs, strict=True))
         package.add_resource(case.outputs, named, ResourceType.Data)
         yield case

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
@@ -31,10 +30,8 @@ from torsh_dialect.symbols import symbols_in
 from torsh_dialect.verify import verify_module
 from torsh_dialect.weights import WeightStore, digest_of
 from torsh_fx.importers.model import ImportedModel, Report, State
+from torsh_fx.mapped import give_back, mappings_of
 from torsh_fx.safetensors import read_safetensors, write_safetensors
-
-if TYPE_CHECKING:
-    from torsh_fx.compiled import CompiledModule
 
 FORMAT_VERSION = "2.0"
 VERSION_KEY, WEIGHTS_KEY, STATE_KEY = "torsh.format_version", "torsh.weights", "torsh.state"
@@ -50,7 +47,9 @@ def save(model: ImportedModel, path: str | Path) -> None:
     """
     path = Path(path)
     if path.suffix != SUFFIX:
-        raise InvalidArgumentError(f"{path}: the name of a saved model ends in {SUFFIX}")
+        raise InvalidArgumentError(
+            f"{path}: the name of a saved model ends in {SUFFIX} (text) or .torshpkg (machine code)"
+        )
     module = model.module.clone()
     used = {op.id.data: op for op in weights_in(module)}
     for op in weights_in(module):
@@ -70,21 +69,6 @@ def save(model: ImportedModel, path: str | Path) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def load(path: str | Path, **options: Any) -> CompiledModule:
-    """Compile a model that `CompiledModule.save` wrote.
-
-    Args:
-        path: The `.mlir` file.
-        options: As `torsh_fx.compile` takes them.
-
-    Raises:
-        ImportModelError: A file is missing, damaged, or of a newer format.
-    """
-    from torsh_fx.compiler import compile
-
-    return compile(Path(path), **options)
 
 
 def import_mlir(path: Path, ctx: Context) -> ImportedModel:
@@ -155,8 +139,10 @@ def attach_weights(module: ModuleOp, weights: WeightStore) -> None:
     Raises:
         ImportModelError: One is missing or differs.
     """
+    mappings = mappings_of(weights.values())
     for op in weights_in(module):
         name = op.id.data
+        give_back(mappings)
         if name not in weights:
             raise ImportModelError(f"the weight {name!r} is missing; there are {len(weights)}")
         if weights.type_of(name) != op.type:
@@ -165,6 +151,7 @@ def attach_weights(module: ModuleOp, weights: WeightStore) -> None:
             )
         if op.digest is not None and digest_of(weights[name]) != op.digest.data:
             raise ImportModelError(f"the weight {name!r} differs from the one that was saved")
+    give_back(mappings)
 
 
 def weights_in(module: ModuleOp) -> list[WeightOp]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from lowering.runtime.spec import ProgramSpec
 from torsh_dialect.attributes import Array
 from torsh_dialect.errors import InvalidArgumentError
 from torsh_dialect.weights import WeightStore
+from torsh_fx.mapped import give_back, mappings_of
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,29 @@ class Preparation:
     entry: Executable | None
 
     def prepared(self, raw: Mapping[str, Array]) -> dict[str, Array]:
-        """The program's weights, from the model's own."""
+        """The program's weights, from the model's own.
+
+        Where the model's own are mapped files, at most a part of one weight at a time is resident
+        beside the prepared ones.
+        """
         arrays: dict[str, Array] = {**self.constants}
         if self.entry is not None:
             inputs = [np.asarray(raw[one.name], order="C") for one in self.entry.spec.inputs]
             names = [one.name for one in self.entry.spec.outputs]
-            arrays.update(zip(names, self.entry.run(inputs), strict=True))
+            arrays.update(zip(names, _run(self.entry, inputs), strict=True))
         return {
             one.name: arrays[one.name] if one.name in arrays else raw[one.name]
             for one in self.spec.weights
         }
+
+
+def _run(entry: Executable, inputs: Sequence[Array]) -> list[Array]:
+    mappings = mappings_of(inputs)
+    if mappings:
+        return entry.run_sliced(inputs, lambda: give_back(mappings))
+    outputs = entry.run(inputs)
+    entry.trim()  # its arena is as large as the largest weights, and seldom wanted again
+    return outputs
 
 
 def replaced(store: WeightStore, weights: Mapping[str, Array]) -> WeightStore:

@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from lowering.runtime.link import LinkedCode
 from lowering.runtime.machine import check_machine, machine_flags
 from lowering.runtime.profile import MAX_EVENTS, Profile, read_profile
 from lowering.runtime.signature import Array, Signature
+from lowering.runtime.slices import SlicedParallel
 from lowering.runtime.spec import ProgramSpec, WeightSpec
 from lowering.runtime.threads import thread_limit
 from torsh_dialect.errors import ExecutionError, InvalidArgumentError
@@ -160,17 +161,20 @@ class Executable:
         arrays = self._usable(inputs)
         context = self._take()
         try:
-            record = context.record(tuple([array.shape for array in arrays]))
-            outputs = record.new_outputs(self.signature.output_dtypes, aligned=self._prepares)
-            record.bound = ()
-            record.bind(arrays, outputs)
-            self.call(context, record)
-            if self._dynamic:
-                made, context.allocator.arrays = context.allocator.arrays, {}
-                outputs = [made[i] if one is None else one for i, one in enumerate(outputs)]
-            return [one for one in outputs if one is not None]
+            return self._run(context, arrays)
         finally:
             self._idle.append(context)
+
+    def _run(self, context: Context, arrays: Sequence[Array]) -> list[Array]:
+        record = context.record(tuple([array.shape for array in arrays]))
+        outputs = record.new_outputs(self.signature.output_dtypes, aligned=self._prepares)
+        record.bound = ()
+        record.bind(arrays, outputs)
+        self.call(context, record)
+        if self._dynamic:
+            made, context.allocator.arrays = context.allocator.arrays, {}
+            outputs = [made[i] if one is None else one for i, one in enumerate(outputs)]
+        return [one for one in outputs if one is not None]
 
     def run_into(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         """Run on arrays and write into the caller's outputs.
@@ -199,6 +203,24 @@ class Executable:
             self.call(context, record)
         finally:
             self._idle.append(context)
+
+    def run_sliced(self, inputs: Inputs, between: Callable[[], None]) -> list[Array]:
+        """Run as `run` does, on this thread alone, and call `between` every now and then.
+
+        Args:
+            inputs: Arrays, in order or by name.
+            between: Called between slices of kernels, e.g. to give back pages that were read.
+
+        Raises:
+            InputError: The inputs break the signature.
+            ExecutionError: A check of the program failed, or memory ran out.
+        """
+        parallel = SlicedParallel(between)
+        native = replace(self._entry, parallel_address=parallel.address)
+        outputs = self._run(Context(self.signature, native), self._usable(inputs))
+        if parallel.error is not None:
+            raise parallel.error
+        return outputs
 
     def bind(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> "BoundCall":
         """Check and bind arrays once, to run on them many times.

@@ -38,10 +38,12 @@ class TorchCall:
     Attributes:
         spec: Torch's tree of them.
         leaves: One for each leaf of the tree.
+        names: Of arguments, those by position first.
     """
 
     spec: pytree.TreeSpec
     leaves: tuple[Leaf, ...]
+    names: tuple[str, ...] = ()
 
 
 def flatten_inputs(
@@ -55,9 +57,10 @@ def flatten_inputs(
     """
     call = model.in_spec
     assert isinstance(call, TorchCall)
-    leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs)))
+    arranged = _arranged(call, args, kwargs)
+    leaves, spec = pytree.tree_flatten(arranged)
     if spec != call.spec:
-        spec, leaves = _reordered(call.spec, args, kwargs, spec, leaves)
+        raise InputError(f"the call's arguments are {spec}, the model was imported for {call.spec}")
     inputs: list[Any] = [None] * sum(leaf.position is not None for leaf in call.leaves)
     for leaf, value in zip(call.leaves, leaves, strict=True):
         if leaf.position is not None:
@@ -70,21 +73,21 @@ def flatten_inputs(
     return inputs
 
 
-def _reordered(
-    expected: pytree.TreeSpec,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    given: pytree.TreeSpec,
-    leaves: list[Any],
-) -> tuple[pytree.TreeSpec, list[Any]]:
-    """Keyword arguments in the order of the import."""
-    names: list[str] = expected.children()[1].context or []
-    if set(names) == set(kwargs):
-        ordered = {name: kwargs[name] for name in names}
-        leaves, given = pytree.tree_flatten((tuple(args), ordered))
-    if given != expected:
-        raise InputError(f"the call's arguments are {given}, the model was imported for {expected}")
-    return given, leaves
+def _arranged(
+    call: TorchCall, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments by position and by name as the import had them.
+
+    What the import had by name stays so: an exported program does not know its place.
+    """
+    positional = call.spec.children()[0].num_children
+    by_name: list[str] = call.spec.children()[1].context or []
+    names = [*call.names[:positional], *by_name]
+    given = {**dict(zip(names[:positional], args, strict=False)), **kwargs}
+    lost = len(given) < len(args) + len(kwargs)
+    if lost or len(call.names) < positional or set(given) != set(names):
+        return tuple(args), dict(kwargs)  # as it stands: the structures are compared
+    return tuple(given[n] for n in names[:positional]), {n: given[n] for n in by_name}
 
 
 def unflatten_outputs(model: ImportedModel, outputs: Sequence[Any]) -> Any:

@@ -264,9 +264,15 @@ class ExportImporter:
             shared.bounds,
             shared.report,
             states,
-            TorchCall(call.in_spec, tuple(self.leaves)),
+            TorchCall(call.in_spec, tuple(self.leaves), self._argument_names()),
             TorchCall(call.out_spec, tuple(leaves)),
         )
+
+    def _argument_names(self) -> tuple[str, ...]:
+        """Names of the arguments of the model's `forward`, where the program knows them."""
+        calls = self.ep.module_call_graph
+        signature = calls[0].signature if calls and not calls[0].fqn else None
+        return tuple(getattr(signature, "forward_arg_names", None) or ())
 
     def _initial(self, shared: Shared, name: str) -> str:
         """Store the first value of a buffer that changes."""

@@ -7,6 +7,7 @@ from torch.export import Dim
 from torch.nn import functional as F  # noqa: N812
 from torch_oracle import Function, called, check, compared, imported, ops
 
+import torsh_fx
 from torsh_dialect.context import Context
 from torsh_dialect.errors import ImportModelError, InputError, UnsupportedError
 from torsh_fx.importers.model import Fate
@@ -323,3 +324,27 @@ def test_what_torch_cannot_trace_is_an_import_error():
 
     with pytest.raises(ImportModelError, match=r"torch\.export cannot trace"):
         import_torch(Function(f), Context(), (torch.randn(2),))
+
+
+def test_arguments_by_position_and_by_name_are_the_same_call():
+    class Three(torch.nn.Module):
+        def forward(self, x, a, b):
+            return x + 10 * a + 100 * b
+
+    one, two, three = (torch.full((2,), float(n)) for n in (1, 2, 3))
+    expected = Three()(one, two, three)
+    f = torsh_fx.compile(Three(), (one, two, three))
+    by_name = torsh_fx.compile(torch.export.export(Three(), (one,), {"b": three, "a": two}))
+    assert torch.equal(f(one, two, three), expected)
+    for g in (f, by_name):
+        assert torch.equal(g(one, b=three, a=two), expected)
+        assert torch.equal(g(b=three, x=one, a=two), expected)
+        for args, kwargs in (
+            ((one,), {"a": two}),
+            ((one, two, three), {"b": three}),
+            ((one, two), {"c": three}),
+        ):
+            with pytest.raises(InputError, match="arguments"):
+                g(*args, **kwargs)
+    with pytest.raises(InputError, match="arguments"):
+        by_name(one, two, three)

@@ -147,7 +147,7 @@ from lowering.cpu.host import host_target
 from lowering.runtime.executable import Executable
 from lowering.runtime.load import load_program
 from torsh_fx.ahead import write_program
-from torsh_fx.save import load
+from torsh_fx.loading import load
 folder = Path(sys.argv[1])
 for name, (model, x) in MODELS.items():
     f = compile(model)
