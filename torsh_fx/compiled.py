@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,12 @@ from xdsl.dialects.builtin import ModuleOp
 from lowering.runtime.executable import Executable, Program, RunOptions
 from lowering.runtime.profile import Profile
 from torsh_dialect.attributes import Array
+from torsh_dialect.errors import InvalidArgumentError
 from torsh_dialect.target import TargetInfo
 from torsh_dialect.weights import WeightStore
 from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
+from torsh_fx.session import Kept, Session
+from torsh_fx.session import carried as carried_states
 from torsh_fx.weights import Preparation, replaced
 
 if TYPE_CHECKING:
@@ -148,7 +151,7 @@ class CompiledModule:
         Returns:
             The times; `table()` shows them with the source ops of each kernel.
         """
-        flat = self._flatten(args, kwargs)
+        flat = self.flat_inputs(args, kwargs)
         return self.executable.profile([*map(as_numpy, flat), *self._state])
 
     def update_weights(self, weights: Mapping[str, Any]) -> None:
@@ -167,9 +170,49 @@ class CompiledModule:
         self._weights = store
         self._state = initial_state(replace(self.imported, weights=store))
 
-    def session(self) -> Session:
-        """A sequence of calls that keeps the model's state from one to the next."""
-        return Session(self, self._state)
+    def session(
+        self,
+        carried: Mapping[str, str] | None = None,
+        first: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """A sequence of calls that keeps the model's state from one to the next.
+
+        Args:
+            carried: Inputs that take an output of the call before, as `{input: output}`, e.g.
+                `{"past_key": "present_key"}`. Calls of the session take the other inputs and
+                give the other outputs, by position or name.
+            first: First values of state by name; needed for `carried`, otherwise the model's own.
+
+        Raises:
+            InvalidArgumentError: A name is unknown, or a first value is missing.
+        """
+        values = dict(first or {})
+        if unknown := set(values) - {one.name for one in self.states} - set(carried or {}):
+            raise InvalidArgumentError(f"no state is called {', '.join(sorted(unknown))}")
+        kept = [
+            Kept(
+                one.name,
+                one.input,
+                one.output,
+                (one.input, one.output) in self.in_place,
+                as_numpy(values.get(one.name, own)),
+            )
+            for one, own in zip(self.states, self._state, strict=True)
+        ]
+        if carried is None:
+            return Session(self, kept)
+        return Session(self, [*kept, *carried_states(self, carried, values)], flat=True)
+
+    @property
+    def in_place(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of an input and an output that may be the same memory in a call."""
+        return self.executable.spec.in_place
+
+    def run_keeping(
+        self, inputs: Sequence[Array], rooms: Mapping[int, Callable[[tuple[int, ...]], Array]]
+    ) -> list[Array]:
+        """As `run`; outputs in `rooms` are written where these say, given their extents."""
+        return self.executable.run_keeping(inputs, rooms)
 
     def validate(self, inputs: Sequence[Any], source: Any = None) -> Validation:
         """Compare with the source model in its own framework, in float64.
@@ -202,16 +245,16 @@ class CompiledModule:
         self, state: Sequence[Array], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Any, list[Array]]:
         """The result of a call that starts from `state`, and the state behind it."""
-        flat = self._flatten(args, kwargs)
+        flat = self.flat_inputs(args, kwargs)
         from_torch = any(map(is_torch, flat))
         found: list[Any] = self.run([*map(as_numpy, flat), *state])
         after = [found[one.output] for one in self.states]
         outputs: list[Any] = [as_torch(v) for v in found] if from_torch else found
-        return self._unflatten(outputs), after
+        return self.structured(outputs), after
 
     def flat_arrays(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Array]:
         """The inputs of a call as numpy arrays, in order."""
-        return [as_numpy(v) for v in self._flatten(args, kwargs)]
+        return [as_numpy(v) for v in self.flat_inputs(args, kwargs)]
 
     def flat_outputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Array]:
         """The outputs of a call as numpy arrays, in order, from the first state."""
@@ -223,47 +266,22 @@ class CompiledModule:
         """The first values of the state, in order."""
         return list(self._state)
 
-    def _flatten(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    def flat_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        """The inputs of a call in order, as they were given."""
         if self.imported.in_spec is not None:
             from torsh_fx.importers.torch_call import flatten_inputs
 
             return flatten_inputs(self.imported, args, kwargs)
         return by_position(self.input_names, args, kwargs)
 
-    def _unflatten(self, outputs: list[Any]) -> Any:
+    def structured(self, outputs: list[Any]) -> Any:
+        """The result of a call from all outputs, in the structure that the source gives."""
         if self.imported.out_spec is not None:
             from torsh_fx.importers.torch_call import unflatten_outputs
 
             return unflatten_outputs(self.imported, outputs)
         users = outputs[: len(self.output_names)]
         return users[0] if len(users) == 1 else tuple(users)
-
-
-class Session:
-    """Calls of a model that keeps state: what one call leaves, the next one finds.
-
-    Not thread-safe: use a session for each stream of calls.
-    """
-
-    def __init__(self, model: CompiledModule, state: Sequence[Array]):
-        self._model = model
-        self._first = list(state)
-        self._state = list(state)
-
-    @property
-    def state(self) -> dict[str, Array]:
-        """The state now, by the names of the source's buffers."""
-        names = [one.name for one in self._model.states]
-        return dict(zip(names, self._state, strict=True))
-
-    def reset(self) -> None:
-        """Go back to the first state."""
-        self._state = list(self._first)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run as the model does, from the state that the last call left."""
-        result, self._state = self._model.call_with(self._state, args, kwargs)
-        return result
 
 
 def initial_state(imported: ImportedModel) -> list[Array]:

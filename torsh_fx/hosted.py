@@ -106,6 +106,18 @@ class HostedModule(CompiledModule):
         """Refused: host functions make their results themselves."""
         raise UnsupportedError(self._refusal("run_into", "use run"))
 
+    @property
+    def in_place(self) -> tuple[tuple[int, int], ...]:
+        """None: host functions make their results themselves."""
+        return ()
+
+    def run_keeping(
+        self, inputs: Sequence[Any], rooms: Mapping[int, Callable[[tuple[int, ...]], Array]]
+    ) -> list[Any]:
+        """As `run`: results are where host functions made them, not in `rooms`."""
+        del rooms
+        return self.run(inputs)
+
     def profile(self, *args: Any, **kwargs: Any) -> Profile:
         """Refused: there is no single native entry."""
         raise UnsupportedError(self._refusal("profile", "profile the parts in `natives`"))

@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lowering.runtime.abi import PLAN, Word
-from lowering.runtime.contexts import Context, NativeEntry, Record, WeightTable, aligned_array
+from lowering.runtime.contexts import (
+    Context,
+    NativeEntry,
+    Record,
+    Room,
+    WeightTable,
+    aligned_array,
+)
 from lowering.runtime.dtypes import numpy_dtype
 from lowering.runtime.host import TORCH_LOADED, native_host
 from lowering.runtime.link import LinkedCode
@@ -165,9 +172,32 @@ class Executable:
         finally:
             self._idle.append(context)
 
-    def _run(self, context: Context, arrays: Sequence[Array]) -> list[Array]:
+    def run_keeping(self, inputs: Sequence[Array], rooms: Mapping[int, Room]) -> list[Array]:
+        """Run on arrays and write some outputs where the caller says.
+
+        Args:
+            inputs: Arrays in order.
+            rooms: For some outputs, a function from their extents to an array to write: aligned,
+                contiguous, of the output's dtype, and apart from all other memory of the call
+                except for a pair of `in_place`. Not asked for data-dependent outputs.
+
+        Raises:
+            InputError: The inputs break the signature.
+            ExecutionError: A check of the program failed, or memory ran out.
+        """
+        arrays = self._usable(inputs)
+        context = self._take()
+        try:
+            return self._run(context, arrays, rooms)
+        finally:
+            self._idle.append(context)
+
+    def _run(
+        self, context: Context, arrays: Sequence[Array], rooms: Mapping[int, Room] | None = None
+    ) -> list[Array]:
         record = context.record(tuple([array.shape for array in arrays]))
-        outputs = record.new_outputs(self.signature.output_dtypes, aligned=self._prepares)
+        dtypes = self.signature.output_dtypes
+        outputs = record.new_outputs(dtypes, aligned=self._prepares, rooms=rooms)
         record.bound = ()
         record.bind(arrays, outputs)
         self.call(context, record)

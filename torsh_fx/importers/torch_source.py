@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch.export import ExportedProgram
-from torch.fx.experimental import _config as config
 from torch.utils import _pytree as pytree
 
 from torsh_dialect.context import Context
-from torsh_dialect.errors import ImportModelError, InvalidArgumentError
+from torsh_dialect.errors import InvalidArgumentError
 from torsh_fx.importers.model import ImportedModel
+from torsh_fx.importers.torch_examples import describes_one_tensor, export
 from torsh_fx.importers.torch_export import import_exported_program
 
 
@@ -48,28 +47,8 @@ def import_torch(
     inputs = (
         (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
     )
-    try:
-        with torch.no_grad(), _sizes_stay_symbolic(inputs, dynamic_shapes):
-            program = torch.export.export(
-                model, inputs, dynamic_shapes=dynamic_shapes, strict=False
-            )
-    except Exception as error:
-        raise ImportModelError(f"torch.export cannot trace the model: {error}") from error
+    program = export(model, inputs, dynamic_shapes)
     return import_exported_program(program, ctx, symbol_names(program, model, dynamic_shapes))
-
-
-def _sizes_stay_symbolic(
-    inputs: tuple[Any, ...], dynamic_shapes: Any
-) -> AbstractContextManager[Any]:
-    """Lets axes be symbolic whose example has extent 0 or 1, which torch would take as fixed.
-
-    `backed_size_oblivious` (torch 2.8) asks torch to treat a symbolic size as it treats one that
-    depends on data: neither 0 nor 1 wherever the two paths of a decision agree.
-    """
-    tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, torch.Tensor)]
-    if not dynamic_shapes or not any(extent < 2 for x in tensors for extent in x.shape):
-        return nullcontext()
-    return cast("AbstractContextManager[Any]", config.patch(backed_size_oblivious=True))
 
 
 def symbol_names(
@@ -82,7 +61,7 @@ def symbol_names(
         given = cast(dict[str, Any], dynamic_shapes)
         order = inspect.signature(model.forward).parameters
         dynamic_shapes = [given[name] for name in order if name in given]
-    leaves = pytree.tree_leaves(dynamic_shapes, is_leaf=_describes_one_tensor)
+    leaves = pytree.tree_leaves(dynamic_shapes, is_leaf=describes_one_tensor)
     wanted = set(program.graph_signature.user_inputs)
     shapes = [
         n.meta["val"] for n in program.graph.nodes if n.name in wanted and n.op == "placeholder"
@@ -98,13 +77,3 @@ def symbol_names(
             if size.isidentifier() and name.isidentifier() and isinstance(dim, torch.export.Dim):
                 names.setdefault(size, name)
     return names if len(set(names.values())) == len(names) else {}
-
-
-def _describes_one_tensor(value: Any) -> bool:
-    """Whether a node of `dynamic_shapes` is the description of one tensor's axes."""
-    if isinstance(value, dict):
-        return all(isinstance(key, int) for key in cast(dict[Any, Any], value))
-    if isinstance(value, list | tuple):
-        items = cast(Sequence[Any], value)
-        return all(item is None or not isinstance(item, dict | list | tuple) for item in items)
-    return value is None

@@ -1,0 +1,161 @@
+"""Exporting a module so that an axis that was asked to be symbolic is, whatever the example."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any, cast
+
+import torch
+from torch.export import Dim, ExportedProgram
+from torch.fx import Node
+from torch.utils import _pytree as pytree
+from torch.utils._sympy.value_ranges import ValueRanges
+
+from torsh_dialect.errors import ImportModelError
+
+ENLARGED = 3
+"""Extent of a symbolic axis of the example that had 0 or 1: no other size that code tests for."""
+
+
+def export(model: torch.nn.Module, inputs: tuple[Any, ...], dynamic_shapes: Any) -> ExportedProgram:
+    """The module as `torch.export` traces it.
+
+    Torch takes an extent 0 or 1 of an example as fixed, even where the axis was asked to be
+    symbolic, because code often treats them specially. Such a module is traced with a larger
+    example; and once more with the one given, all sizes fixed. Where both traces are the same
+    program, the symbol may be 0 or 1 as asked; otherwise it is at least 2.
+
+    Raises:
+        ImportModelError: Torch cannot trace the module; its message is included.
+    """
+    larger = enlarged(inputs, dynamic_shapes) if dynamic_shapes else None
+    try:
+        program = _export(model, larger or inputs, dynamic_shapes)
+    except Exception as error:
+        raise ImportModelError(f"torch.export cannot trace the model: {error}") from error
+    if larger is not None:
+        _bound(program, larger, inputs, is_general=_is_general(program, model, inputs))
+    return program
+
+
+def _export(model: torch.nn.Module, inputs: tuple[Any, ...], shapes: Any) -> ExportedProgram:
+    from torsh_fx.importers.torch_recurrent import WholeRecurrent
+
+    with torch.no_grad(), WholeRecurrent() if shapes else nullcontext():
+        return torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
+
+
+def enlarged(inputs: tuple[Any, ...], dynamic_shapes: Any) -> tuple[Any, ...] | None:
+    """The example with symbolic extents of 0 and 1 made larger; None where there are none.
+
+    Left alone where `dynamic_shapes` does not describe one positional tensor after the other.
+    """
+    given: Any = dynamic_shapes
+    if isinstance(dynamic_shapes, dict):
+        given = list(cast("dict[Any, Any]", dynamic_shapes).values())
+    described = pytree.tree_leaves(given, is_leaf=describes_one_tensor)
+    leaves, spec = pytree.tree_flatten(inputs)
+    if len(described) != len(leaves):
+        return None
+    found = [_enlarged(x, rows) for x, rows in zip(leaves, described, strict=True)]
+    if all(new is old for new, old in zip(found, leaves, strict=True)):
+        return None
+    return cast("tuple[Any, ...]", pytree.tree_unflatten(found, spec))
+
+
+def _enlarged(example: Any, rows: Any) -> Any:
+    if not isinstance(example, torch.Tensor) or not rows:
+        return example
+    items = cast("list[Any] | dict[int, Any]", rows)
+    named = items if isinstance(items, dict) else dict(enumerate(items))
+    shape = [
+        _extent(named[axis]) if _is_symbolic(named.get(axis)) and size < 2 else size
+        for axis, size in enumerate(example.shape)
+    ]
+    return example if shape == list(example.shape) else example.new_zeros(shape)
+
+
+def _is_symbolic(dim: Any) -> bool:
+    return dim is not None and not isinstance(dim, int) and dim not in (Dim.STATIC, Dim.AUTO)
+
+
+def _extent(dim: Any) -> int:
+    """An extent within the bounds of a `Dim`; of a derived one (`2*n`) for n = `ENLARGED`."""
+    if hasattr(dim, "fn"):
+        return int(dim.fn(ENLARGED))
+    least, most = getattr(dim, "min", None), getattr(dim, "max", None)
+    bounded = min(ENLARGED, most) if isinstance(most, int) else ENLARGED
+    return max(bounded, least) if isinstance(least, int) else bounded
+
+
+def describes_one_tensor(value: Any) -> bool:
+    """Whether a node of `dynamic_shapes` is the description of one tensor's axes."""
+    if isinstance(value, dict):
+        return all(isinstance(key, int) for key in cast("dict[Any, Any]", value))
+    if isinstance(value, list | tuple):
+        items = cast("list[Any]", value)
+        return all(item is None or not isinstance(item, dict | list | tuple) for item in items)
+    return value is None
+
+
+def _is_general(program: ExportedProgram, model: torch.nn.Module, inputs: tuple[Any, ...]) -> bool:
+    """Whether the trace of the given example, with all sizes fixed, is the same program."""
+    try:
+        fixed = _fixed(model, inputs)
+    except Exception:  # torch names many; the example cannot be traced, so it proves nothing
+        return False
+    ours, theirs = _calls(program), _calls(fixed)
+    return len(ours) == len(theirs) and all(map(_is_same, ours, theirs))
+
+
+def _fixed(model: torch.nn.Module, inputs: tuple[Any, ...]) -> ExportedProgram:
+    from torsh_fx.importers.torch_recurrent import WholeRecurrent
+
+    with torch.no_grad(), WholeRecurrent():
+        return torch.export.export(model, inputs, strict=False)
+
+
+def _calls(program: ExportedProgram) -> list[Node]:
+    """The calls that make tensors; those about sizes are not in a program of fixed sizes."""
+    return [
+        node
+        for node in program.graph.nodes
+        if node.op == "call_function" and not _is_size(node) and node.users
+    ]
+
+
+def _is_size(node: Node) -> bool:
+    return isinstance(node.meta.get("val"), int | float | torch.SymInt | torch.SymFloat | None)
+
+
+def _is_same(ours: Node, theirs: Node) -> bool:
+    """Whether two calls are the same but for sizes, which one has as symbols."""
+    if ours.target != theirs.target:
+        return False
+    pairs = (pytree.tree_leaves((node.args, node.kwargs)) for node in (ours, theirs))
+    left, right = (list(row) for row in pairs)
+    return len(left) == len(right) and all(map(_is_same_argument, left, right))
+
+
+def _is_same_argument(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, Node):
+        return isinstance(theirs, Node) or (_is_size(ours) and isinstance(theirs, int))
+    return not isinstance(theirs, Node) and type(ours) is type(theirs) and ours == theirs
+
+
+def _bound(
+    program: ExportedProgram, larger: tuple[Any, ...], given: tuple[Any, ...], *, is_general: bool
+) -> None:
+    """Set the least value of symbols that stand for an extent of the example of 0 or 1."""
+    wanted = set(program.graph_signature.user_inputs)
+    placeholders = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in wanted]
+    ranges = cast(Any, program).range_constraints
+    leaves = (pytree.tree_leaves(larger), pytree.tree_leaves(given))
+    for node, new, old in zip(placeholders, *leaves, strict=True):
+        if new is old:
+            continue
+        for size, extent, was in zip(node.meta["val"].shape, new.shape, old.shape, strict=True):
+            symbol: Any = cast(Any, size).node.expr if isinstance(size, torch.SymInt) else None
+            if extent != was and symbol in ranges:
+                low, high = ranges[symbol].lower, ranges[symbol].upper
+                ranges[symbol] = ValueRanges(min(int(low), was) if is_general else 2, high)

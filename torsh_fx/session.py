@@ -1,0 +1,198 @@
+"""`Session`: calls of a compiled model that keep state from one to the next.
+
+A session owns the memory of its state. Where the program reads a state for the last time before
+it writes the next one (a cache that a scatter updates), both are the same memory and only what
+changes is written. Elsewhere two buffers take turns, so that no call copies or allocates state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lowering.runtime.contexts import aligned_bytes
+from lowering.runtime.signature import Array, Shape
+from torsh_dialect.errors import ExecutionError, InvalidArgumentError
+from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
+
+if TYPE_CHECKING:
+    from torsh_fx.compiled import CompiledModule
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A state of a session: which output of a call becomes which input of the next.
+
+    Attributes:
+        name: The user's name of it.
+        input: Position among all inputs.
+        output: Position among all outputs.
+        in_place: Whether both may be the same memory.
+        first: The value of the first call.
+    """
+
+    name: str
+    input: int
+    output: int
+    in_place: bool
+    first: Array
+
+
+class Cell:
+    """The memory of one state, and spare memory for its next value."""
+
+    def __init__(self, kept: Kept):
+        self.kept = kept
+        self._memory, self._spare = aligned_bytes(0), aligned_bytes(0)
+        self.value = kept.first
+        self.reset()
+
+    def reset(self) -> None:
+        """Hold the first value again."""
+        first = self.kept.first
+        if self._memory.nbytes < first.nbytes:
+            self._memory = aligned_bytes(first.nbytes)
+        self.value = _view(self._memory, first.shape, first.dtype)
+        self.value[...] = first
+
+    def room(self, shape: Shape) -> Array:
+        """Memory for the next value, which has these extents."""
+        if self.kept.in_place and shape == self.value.shape:
+            return self.value
+        size = int(np.prod(shape, dtype=np.int64)) * self.value.itemsize
+        if self._spare.nbytes < size:
+            grows = size > self.value.nbytes > 0  # by a little in each call: the next ones fit too
+            self._spare = aligned_bytes(max(size, 2 * self.value.nbytes) if grows else size)
+        return _view(self._spare, shape, self.value.dtype)
+
+    def keep(self, value: Array) -> None:
+        """Hold the value that a call has left, in this cell's memory or not."""
+        if value is not self.value and np.may_share_memory(value, self._spare):
+            self._memory, self._spare = self._spare, self._memory
+        self.value = value
+
+
+def _view(memory: Array, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    return memory[:size].view(dtype).reshape(shape)
+
+
+class Session:
+    """Calls of a model that keeps state: what one call leaves, the next one finds.
+
+    Not thread-safe: use a session for each stream of calls.
+
+    Args:
+        model: The model.
+        kept: Its states.
+        flat: Whether calls take the inputs by name or position and give a plain array or tuple,
+            without the carried ones, whatever structure the source's calls have.
+    """
+
+    def __init__(self, model: CompiledModule, kept: Sequence[Kept], *, flat: bool = False):
+        self._model = model
+        self._cells = [Cell(one) for one in kept]
+        self._flat = flat
+        self._torn = False
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """Copies of the state as it is now, by name."""
+        return {cell.kept.name: cell.value.copy() for cell in self._cells}
+
+    def set(self, state: Mapping[str, Any]) -> None:
+        """Go on from other values, e.g. what `state` gave earlier.
+
+        Raises:
+            InvalidArgumentError: A name or dtype is not that of a state; nothing has changed then.
+        """
+        cells = {cell.kept.name: cell for cell in self._cells}
+        values = {name: as_numpy(value) for name, value in state.items()}
+        for name, value in values.items():
+            if name not in cells:
+                raise InvalidArgumentError(f"no state is called {name!r}; there are: {[*cells]}")
+            if value.dtype != cells[name].value.dtype:
+                raise InvalidArgumentError(
+                    f"the state {name!r} is {cells[name].value.dtype}, not {value.dtype}"
+                )
+        for name, value in values.items():
+            room = cells[name].room(value.shape)
+            room[...] = value
+            cells[name].keep(room)
+        self._torn = self._torn and set(values) != set(cells)
+
+    def reset(self) -> None:
+        """Go back to the first state."""
+        for cell in self._cells:
+            cell.reset()
+        self._torn = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run as the model does, from the state that the last call left.
+
+        Raises:
+            InputError: The inputs break the signature; the state is as it was.
+            ExecutionError: A check failed while the program ran. State that is updated in place
+                is undefined then, and calls are refused until `reset` or `set`.
+        """
+        if self._torn:
+            raise ExecutionError(
+                "the last call of this session ended in an error after it may have written to "
+                "the state; reset() the session, or set() the state"
+            )
+        given = self._arguments(args, kwargs)
+        inputs = [as_numpy(value) for value in given]
+        for cell in sorted(self._cells, key=lambda cell: cell.kept.input):
+            inputs.insert(cell.kept.input, cell.value)
+        try:
+            found = self._model.run_keeping(inputs, {c.kept.output: c.room for c in self._cells})
+        except ExecutionError:
+            self._torn = any(cell.kept.in_place for cell in self._cells)
+            raise
+        for cell in self._cells:
+            cell.keep(found[cell.kept.output])
+        return self._results(found, any(map(is_torch, given)))
+
+    def _arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        if not self._flat:
+            return self._model.flat_inputs(args, kwargs)
+        taken = {cell.kept.input for cell in self._cells}
+        names = [n for i, n in enumerate(self._model.imported.inputs) if i not in taken]
+        return by_position(names, args, kwargs)
+
+    def _results(self, found: Sequence[Array], wants_torch: bool) -> Any:
+        outputs = [as_torch(value) for value in found] if wants_torch else list(found)
+        if not self._flat:
+            return self._model.structured(outputs)
+        taken = {cell.kept.output for cell in self._cells}
+        left = [value for i, value in enumerate(outputs) if i not in taken]
+        return left[0] if len(left) == 1 else tuple(left)
+
+
+def carried(
+    model: CompiledModule, pairs: Mapping[str, str], first: Mapping[str, Any]
+) -> list[Kept]:
+    """States that a caller names: `{input: output}`, with the input's first values.
+
+    Raises:
+        InvalidArgumentError: A name is unknown, taken twice, or a first value is missing.
+    """
+    inputs, outputs = model.imported.inputs, model.imported.outputs
+    for wanted, known, what in ((pairs, inputs, "input"), (pairs.values(), outputs, "output")):
+        if unknown := [name for name in wanted if name not in known]:
+            raise InvalidArgumentError(f"no {what} is called {unknown[0]!r}; there are: {known}")
+    if len(set(pairs.values())) < len(pairs):
+        raise InvalidArgumentError(f"two inputs are carried from one output: {dict(pairs)}")
+    if missing := [name for name in pairs if name not in first]:
+        raise InvalidArgumentError(
+            f"the first value of {', '.join(missing)} is missing; give it as "
+            f"session(carried=..., first={{{missing[0]!r}: array}})"
+        )
+    places = {name: (inputs.index(name), outputs.index(pairs[name])) for name in pairs}
+    return [
+        Kept(name, *place, place in model.in_place, as_numpy(first[name]))
+        for name, place in places.items()
+    ]
