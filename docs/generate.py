@@ -16,8 +16,8 @@ from textwrap import dedent
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tools.tables import markdown_table  # noqa: E402
 from tools.torsh_verbs.support import Row, importer_names, support_rows  # noqa: E402
-from tools.torsh_verbs.tables import markdown_table  # noqa: E402
 from torsh_dialect.declare import OPS  # noqa: E402
 
 BEGIN, END = "<!-- support table: docs/generate.py -->", "<!-- end of support table -->"

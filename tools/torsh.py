@@ -12,29 +12,14 @@ Exit codes: 0 success, 1 an error or a difference, 2 wrong usage.
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
-from typing import Protocol, cast
 
 from .torsh_verbs.console import USAGE, guarded
+from .verbs import verb_parser
 
 PROGRAM = "torsh"
 VERBS = ("compile", "run", "bench", "inspect", "ops")
-
-
-class Verb(Protocol):
-    """What a verb module has; its docstring is its help."""
-
-    __doc__: str | None
-
-    def configure(self, parser: argparse.ArgumentParser) -> None:
-        """Add the verb's arguments."""
-        ...
-
-    def run(self, args: argparse.Namespace) -> int:
-        """Do it; returns the exit code."""
-        ...
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
@@ -42,23 +27,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--quiet", action="store_true", help="print results and errors only")
     shared.add_argument("--debug", action="store_true", help="show where an error came from")
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    choices = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name in [only] if only in VERBS else VERBS:
-        verb = cast("Verb", importlib.import_module(f"{__package__}.torsh_verbs.{name}"))
-        text = (verb.__doc__ or "").strip()
-        sub = choices.add_parser(
-            name,
-            parents=[shared],
-            help=text.splitlines()[0],
-            description=text,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        verb.configure(sub)
-        sub.set_defaults(run=verb.run)
-    return parser
+    return verb_parser(PROGRAM, __doc__, shared, f"{__package__}.torsh_verbs", VERBS, only)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,48 +9,37 @@ from collections.abc import Sequence
 
 from torsh_package.errors import PackageError
 
-from . import package_verbs
-from .package_verbs import FAILED, Output
+from .package_verbs import FAILED, VERBS, Output
+from .verbs import verb_parser
+
+PROGRAM = "torsh-package"
 
 
-def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser; if `argv` names a verb, only that one is loaded, which is faster."""
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser; with the name of a verb, only that one is loaded, which is faster."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print one JSON value")
     shared.add_argument("--quiet", action="store_true", help="print errors only")
     shared.add_argument("--debug", action="store_true", help="show where an error came from")
-    parser = argparse.ArgumentParser(prog="torsh-package", description=__doc__)
-    choices = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, verb in package_verbs.verbs(*argv[:1]).items():
-        text = (verb.__doc__ or "").strip()
-        sub = choices.add_parser(
-            name,
-            parents=[shared],
-            help=text.splitlines()[0] if text else "",
-            description=text,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        verb.configure(sub)
-        sub.set_defaults(run=verb.run)
-    return parser
+    return verb_parser(PROGRAM, __doc__, shared, f"{__package__}.package_verbs", VERBS, only)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    args = build_parser(argv).parse_args(argv)
+    args = build_parser(argv[0] if argv else None).parse_args(argv)
     try:
         return args.run(args, Output(args.json, args.quiet))
     except PackageError as error:
         if args.debug:
             raise
-        print(f"torsh-package: {error.code}: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {error.code}: {error}", file=sys.stderr)
         return FAILED
     except BrokenPipeError:
         sys.stderr.close()
         return FAILED
     except KeyboardInterrupt:
-        print("torsh-package: interrupted", file=sys.stderr)
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
 
 

@@ -1,19 +1,18 @@
-"""The verbs of `torsh-package`: one module each, found by `verbs()`, named after the verb.
+"""The verbs of `torsh-package`: one module each, named after the verb.
 
 A verb module has a docstring (its help), `configure(parser)` and `run(args, out) -> exit code`.
 """
 
 import argparse
 import getpass
-import importlib
 import json
 import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from torsh_package.canonical_json import JsonObject
 from torsh_package.errors import InvalidArgumentError, PackageEncryptedError, StorageError
@@ -25,28 +24,8 @@ if TYPE_CHECKING:
 
 OK, FAILED, USAGE = 0, 1, 2
 
-
-class Verb(Protocol):
-    """What a verb module has."""
-
-    __doc__: str | None
-
-    def configure(self, parser: argparse.ArgumentParser) -> None:
-        """Adds the verb's arguments."""
-        ...
-
-    def run(self, args: argparse.Namespace, out: "Output") -> int:
-        """Does it; returns the exit code."""
-        ...
-
-
-def verbs(only: str | None = None) -> dict[str, Verb]:
-    """All verbs by name; or just `only`, if there is a verb of that name."""
-    modules = {info.name.replace("_", "-"): info.name for info in pkgutil.iter_modules(__path__)}
-    names = [only] if only in modules else sorted(modules)
-    return {
-        name: cast(Verb, importlib.import_module(f"{__name__}.{modules[name]}")) for name in names
-    }
+VERBS = tuple(sorted(info.name.replace("_", "-") for info in pkgutil.iter_modules(__path__)))
+"""All verbs."""
 
 
 @dataclass(frozen=True)
@@ -162,24 +141,3 @@ def read_password(path: str) -> str:
     if not lines or not lines[0]:
         raise InvalidArgumentError("the first line is empty; it must hold the password", entry=path)
     return lines[0]
-
-
-def size_text(count: int) -> str:
-    """A byte count for people: `12.3 MiB`."""
-    value = float(count)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{count} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as aligned columns."""
-    if not rows:
-        return ""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )

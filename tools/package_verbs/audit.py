@@ -16,7 +16,8 @@ from torsh_package.small_files import read_file, replace_file
 from torsh_package.trust.dsse import MAX_SIGNATURES_BYTES
 from torsh_package.trust.keys import PrivateKey, PublicKey
 
-from . import OK, Output, read_password, table
+from ..tables import table
+from . import OK, Output, read_password
 
 
 def add_audit_argument(parser: argparse.ArgumentParser) -> None:

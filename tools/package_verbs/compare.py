@@ -1,10 +1,14 @@
-"""Compares the tensors of two packages by value. Exit code 1 if some are not within tolerance."""
+"""Compares the tensors of two packages by value. Exit code 1 if some are not within tolerance.
+
+torsh-package compare a.torshpkg b.torshpkg --rtol 1e-6
+"""
 
 import argparse
 
 from torsh_package.compare import TensorComparison, compare_tensors
 
-from . import FAILED, OK, Output, add_load_arguments, open_package, table
+from ..tables import table
+from . import FAILED, OK, Output, add_load_arguments, open_package
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

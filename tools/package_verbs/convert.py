@@ -1,5 +1,7 @@
 """Converts foreign models to packages, and packages back to foreign files.
 
+torsh-package convert model.safetensors m.torshpkg
+
 Sources, told apart by content: torch (torch.package, torch.save, TorchScript, torch.export),
 safetensors, npz, ONNX, Hugging Face and MLflow folders. Targets of packages: .safetensors, .npz,
 .pt, and torch.package with --to torch.package. Nothing foreign is executed or unpickled.

@@ -17,7 +17,8 @@ from torsh_package import (
 )
 from torsh_package.errors import ConversionError, StorageError
 
-from . import OK, Output, ProgressBar, size_text
+from ..tables import size_text
+from . import OK, Output, ProgressBar
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

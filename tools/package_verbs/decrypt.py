@@ -1,4 +1,7 @@
-"""Decrypts a package. Nothing is written unless all of it is authentic."""
+"""Decrypts a package. Nothing is written unless all of it is authentic.
+
+torsh-package decrypt sealed.torshpkg -o m.torshpkg --identity alice
+"""
 
 import argparse
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """Shows, resolves, locks and checks the dependencies of a package. Never uses the network.
 
+torsh-package deps resolve m.torshpkg --index packages
+
 list     what the package needs
 resolve  choose versions from a folder of packages and the installed distributions
 lock     the same, and store the choice in the package as dependencies/lock.json
@@ -22,7 +24,8 @@ from torsh_package.dependencies import (
 )
 from torsh_package.package import Package
 
-from . import FAILED, OK, Output, add_load_arguments, open_package, table
+from ..tables import table
+from . import FAILED, OK, Output, add_load_arguments, open_package
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,7 @@
 """Shows in what two packages differ: facts, resources, tables. Exit code 1 if they do.
 
+torsh-package diff old.torshpkg new.torshpkg
+
 Codec, encryption and signatures do not count.
 """
 

@@ -1,5 +1,7 @@
 """Encrypts the content of a package for a password or for X25519 keys.
 
+torsh-package encrypt m.torshpkg -o sealed.torshpkg --recipient alice.pub
+
 On a terminal without --password-file and --recipient the password is asked for. Sign the result
 to let others verify it without a key.
 """

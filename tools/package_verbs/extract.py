@@ -1,5 +1,7 @@
 """Unpacks resources into a folder, decoded, as `FOLDER/<name>`.
 
+torsh-package extract m.torshpkg -o folder
+
 Existing files are kept unless --overwrite is given. Symbolic links in the folder are not followed.
 """
 

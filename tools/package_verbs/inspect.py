@@ -1,5 +1,7 @@
 """Shows what a package says about itself, without reading its content.
 
+torsh-package inspect m.torshpkg --tensors
+
 Works on encrypted packages without a key. Structure, manifest and digest tables are checked;
 content is not (see `verify`).
 """
@@ -11,7 +13,8 @@ from torsh_package.canonical_json import JsonObject
 from torsh_package.manifest import Manifest, ResourceEntry
 from torsh_package.reading import Loaded, read_archive
 
-from . import OK, Output, add_load_arguments, load_options, size_text, table
+from ..tables import size_text, table
+from . import OK, Output, add_load_arguments, load_options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

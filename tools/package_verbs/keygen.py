@@ -1,5 +1,7 @@
 """Makes a key pair: FILE (private, mode 0600) and FILE.pub.
 
+torsh-package keygen alice --algorithm x25519
+
 Algorithms: ed25519 signs (default), ecdsa-p256 signs for model-signing too, ml-dsa-65 signs
 post-quantum, x25519 receives encrypted packages.
 """

@@ -10,7 +10,8 @@ from torsh_package.governance.policy import GovernancePolicy
 from torsh_package.package import Package
 from torsh_package.trust.store import TrustStore
 
-from . import FAILED, OK, Output, add_load_arguments, load_options, read, table
+from ..tables import table
+from . import FAILED, OK, Output, add_load_arguments, load_options, read
 from .audit import add_audit_argument, audited
 
 

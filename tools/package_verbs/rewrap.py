@@ -1,5 +1,7 @@
 """Changes who can open an encrypted package. Payload, manifest and signatures stay as they are.
 
+torsh-package rewrap sealed.torshpkg -o new.torshpkg --identity alice --add bob.pub
+
 Somebody who was removed and kept a copy can still read that copy: to shut them out of the
 content, encrypt it anew.
 """

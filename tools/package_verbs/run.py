@@ -1,5 +1,7 @@
 """Runs a function of a package's code in a sandbox and prints its result.
 
+torsh-package run m.torshpkg model:predict @x.npy
+
 Arguments are JSON values; `@file.npy` is an array. Strict mode (the default) confines files,
 network, processes, memory and time, and refuses to run where this machine cannot enforce all of
 that; --capabilities shows what it can. Arrays in the result are printed, or written by --output.

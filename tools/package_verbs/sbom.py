@@ -1,5 +1,7 @@
 """Prints the bill of materials of a package: CycloneDX 1.6 with a model card.
 
+torsh-package sbom m.torshpkg -o bom.json
+
 With --embed the bill becomes part of the package, and of what its signature covers.
 """
 

@@ -1,5 +1,7 @@
 """Scans a package for attacks, secrets, weak cryptography and known vulnerabilities.
 
+torsh-package scan m.torshpkg --fail-on high
+
 Looks at pickles, texts and sources without executing anything, and at dependencies if an advisory
 database in the OSV format is given. Exit code 1 if the policy refuses what was found.
 """

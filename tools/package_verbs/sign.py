@@ -1,5 +1,7 @@
 """Signs a package; every byte of it is verified first, and no key of its content is needed.
 
+torsh-package sign m.torshpkg --key alice
+
 Signatures that are there are kept. With --detached the package file stays as it is.
 """
 

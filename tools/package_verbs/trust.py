@@ -16,7 +16,8 @@ from torsh_package.trust.keys import PrivateKey, PublicKey
 from torsh_package.trust.policy import RevocationReason, Role, RootPolicy
 from torsh_package.trust.store import TrustStore
 
-from . import OK, Output, table
+from ..tables import table
+from . import OK, Output
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,7 @@
 """Checks every byte of a package, and with --trust whether its signatures satisfy a trust store.
 
+torsh-package verify m.torshpkg --trust trust.json
+
 With --replay the golden cases of its entry points are run here and compared. Without a key an
 encrypted package is checked up to its ciphertext.
 """

@@ -20,11 +20,11 @@ import numpy as np
 
 from torsh_dialect.errors import ExecutionError
 
+from ..tables import table, time_text
 from .console import OK
 from .inputs import add_input_arguments, inputs_of_arguments
 from .model import StepsOnTerminal, add_model_arguments, compile_from, threads_of
 from .peers import PEERS, difference, peer_named
-from .tables import table, time_text
 
 DIFFERENT = 1e-3
 """Of scale: engines that are further apart do not compute the same."""

@@ -17,9 +17,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..tables import time_text
 from .console import OK
 from .model import StepsOnTerminal, add_model_arguments, compile_from, import_from
-from .tables import time_text
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -26,10 +26,10 @@ from torsh_fx.hosted import HostedModule
 from torsh_fx.memory import memory_plan
 from torsh_fx.pipeline import REWRITES, optimise
 
+from ..tables import size_text, table, time_text
 from .console import OK
 from .inputs import add_input_arguments, inputs_of_arguments
 from .model import StepsOnTerminal, add_model_arguments, compile_from
-from .tables import size_text, table, time_text
 
 if TYPE_CHECKING:
     from torsh_fx.compiled import CompiledModule

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 
+from ..tables import markdown_table, table
 from .console import OK
 from .support import importer_names, kinds, support_rows
-from .tables import markdown_table, table
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

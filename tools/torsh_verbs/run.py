@@ -23,6 +23,7 @@ import numpy as np
 from torsh_dialect.attributes import Array
 from torsh_dialect.errors import InvalidArgumentError
 
+from ..tables import table
 from .console import FAILED, OK, require_extension
 from .inputs import (
     add_input_arguments,
@@ -33,7 +34,6 @@ from .inputs import (
 )
 from .model import Loaded, StepsOnTerminal, add_model_arguments, compile_from, threads_of
 from .peers import PEERS, difference, peer_named
-from .tables import table
 
 if TYPE_CHECKING:
     from torsh_fx.compiled import CompiledModule

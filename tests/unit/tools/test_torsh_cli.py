@@ -15,7 +15,7 @@ from tools.torsh import VERBS, main
 from tools.torsh_verbs.bench import PairedTimes, measure
 from tools.torsh_verbs.inputs import random_inputs
 from tools.torsh_verbs.peers import difference
-from tools.torsh_verbs.tables import markdown_table, size_text, table, time_text
+from tools.tables import markdown_table, size_text, table, time_text
 
 
 @pytest.fixture

@@ -24,13 +24,13 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def size_text(count: int) -> str:
-    """A byte count: `12.3 MiB`."""
+    """A byte count for people: `12.3 MiB`."""
     value = float(count)
-    for unit in ("bytes", "KiB", "MiB"):
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
         if value < 1024:
             return f"{count} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
         value /= 1024
-    return f"{value:.1f} GiB"
+    return f"{value:.1f} TiB"
 
 
 def time_text(seconds: float) -> str:

@@ -1,0 +1,59 @@
+"""A command line with verbs: each is a module, whose docstring is its help."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Iterable
+from typing import Protocol, cast
+
+
+class Verb(Protocol):
+    """What a verb's module has."""
+
+    __doc__: str | None
+
+    run: Callable[..., int]
+    """Does it; returns the exit code."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add the verb's arguments."""
+        ...
+
+
+def verb_parser(
+    program: str,
+    about: str | None,
+    shared: argparse.ArgumentParser,
+    package: str,
+    verbs: Iterable[str],
+    only: str | None = None,
+) -> argparse.ArgumentParser:
+    """The parser of a command line with verbs; `run` of the result is the verb's.
+
+    Args:
+        program: Name of the command.
+        about: Its help.
+        shared: Options of every verb.
+        package: Where the verbs' modules are; `-` in a verb is `_` in its module's name.
+        verbs: All verbs, in the order of the help.
+        only: If it is a verb, just that one is loaded, which is faster.
+    """
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog=program, description=about, formatter_class=plain)
+    choices = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    names = list(verbs)
+    for name in [only] if only in names else names:
+        module = f"{package}.{name.replace('-', '_')}"
+        verb = cast("Verb", importlib.import_module(module))
+        text = (verb.__doc__ or "").strip()
+        sub = choices.add_parser(
+            name,
+            parents=[shared],
+            help=text.partition("\n")[0],
+            description=text,
+            formatter_class=plain,
+        )
+        verb.configure(sub)
+        sub.set_defaults(run=verb.run)
+    return parser
