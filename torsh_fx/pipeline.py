@@ -19,6 +19,7 @@ PASSES: dict[str, str] = {
     "relu-to-gelu": "torsh_dialect.passes.relu_to_gelu:ReluToGeluPass",
     "expand-composites": "torsh_dialect.passes.expand_composites:ExpandCompositesPass",
     "fold-batch-norm": "torsh_dialect.passes.fold_batch_norm:FoldBatchNormPass",
+    "recognize-quantized": "torsh_dialect.passes.recognize_quantized:RecognizeQuantizedPass",
     "schedule-integer": "lowering.passes.schedule_integer:ScheduleIntegerPass",
     "choose-layout": "lowering.passes.choose_layout:ChooseLayoutPass",
     "schedule": "lowering.passes.schedule:SchedulePass",
@@ -31,6 +32,7 @@ PASSES: dict[str, str] = {
 
 REWRITES: dict[str, str] = {
     "fold-batch-norm": "batch normalisation becomes part of the weights before it",
+    "recognize-quantized": "contractions of dequantised integers sum integers, then scale",
     "winograd": "3x3 convolutions of stride 1 as Winograd F(2, 3)",
 }
 """Rewrites that change values by rounding, which `Settings` switches off by these names."""
@@ -60,8 +62,10 @@ def stages(ctx: Context) -> Iterator[ModulePass]:
     from torsh_dialect.passes.canonicalize import CanonicalizePass
     from torsh_dialect.passes.expand_composites import ExpandCompositesPass
     from torsh_dialect.passes.fold_batch_norm import FoldBatchNormPass
+    from torsh_dialect.passes.recognize_quantized import RecognizeQuantizedPass
 
     yield CanonicalizePass()
+    yield RecognizeQuantizedPass()
     yield FoldBatchNormPass()
     yield ScheduleIntegerPass()
     yield ExpandCompositesPass()

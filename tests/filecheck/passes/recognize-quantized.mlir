@@ -1,0 +1,93 @@
+// RUN: torsh-opt %s -p recognize-quantized,canonicalize --split-input-file | filecheck %s
+// RUN: torsh-opt %s -p recognize-quantized,canonicalize --split-input-file --numerics strict | filecheck %s --check-prefix=STRICT
+// RUN: torsh-opt %s -p recognize-quantized,canonicalize --split-input-file --disable-rewrite recognize-quantized | filecheck %s --check-prefix=STRICT
+
+// Fires: the product sums integers; the quantisation's scale goes into the factor and the bias.
+// CHECK-LABEL: func.func @main
+// CHECK:         %[[B:.*]] = torsh.transpose %q {{.*}} -> tensor<64x16xi8>
+// CHECK:         %[[T:.*]] = torsh.matmul_integer %a, %[[B]], %z
+// CHECK-NOT:     torsh.linear
+// CHECK:         torsh.cast %[[T]]
+// CHECK:         torsh.relu
+// CHECK:         torsh.round
+// CHECK-NOT:     torsh.quantize_linear
+// STRICT-LABEL: func.func @main
+// STRICT:        torsh.linear
+// STRICT:        torsh.quantize_linear
+func.func @main(%a: tensor<2x64xui8>) -> tensor<2x16xui8> {
+  %q = torsh.weight {id = "q", type = tensor<16x64xi8>} : () -> tensor<16x64xi8>
+  %s = torsh.weight {id = "s", type = tensor<16xf32>} : () -> tensor<16xf32>
+  %b = torsh.weight {id = "b", type = tensor<16xf32>} : () -> tensor<16xf32>
+  %e = torsh.constant {value = #torsh.literal<"f32", [], [0.5]>} : () -> tensor<f32>
+  %z = torsh.constant {value = #torsh.literal<"ui8", [], [5]>} : () -> tensor<ui8>
+  %x = torsh.dequantize_linear %a, %e, %z : (tensor<2x64xui8>, tensor<f32>, tensor<ui8>) -> tensor<2x64xf32>
+  %w = torsh.dequantize_linear %q, %s {axis = 0 : i64} : (tensor<16x64xi8>, tensor<16xf32>) -> tensor<16x64xf32>
+  %l = torsh.linear %x, %w, %b : (tensor<2x64xf32>, tensor<16x64xf32>, tensor<16xf32>) -> tensor<2x16xf32>
+  %r = torsh.relu %l : (tensor<2x16xf32>) -> tensor<2x16xf32>
+  %y = torsh.quantize_linear %r, %e, %z {to = ui8} : (tensor<2x16xf32>, tensor<f32>, tensor<ui8>) -> tensor<2x16xui8>
+  func.return %y : tensor<2x16xui8>
+}
+
+// -----
+
+// Fires: filters with a scale each.
+// CHECK-LABEL: func.func @main
+// CHECK:         %[[T:.*]] = torsh.conv_integer %a, %q {operandSegmentSizes = array<i32: 1, 1, 0, 0>, pads = array<i64: 1, 1, 1, 1>}
+// CHECK:         %[[F:.*]] = torsh.reshape {{.*}} -> tensor<1x4x1x1xf32>
+// CHECK:         torsh.mul {{.*}}, %[[F]]
+// STRICT-LABEL: func.func @main
+// STRICT:        torsh.conv %x
+func.func @main(%a: tensor<1x3x8x8xi8>) -> tensor<1x4x8x8xf32> {
+  %q = torsh.weight {id = "q", type = tensor<4x3x3x3xi8>} : () -> tensor<4x3x3x3xi8>
+  %s = torsh.weight {id = "s", type = tensor<4xf32>} : () -> tensor<4xf32>
+  %e = torsh.constant {value = #torsh.literal<"f32", [], [0.5]>} : () -> tensor<f32>
+  %x = torsh.dequantize_linear %a, %e : (tensor<1x3x8x8xi8>, tensor<f32>) -> tensor<1x3x8x8xf32>
+  %w = torsh.dequantize_linear %q, %s {axis = 0 : i64} : (tensor<4x3x3x3xi8>, tensor<4xf32>) -> tensor<4x3x3x3xf32>
+  %y = torsh.conv %x, %w {pads = array<i64: 1, 1, 1, 1>} : (tensor<1x3x8x8xf32>, tensor<4x3x3x3xf32>) -> tensor<1x4x8x8xf32>
+  func.return %y : tensor<1x4x8x8xf32>
+}
+
+// -----
+
+// Fires everywhere: a round trip changes no value.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    func.return %a
+// STRICT-LABEL: func.func @main
+// STRICT-NEXT:   func.return %a
+func.func @main(%a: tensor<4xi8>) -> tensor<4xi8> {
+  %e = torsh.constant {value = #torsh.literal<"f32", [], [0.5]>} : () -> tensor<f32>
+  %x = torsh.dequantize_linear %a, %e : (tensor<4xi8>, tensor<f32>) -> tensor<4xf32>
+  %y = torsh.quantize_linear %x, %e {to = i8} : (tensor<4xf32>, tensor<f32>) -> tensor<4xi8>
+  func.return %y : tensor<4xi8>
+}
+
+// -----
+
+// Does not fire: a scale along the contracted axis cannot leave the sum.
+// CHECK-LABEL: func.func @main
+// CHECK:         torsh.linear
+// STRICT-LABEL: func.func @main
+func.func @main(%a: tensor<2x64xui8>) -> tensor<2x16xf32> {
+  %q = torsh.weight {id = "q", type = tensor<16x64xi8>} : () -> tensor<16x64xi8>
+  %s = torsh.weight {id = "s", type = tensor<64xf32>} : () -> tensor<64xf32>
+  %e = torsh.constant {value = #torsh.literal<"f32", [], [0.5]>} : () -> tensor<f32>
+  %x = torsh.dequantize_linear %a, %e : (tensor<2x64xui8>, tensor<f32>) -> tensor<2x64xf32>
+  %w = torsh.dequantize_linear %q, %s {axis = 1 : i64} : (tensor<16x64xi8>, tensor<64xf32>) -> tensor<16x64xf32>
+  %l = torsh.linear %x, %w : (tensor<2x64xf32>, tensor<16x64xf32>) -> tensor<2x16xf32>
+  func.return %l : tensor<2x16xf32>
+}
+
+// -----
+
+// Does not fire: 16-bit integers.
+// CHECK-LABEL: func.func @main
+// CHECK:         torsh.linear
+// STRICT-LABEL: func.func @main
+func.func @main(%a: tensor<2x64xi16>) -> tensor<2x16xf32> {
+  %q = torsh.weight {id = "q", type = tensor<16x64xi8>} : () -> tensor<16x64xi8>
+  %e = torsh.constant {value = #torsh.literal<"f32", [], [0.5]>} : () -> tensor<f32>
+  %x = torsh.dequantize_linear %a, %e : (tensor<2x64xi16>, tensor<f32>) -> tensor<2x64xf32>
+  %w = torsh.dequantize_linear %q, %e : (tensor<16x64xi8>, tensor<f32>) -> tensor<16x64xf32>
+  %l = torsh.linear %x, %w : (tensor<2x64xf32>, tensor<16x64xf32>) -> tensor<2x16xf32>
+  func.return %l : tensor<2x16xf32>
+}
