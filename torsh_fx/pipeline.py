@@ -18,6 +18,8 @@ PASSES: dict[str, str] = {
     "expand-calls": "torsh_dialect.passes.expand_calls:ExpandCallsPass",
     "relu-to-gelu": "torsh_dialect.passes.relu_to_gelu:ReluToGeluPass",
     "expand-composites": "torsh_dialect.passes.expand_composites:ExpandCompositesPass",
+    "recognize": "torsh_dialect.passes.recognize:RecognizePass",
+    "fit-composites": "lowering.passes.fit_composites:FitCompositesPass",
     "fold-batch-norm": "torsh_dialect.passes.fold_batch_norm:FoldBatchNormPass",
     "recognize-quantized": "torsh_dialect.passes.recognize_quantized:RecognizeQuantizedPass",
     "schedule-integer": "lowering.passes.schedule_integer:ScheduleIntegerPass",
@@ -32,6 +34,7 @@ PASSES: dict[str, str] = {
 
 REWRITES: dict[str, str] = {
     "fold-batch-norm": "batch normalisation becomes part of the weights before it",
+    "recognize": "attention and norms that are written out become one op each",
     "recognize-quantized": "contractions of dequantised integers sum integers, then scale",
     "winograd": "3x3 convolutions of stride 1 as Winograd F(2, 3)",
 }
@@ -55,20 +58,22 @@ class Stage:
 def stages(ctx: Context) -> Iterator[ModulePass]:
     """The passes of a compilation, in order, with their options."""
     from lowering.passes.choose_layout import ChooseLayoutPass
+    from lowering.passes.fit_composites import FitCompositesPass
     from lowering.passes.fuse import FusePass
     from lowering.passes.prepare import PreparePass
     from lowering.passes.schedule import SchedulePass
     from lowering.passes.schedule_integer import ScheduleIntegerPass
     from torsh_dialect.passes.canonicalize import CanonicalizePass
-    from torsh_dialect.passes.expand_composites import ExpandCompositesPass
     from torsh_dialect.passes.fold_batch_norm import FoldBatchNormPass
+    from torsh_dialect.passes.recognize import RecognizePass
     from torsh_dialect.passes.recognize_quantized import RecognizeQuantizedPass
 
     yield CanonicalizePass()
     yield RecognizeQuantizedPass()
     yield FoldBatchNormPass()
     yield ScheduleIntegerPass()
-    yield ExpandCompositesPass()
+    yield RecognizePass()
+    yield FitCompositesPass()
     yield CanonicalizePass()
     yield ChooseLayoutPass()
     yield CanonicalizePass()

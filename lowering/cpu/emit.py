@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr, SymbolRefAttr
-from xdsl.ir import Attribute, Block, Operation, OpResult, SSAValue
+from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
 
 from lowering.cpu import arithmetic
 from lowering.cpu.memory import emit_load, emit_store
-from lowering.cpu.templates.epilogue import IDENTITY, Epilogue, EpilogueBody
+from lowering.cpu.templates.epilogue import Epilogue, EpilogueBody, Hooks
 from lowering.cpu.text import KERNEL_PARAMETERS, Module, Text, Value, lanes_of, vector_of
 from lowering.cpu.values import Val, element_bytes, memory_type, register_type
 from lowering.kern import dialect as kern
@@ -583,22 +583,22 @@ def _template(module: Module, name: str, op: kern.TemplateOp, target: TargetInfo
 
     attribute = op.properties["params"]
     assert isinstance(attribute, kern.TemplateAttr)
-    epilogue = IDENTITY
-    if op.epilogue:
-        stored = memory_type(_epilogue_result(op).type)
-        epilogue = Epilogue("fused", _epilogue_starter(op, target), stored)
-    TEMPLATES[str_of(op.properties["template"])](module, name, attribute.data, target, epilogue)
+    hooks = Hooks(*(_hook(op, region, target) for region in op.hooks))
+    TEMPLATES[str_of(op.properties["template"])](module, name, attribute.data, target, hooks)
 
 
-def _epilogue_result(op: kern.TemplateOp) -> SSAValue:
-    last = op.epilogue[0].block.last_op
+def _hook(op: kern.TemplateOp, region: Region, target: TargetInfo) -> Epilogue:
+    last = region.block.last_op
     assert last is not None
-    return last.operands[0]
+    stored = memory_type(last.operands[0].type)
+    return Epilogue("fused", _hook_starter(op, region.block, target), stored)
 
 
-def _epilogue_starter(op: kern.TemplateOp, target: TargetInfo) -> Callable[[Text], EpilogueBody]:
-    """Turns the epilogue region into the callable that templates want."""
-    block, outer_block = op.epilogue[0].block, op.parent_block()
+def _hook_starter(
+    op: kern.TemplateOp, block: Block, target: TargetInfo
+) -> Callable[[Text], EpilogueBody]:
+    """Turns a region of a template into the callable that templates want."""
+    outer_block = op.parent_block()
     assert outer_block is not None
 
     def begin(text: Text) -> EpilogueBody:

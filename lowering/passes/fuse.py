@@ -31,10 +31,13 @@ from torsh_dialect.kinds import Contract, Control, Elementwise, Movement, Reduce
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 from torsh_dialect.ops.control import LoopOp, YieldOp
 from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.ops.norm import LayerNormOp, RmsNormOp
 from torsh_dialect.ops.packed import PackedLinearOp, WinogradFiltersOp
 from torsh_dialect.ops.packed_integer import PackedLinearIntegerOp
 from torsh_dialect.ops.select import CastOp
 from torsh_dialect.ops.shape import AssumeOp, BindOp
+from torsh_dialect.ops.softmax import LogSoftmaxOp, SoftmaxOp
+from torsh_dialect.ops.strided_attention import StridedAttentionOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 
 MOST_OPS = 64
@@ -57,7 +60,13 @@ def is_outside(op: Operation) -> bool:
 
 def is_template_root(op: Operation) -> bool:
     """Whether ops after this one can become its epilogue."""
-    return isinstance(op, Contract | Window | PackedLinearOp | PackedLinearIntegerOp)
+    packed = PackedLinearOp | PackedLinearIntegerOp
+    return isinstance(op, Contract | Window | packed) or is_row_template(op)
+
+
+def is_row_template(op: Operation) -> bool:
+    """Whether the op goes over rows, and ops before it can become its prologue."""
+    return isinstance(op, SoftmaxOp | LogSoftmaxOp | LayerNormOp | RmsNormOp)
 
 
 @dataclass
@@ -70,7 +79,7 @@ class Group:
 
     def add(self, op: Operation) -> None:
         self.ops.append(op)
-        if is_template_root(op) or isinstance(op, WinogradFiltersOp):
+        if is_template_root(op) or isinstance(op, WinogradFiltersOp | StridedAttentionOp):
             self.template = op
 
 
@@ -116,7 +125,7 @@ def joins(op: Operation, group: Group) -> bool:
     if is_template_root(op):
         return group.template is None and _is_epilogue(op, group)
     if group.template is not None:
-        return False
+        return is_row_template(group.template) and _is_prologue(op, group)
     if isinstance(op, Elementwise):
         elementwise = all(isinstance(other, Elementwise) for other in group.ops)
         if not elementwise and follows_template(op):
@@ -145,10 +154,32 @@ def follows_template(op: Operation) -> bool:
 
 def _is_epilogue(op: Operation, group: Group) -> bool:
     """Whether the group is element-wise over the op's result, element for element."""
-    dims = dims_of(op.results[0])
+    own = op.results[0]
     return len(op.results) == 1 and all(
-        isinstance(other, Elementwise) and dims_of(other.results[0]) == dims for other in group.ops
+        isinstance(other, Elementwise)
+        and dims_of(other.results[0]) == dims_of(own)
+        and (other.results[0].type == own.type or not is_row_template(op))
+        for other in group.ops
     )
+
+
+def _is_prologue(op: Operation, group: Group) -> bool:
+    """Whether the group's template over rows can make its operand of the op's, where it loads.
+
+    It loads one operand that has the operand's type, so that everything before does too.
+    """
+    if not isinstance(op, Elementwise) or follows_template(op):
+        return False
+    root = group.template
+    assert root is not None
+    before = group.ops[group.ops.index(root) + 1 :]
+    own = op.results[0]
+    for use in own.uses:
+        is_row = use.operation is root and use.index == 0
+        if not is_row and use.operation not in before:
+            return False
+    row = root.operands[0].type
+    return own.type == row and any(operand.type == row for operand in op.operands)
 
 
 def _is_recomputed(op: Operation, group: Group) -> bool:

@@ -19,12 +19,15 @@ from lowering.cpu.templates.schedule import Extent
 from lowering.cpu.templates.window import Axis
 from lowering.kernel import Kernel
 from lowering.passes.schedule import ELEMENTS, transposed_axis, window_axis
+from lowering.templates.choose_attention import strided_attention
 from lowering.templates.choose_integer import packed_conv_integer, packed_linear_integer
+from lowering.templates.choose_rows import norm_rows, softmax_rows
 from lowering.templates.shell import TemplateShell, rows_of, static_or
 from torsh_dialect.attributes import bool_of, int_of, str_of
 from torsh_dialect.dims import Dim, ceildiv, product
 from torsh_dialect.ops.contract import MatMulOp
 from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.ops.norm import LayerNormOp, RmsNormOp
 from torsh_dialect.ops.packed import (
     PackedConvOp,
     PackedConvTransposeOp,
@@ -33,6 +36,8 @@ from torsh_dialect.ops.packed import (
 )
 from torsh_dialect.ops.packed_integer import PackedConvIntegerOp, PackedLinearIntegerOp
 from torsh_dialect.ops.pool import AvgPoolOp, MaxPoolOp, Pool
+from torsh_dialect.ops.softmax import LogSoftmaxOp, SoftmaxOp
+from torsh_dialect.ops.strided_attention import StridedAttentionOp
 from torsh_dialect.target import TargetInfo
 from torsh_dialect.types import dims_of, element_type, rank_of
 
@@ -286,5 +291,10 @@ CHOOSERS: dict[type[Operation], Chooser] = {
     MaxPoolOp: pooling,
     AvgPoolOp: pooling,
     MatMulOp: matmul,
+    StridedAttentionOp: strided_attention,
+    SoftmaxOp: softmax_rows,
+    LogSoftmaxOp: softmax_rows,
+    LayerNormOp: norm_rows,
+    RmsNormOp: norm_rows,
 }
 """Templates by the op that is their root."""

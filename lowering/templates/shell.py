@@ -1,4 +1,4 @@
-"""The `kern.func` around a template: its argument words, and the region's epilogue."""
+"""The `kern.func` around a template: its argument words, and the region's ops around the root."""
 
 from __future__ import annotations
 
@@ -60,47 +60,69 @@ class TemplateShell:
 
     def scratch(self, bytes_each: int) -> None:
         """The next two words are the workers' scratch and the bytes of each."""
+        self.plain_scratch()
+        self.extent(bytes_each)
+
+    def plain_scratch(self) -> None:
+        """The next word is the workers' scratch, whose bytes the template knows."""
         self._word(buffer_of(dtypes.i8), Scratch())
-        self._word(INDEX, DimArgument(bytes_each))
 
     def _word(self, type: Attribute, argument: Argument) -> None:
         self.b.argument(type, "word")
         self.arguments.append(argument)
 
-    # -- the epilogue
+    # -- what is fused around it
 
-    def _others(self) -> list[SSAValue]:
-        """Inputs of the region that ops after the root read."""
-        block = self.fused.body.block
-        return [
-            value
-            for value in block.args
-            if any(use.operation is not self.root for use in value.uses)
-        ]
+    def main_input(self, value: SSAValue) -> SSAValue:
+        """The input of the region that ops before the root make `value` of, element by element.
 
-    def _epilogue(self, template: kern.TemplateOp) -> Region | None:
+        It is the one whose elements the template loads; others are read by the prologue.
+        """
+        while isinstance(value, OpResult):
+            value = main_operand(value.op)
+        return value
+
+    def _prologue(self, value: SSAValue) -> Region | None:
+        """Code for an element of the root's operand `value`; None where that is an input."""
+        if not isinstance(value, OpResult):
+            return None
+        return self._hook(value, self.main_input(value), "prologue")
+
+    def _epilogue(self) -> Region | None:
+        """Code for an element of the region's result; None where that is the root's."""
         last = self.fused.body.block.last_op
         assert isinstance(last, YieldOp)
         (final,) = last.operands
         own = self.root.results[0]
-        if final is own:
-            return None
-        others = self._others()
-        for value in others:
-            position = list(self.fused.body.block.args).index(value)  # pyright: ignore[reportArgumentType]
-            self._buffers[value] = self.b.argument(buffer_of(element_type(value)), "epilogue")
-            self.arguments.append(Buffer(position))
-        dims = dims_of(own)
-        values = [v for v in region_values([final], {**self._buffers, own: own}) if v is not own]
+        return None if final is own else self._hook(final, own, "epilogue")
+
+    def _hook(self, final: SSAValue, given: SSAValue, name: str) -> Region:
+        """Code that makes an element of `final` of the one of `given` at the same index."""
+        values = [v for v in region_values([final], {given: given}) if v is not given]
+        for value in self._read_by(values, given):
+            if value not in self._buffers:
+                position = list(self.fused.body.block.args).index(value)  # pyright: ignore[reportArgumentType]
+                self._buffers[value] = self.b.argument(buffer_of(element_type(value)), name)
+                self.arguments.append(Buffer(position))
+        dims = dims_of(given)
         border = [n == len(dims) - 1 for n in range(len(dims))]
         groups = merged_groups(values, dims, border)
 
         def body(value: SSAValue, row: SSAValue, column: SSAValue) -> Sequence[SSAValue]:
-            e = _EpilogueEvaluator(self.b, self._buffers, None, groups)
-            e.given, e.value = own, value
-            return [e.element(final, [*self._split(row, e.dims(own)[:-1]), column])]
+            e = _HookEvaluator(self.b, self._buffers, None, groups)
+            e.given, e.value = given, value
+            return [e.element(final, [*self._split(row, e.dims(given)[:-1]), column])]
 
-        return self.b.region([element_type(own), INDEX, INDEX], body)
+        return self.b.region([element_type(given), INDEX, INDEX], body)
+
+    def _read_by(self, values: Sequence[SSAValue], given: SSAValue) -> list[SSAValue]:
+        """Inputs of the region that the ops of `values` read, besides `given`."""
+        inside = {value.op for value in values if isinstance(value, OpResult)}
+        return [
+            value
+            for value in self.fused.body.block.args
+            if value is not given and any(use.operation in inside for use in value.uses)
+        ]
 
     def _split(self, row: SSAValue, outer: Sequence[Dim]) -> list[Index]:
         """The index of flat row `row` in the leading axes."""
@@ -115,23 +137,41 @@ class TemplateShell:
     # -- the kernel
 
     def finish(
-        self, template: str, params: Any, units: Dim, unit_flops: float, scratch_bytes: int = 0
+        self,
+        template: str,
+        params: Any,
+        units: Dim,
+        unit_flops: float,
+        scratch_bytes: int = 0,
+        prologue_of: SSAValue | None = None,
     ) -> Kernel:
-        """The kernel; `unit_flops` decides from how many units on threads share the work."""
+        """The kernel; `unit_flops` decides from how many units on threads share the work.
+
+        `prologue_of` is the operand of the root that ops of the region may compute.
+        """
         op = kern.TemplateOp.create(
             properties={"template": text(template), "params": kern.TemplateAttr(params)}
         )
-        region = self._epilogue(op)
-        if region is not None:
-            op.add_region(region)
+        prologue = None if prologue_of is None else self._prologue(prologue_of)
+        epilogue = self._epilogue()
+        if prologue is not None and epilogue is None:
+            element = element_type(self.root.results[0])
+            epilogue = self.b.region([element, INDEX, INDEX], _unchanged)
+        for region in (epilogue, prologue):
+            if region is not None:
+                op.add_region(region)
         self.b.append(op)
         self.arguments.extend(DimArgument(dim) for dim in self.b.dim_arguments)
         grain = max(1, round(FLOPS_PER_THREAD / max(1.0, unit_flops)))
         return Kernel(self.b.finish(), units, grain, tuple(self.arguments), scratch_bytes)
 
 
-class _EpilogueEvaluator(Evaluator):
-    """Knows the template's result as the value in the accumulators."""
+def _unchanged(value: SSAValue, *_: SSAValue) -> Sequence[SSAValue]:
+    return [value]
+
+
+class _HookEvaluator(Evaluator):
+    """Knows one value as what the template holds in registers."""
 
     given: SSAValue
     value: SSAValue
@@ -140,6 +180,15 @@ class _EpilogueEvaluator(Evaluator):
         self, value: SSAValue, index: Sequence[Index], where: SSAValue | None = None
     ) -> SSAValue:
         return self.value if value is self.given else super().element(value, index, where)
+
+
+def main_operand(op: Operation) -> SSAValue:
+    """The first operand that has the type of the op's result.
+
+    Raises:
+        StopIteration: There is none.
+    """
+    return next(operand for operand in op.operands if operand.type == op.results[0].type)
 
 
 def rows_of(value: SSAValue) -> Dim:

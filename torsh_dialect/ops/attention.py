@@ -16,7 +16,7 @@ from torsh_dialect.declare import Spelled, op
 from torsh_dialect.dims import Dim, broadcast_shapes, floordiv
 from torsh_dialect.dtypes import i1
 from torsh_dialect.errors import ShapeError
-from torsh_dialect.kinds import Builder, Composite
+from torsh_dialect.kinds import Builder, Composite, TensorOp
 from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.reference import Real, narrow, positions, require_equal, row_of, wide
 from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tensor
@@ -24,15 +24,98 @@ from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tenso
 F64 = FloatAttr[Float64Type]
 
 
+class Attending(TensorOp):
+    """What attention ops share: operands, how scores are made, and the numpy reference."""
+
+    q = operand_def()
+    k = operand_def()
+    v = operand_def()
+    mask = opt_operand_def()
+    causal = opt_prop_def(BoolAttr)
+    offset = opt_prop_def(Attribute)
+    scale = opt_prop_def(F64)
+    softcap = opt_prop_def(F64)
+    nan_unseen = opt_prop_def(BoolAttr)
+    y = result_def()
+
+    def factor(self, size: int) -> float:
+        """What the scores are multiplied by; `size` is E."""
+        return 1 / math.sqrt(size) if self.scale is None else self.scale.value.data
+
+    def cap(self) -> float:
+        """The bound c of softcap(x) = c * tanh(x / c); 0 for none."""
+        return 0.0 if self.softcap is None else max(0.0, self.softcap.value.data)
+
+    def first_offset(self) -> Dim:
+        """The key that the first query sees last, with `causal`."""
+        return extents_of(self.offset)[0] if self.offset is not None else 0
+
+    def check_elements(self) -> None:
+        """Refuse operands of several element types, or of none that attention has.
+
+        Raises:
+            ShapeError: They are.
+        """
+        elements = {element_type(v) for v in (self.q, self.k, self.v)}
+        if len(elements) > 1 or row_of(self.q).kind != "float":
+            raise ShapeError(f"q, k and v need one floating element type (C1), got {elements}")
+
+    def check_mask(self, scores: tuple[Dim, ...]) -> None:
+        """Refuse a mask that does not fit scores [B, H, L, S].
+
+        Raises:
+            ShapeError: It does not.
+        """
+        if self.mask is None:
+            return
+        if element_type(self.mask) not in (i1, element_type(self.q)):
+            raise ShapeError(f"the mask is {self.mask.type}, expected bool or q's type (C3)")
+        if rank_of(self.mask) > 4:
+            raise ShapeError(f"the mask has rank {rank_of(self.mask)} (C3)")
+        joint = broadcast_shapes(dims_of(self.mask), scores)
+        for a, b in zip(joint, scores, strict=True):
+            require_equal("mask and scores (C3)", a, b)
+
+    def attended(self, q: Array, k: Array, v: Array, mask: Array | None) -> Array:
+        """The result [B, H, L, F] for q, k and v of four axes."""
+        first = q
+        q, k, v = map(wide, (q, k, v))
+        k, v = (np.repeat(t, q.shape[1] // max(t.shape[1], 1), axis=1) for t in (k, v))
+        scores = np.matmul(q, k.swapaxes(2, 3)) * q.dtype.type(self.factor(q.shape[3]))
+        if self.cap():
+            cap = q.dtype.type(self.cap())
+            scores = cap * np.tanh(scores / cap)
+        bias = self._bias(mask, scores)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scores = scores + bias
+            top = scores.max(axis=-1, keepdims=True, initial=-np.inf)
+            e = np.exp(scores - top)
+            weights = e / e.sum(axis=-1, keepdims=True)
+        if not bool_of(self.nan_unseen):
+            lowest: Any = np.broadcast_to(bias, scores.shape).max(-1, initial=-np.inf)
+            unseen: Any = np.equal(lowest, -np.inf)
+            weights = np.where(unseen[..., None], 0, weights)
+        return narrow(np.matmul(weights, v), first)
+
+    def _bias(self, mask: Array | None, scores: Real) -> Real:
+        bias = np.zeros(scores.shape, scores.dtype)
+        if mask is not None:
+            bias = bias + (np.where(mask, 0, -np.inf) if mask.dtype == np.bool_ else wide(mask))
+        if bool_of(self.causal):
+            rows = positions(scores.shape[2])[:, None] + int(str(self.first_offset()))
+            bias = np.where(positions(scores.shape[3]) <= rows, bias, -np.inf)
+        return bias.astype(scores.dtype)  # pyright: ignore[reportReturnType]
+
+
 @op
-class AttentionOp(Composite):
+class AttentionOp(Attending, Composite):
     """softmax(softcap(scale * q @ transpose(k)) + mask) @ v for each batch entry and head.
 
     q is [B, H, L, E], k is [B, G, S, E], v is [B, G, S, F], the result [B, H, L, F]. Head h
     reads the key and value head h // (H / G). A bool mask lets its true positions be seen, a
     float mask is added; it broadcasts to [B, H, L, S]. With `causal`, query i sees keys j <=
     i + `offset` only. softcap(x) = c * tanh(x / c) where `softcap` c is given. A query that
-    sees no key gives 0. `scale` is 1 / sqrt(E) where it is not given. Half precision is
+    sees no key gives 0, or NaN with `nan_unseen`. `scale` is 1 / sqrt(E) where it is not given. Half precision is
     computed in f32 and rounded once.
 
     C1: q, k and v have rank 4 and one floating element type.
@@ -43,23 +126,12 @@ class AttentionOp(Composite):
     """  # noqa: E501
 
     name = "torsh.attention"
-    q = operand_def()
-    k = operand_def()
-    v = operand_def()
-    mask = opt_operand_def()
-    causal = opt_prop_def(BoolAttr)
-    offset = opt_prop_def(Attribute)
-    scale = opt_prop_def(F64)
-    softcap = opt_prop_def(F64)
-    y = result_def()
     SPELLED: ClassVar = Spelled()
 
     def infer(self) -> Sequence[AnyTensor]:
         if {rank_of(v) for v in (self.q, self.k, self.v)} != {4}:
             raise ShapeError("q, k and v need rank 4 (C1)")
-        elements = {element_type(v) for v in (self.q, self.k, self.v)}
-        if len(elements) > 1 or row_of(self.q).kind != "float":
-            raise ShapeError(f"q, k and v need one floating element type (C1), got {elements}")
+        self.check_elements()
         q, k, v = dims_of(self.q), dims_of(self.k), dims_of(self.v)
         for what, a, b in (
             ("batches of q and k", q[0], k[0]),
@@ -71,70 +143,29 @@ class AttentionOp(Composite):
             require_equal(f"{what} (C2)", a, b)
         if isinstance(q[1], int) and isinstance(k[1], int) and (not k[1] or q[1] % k[1]):
             raise ShapeError(f"{k[1]} key heads do not divide {q[1]} query heads (C2)")
-        if self.mask is not None:
-            self._check_mask((*q[:3], k[2]))
+        self.check_mask((*q[:3], k[2]))
         return (tensor(element_type(self.q), (*q[:3], v[3])),)
 
-    def _check_mask(self, scores: tuple[Dim, ...]) -> None:
-        assert self.mask is not None
-        if element_type(self.mask) not in (i1, element_type(self.q)):
-            raise ShapeError(f"the mask is {self.mask.type}, expected bool or q's type (C3)")
-        if rank_of(self.mask) > 4:
-            raise ShapeError(f"the mask has rank {rank_of(self.mask)} (C3)")
-        joint = broadcast_shapes(dims_of(self.mask), scores)
-        for a, b in zip(joint, scores, strict=True):
-            require_equal("mask and scores (C3)", a, b)
-
-    def factor(self, size: int) -> float:
-        """What the scores are multiplied by; `size` is E."""
-        return 1 / math.sqrt(size) if self.scale is None else self.scale.value.data
-
     def evaluate(self, *args: Array) -> Sequence[Array]:
-        first = args[0]
-        q, k, v = map(wide, args[:3])
-        k, v = (np.repeat(t, q.shape[1] // max(t.shape[1], 1), axis=1) for t in (k, v))
-        scores = np.matmul(q, k.swapaxes(2, 3)) * q.dtype.type(self.factor(q.shape[3]))
-        if self.softcap is not None and self.softcap.value.data > 0:
-            cap = q.dtype.type(self.softcap.value.data)
-            scores = cap * np.tanh(scores / cap)
-        bias = self._bias(args[3] if len(args) > 3 else None, scores)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            scores = scores + bias
-            top = scores.max(axis=-1, keepdims=True, initial=-np.inf)
-            e = np.exp(scores - top)
-            weights = e / e.sum(axis=-1, keepdims=True)
-        lowest: Any = np.broadcast_to(bias, scores.shape).max(-1, initial=-np.inf)
-        unseen: Any = np.equal(lowest, -np.inf)
-        weights = np.where(unseen[..., None], 0, weights)
-        return (narrow(np.matmul(weights, v), first),)
-
-    def _bias(self, mask: Array | None, scores: Real) -> Real:
-        bias = np.zeros(scores.shape, scores.dtype)
-        if mask is not None:
-            bias = bias + (np.where(mask, 0, -np.inf) if mask.dtype == np.bool_ else wide(mask))
-        if bool_of(self.causal):
-            first = extents_of(self.offset)[0] if self.offset is not None else 0
-            rows = positions(scores.shape[2])[:, None] + int(str(first))
-            bias = np.where(positions(scores.shape[3]) <= rows, bias, -np.inf)
-        return bias.astype(scores.dtype)  # pyright: ignore[reportReturnType]
+        q, k, v, *mask = args
+        return (self.attended(q, k, v, mask[0] if mask else None),)
 
     def expand(self, b: Builder) -> Sequence[SSAValue]:
         c = Compose(b)
         q, k, v = (c.wide(t) for t in (self.q, self.k, self.v))
         q, k, v = (self._grouped(c, t) for t in (q, k, v))
         scores = c.mul(c.matmul(q, c.transpose(k, [0, 1, 2, 4, 3])), self._factor(c, q))
-        if self.softcap is not None and self.softcap.value.data > 0:
-            cap = self.softcap.value.data
-            scores = c.mul(c.tanh(c.div(scores, cap)), cap)
+        if self.cap():
+            scores = c.mul(c.tanh(c.div(scores, self.cap())), self.cap())
         bias = self._expanded_bias(c, scores)
         if bias is not None:
             scores = c.add(scores, bias)
-        top = c.max(scores, [4], keep=True)
-        lowest = c.like(-math.inf, top)
-        top = c.where(c.eq(top, lowest), c.like(0.0, top), top)
+        top, guarded = c.max(scores, [4], keep=True), not bool_of(self.nan_unseen)
+        if guarded:
+            top = c.where(c.eq(top, c.like(-math.inf, top)), c.like(0.0, top), top)
         e = c.exp(c.sub(scores, top))
         total = c.sum(e, [4], keep=True)
-        if bias is not None:
+        if guarded and bias is not None:
             total = c.where(c.eq(total, 0.0), c.like(1.0, total), total)
         y = c.matmul(c.div(e, total), v)
         dims = (*dims_of(self.q)[:3], dims_of(self.v)[3])
@@ -159,9 +190,8 @@ class AttentionOp(Composite):
             shown = element_type(mask) == i1
             bias = c.where(mask, c.like(0.0, scores), hidden) if shown else c.wide(mask)
         if bool_of(self.causal):
-            first = extents_of(self.offset)[0] if self.offset is not None else 0
             rows = c.reshape(c.iota(dims_of(scores)[3]), (dims_of(scores)[3], 1))
-            seen = c.le(c.iota(dims_of(scores)[4]), c.add(rows, c.dim(first)))
+            seen = c.le(c.iota(dims_of(scores)[4]), c.add(rows, c.dim(self.first_offset())))
             bias = c.where(seen, c.like(0.0, scores) if bias is None else bias, hidden)
         return bias
 

@@ -10,8 +10,9 @@ that share keys form one matrix.
 
 Unit of the parallel range: batch x key head x block of rows. Argument words: 0 q, 1 k, 2 v, 3 out,
 4 mask, 5 B, 6 S, 7 T, 8 scratch, 9 causal offset, 10 to 12 strides of q (batch, head, row, in
-elements), 13 to 15 of k, 16 to 18 of v, 19 to 21 of out, 22 to 24 of mask (0 repeats it). Elements
-of a row are contiguous. A row whose keys are all masked gives 0.
+elements), 13 to 15 of k, 16 to 18 of v, 19 to 21 of out, 22 to 24 of mask (0 repeats it), 25 to 27
+elements before the first one of q, k and v. Elements of a row are contiguous. A row whose keys are
+all masked gives 0, or NaN with `nan_unseen`.
 """
 
 from dataclasses import dataclass
@@ -70,6 +71,10 @@ class _Attention:
         self.vector = self.registers.type
         self.q, self.k, self.v, self.out = (
             text.argument(i, role=role) for i, role in enumerate(("q", "k", "v", "out"))
+        )
+        self.q, self.k, self.v = (
+            text.at(base, text.argument(25 + i, "i64", "first"))
+            for i, base in enumerate((self.q, self.k, self.v))
         )
         self.mask = text.argument(4, role="mask") if params.mask != "none" else ""
         self.rows = text.argument(6, "i64", "S")
@@ -409,7 +414,9 @@ class _Attention:
         line = self.address(self.out, 9, unit.batch, head, text.urem(number, self.rows))
         one = TextPrim(text, 1)
         total = one.num("f32", text.load("float", self.part(self.layout.total, row)))
-        inverse = where(total.equals(0.0), 0.0, 1.0 / total)
+        inverse = 1.0 / total
+        if not self.params.nan_unseen:
+            inverse = where(total.equals(0.0), 0.0, inverse)
         factor = text.splat(self.vector, inverse.value)
         sums = self.part(self.layout.sums, text.mul(row, width))
         for column in range(0, self.params.width, lanes):

@@ -27,6 +27,7 @@ class AttentionParams:
             with the first key, `T - S` the last with the last).
         mask: `additive` adds f32 values, `boolean` keeps the keys whose byte is not 0.
         softcap: If not 0, scores become `softcap tanh(score / softcap)` before the mask.
+        nan_unseen: Whether a row that sees no key gives NaN, as a softmax of -inf does, not 0.
     """
 
     heads: int
@@ -37,6 +38,7 @@ class AttentionParams:
     causal: bool = False
     mask: Literal["none", "additive", "boolean"] = "none"
     softcap: float = 0.0
+    nan_unseen: bool = False
 
     @property
     def key_heads(self) -> int:

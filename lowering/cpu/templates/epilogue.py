@@ -61,6 +61,19 @@ class Epilogue:
 IDENTITY = Epilogue()
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """Fused code around a template.
+
+    Attributes:
+        epilogue: Applied to results before the store.
+        prologue: Applied to loaded elements of the first operand, by templates over rows.
+    """
+
+    epilogue: Epilogue | None = None
+    prologue: Epilogue | None = None
+
+
 def float_literal(value: float, element: str = "float") -> str:
     """`value` as LLVM spells a constant of `element`, rounded to it, bit for bit."""
     if element == "float":

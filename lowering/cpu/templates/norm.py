@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lowering.cpu.templates.epilogue import Hooks
 from lowering.cpu.templates.rows import (
     SUM,
-    RowHooks,
     RowShape,
     begin_hook,
     load_row,
@@ -45,7 +45,7 @@ class NormParams:
             `(r % groups) * channels` and on. Instance norm has one channel per row.
         groups: Rows after which the entries of scale and bias begin again.
         statistics: Whether mean and inverse deviation are stored.
-        hooks: Fused code around it.
+        hooks: Fused code around it; it keeps the types of input and output.
     """
 
     shape: RowShape
@@ -56,7 +56,7 @@ class NormParams:
     channels: int = 0
     groups: int = 1
     statistics: bool = False
-    hooks: RowHooks = field(default_factory=RowHooks)
+    hooks: Hooks = field(default_factory=Hooks)
 
 
 def parallel_extent(rows: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from lowering.cpu.templates import (
+    attention,
     batched,
     conv,
     conv_int8,
@@ -14,43 +15,57 @@ from lowering.cpu.templates import (
     depthwise,
     gemm,
     int8,
+    norm,
     pool,
+    softmax,
     winograd,
 )
-from lowering.cpu.templates.epilogue import Epilogue
+from lowering.cpu.templates.epilogue import IDENTITY, Hooks
 from lowering.cpu.text import Module
 from torsh_dialect.target import TargetInfo
 
 Emit = Callable[[Module, str, Any, TargetInfo], None]
-EmitWithEpilogue = Callable[[Module, str, Any, TargetInfo, Epilogue], None]
+EmitWithHooks = Callable[[Module, str, Any, TargetInfo, Hooks], None]
 
 
-def _with_epilogue(emit: Emit) -> EmitWithEpilogue:
-    def run(module: Module, name: str, params: Any, target: TargetInfo, epilogue: Epilogue) -> None:
-        emit(module, name, replace(params, epilogue=epilogue), target)
+def _with_epilogue(emit: Emit) -> EmitWithHooks:
+    def run(module: Module, name: str, params: Any, target: TargetInfo, hooks: Hooks) -> None:
+        emit(module, name, replace(params, epilogue=hooks.epilogue or IDENTITY), target)
 
     return run
 
 
-EMITTERS: dict[str, EmitWithEpilogue] = {
+def _with_hooks(emit: Emit) -> EmitWithHooks:
+    def run(module: Module, name: str, params: Any, target: TargetInfo, hooks: Hooks) -> None:
+        emit(module, name, replace(params, hooks=hooks), target)
+
+    return run
+
+
+def _alone(emit: Emit) -> EmitWithHooks:
+    def run(module: Module, name: str, params: Any, target: TargetInfo, hooks: Hooks) -> None:
+        assert hooks == Hooks(), "fuse puts nothing around this template"
+        emit(module, name, params, target)
+
+    return run
+
+
+EMITTERS: dict[str, EmitWithHooks] = {
+    "attention": _alone(attention.emit),
+    "norm": _with_hooks(norm.emit),
+    "softmax": _with_hooks(softmax.emit),
     "gemm": _with_epilogue(gemm.emit),
     "batched_gemm": _with_epilogue(batched.emit),
     "int8_gemm": _with_epilogue(int8.emit),
     "conv": _with_epilogue(conv.emit),
     "int8_conv": _with_epilogue(conv_int8.emit),
-    "int8_conv_pack": lambda module, name, params, target, _: conv_int8.emit_pack(
-        module, name, params, target
-    ),
+    "int8_conv_pack": _alone(conv_int8.emit_pack),
     "conv_transposed": _with_epilogue(conv_transposed.emit),
     "winograd": _with_epilogue(winograd.emit),
     "depthwise": _with_epilogue(depthwise.emit),
     "pool": _with_epilogue(pool.emit),
     "global_mean": _with_epilogue(pool.emit_global_mean),
-    "conv_transposed_pack": lambda module, name, params, target, _: conv_transposed.emit_pack(
-        module, name, params, target
-    ),
-    "winograd_pack": lambda module, name, params, target, _: winograd.emit_pack(
-        module, name, params, target
-    ),
+    "conv_transposed_pack": _alone(conv_transposed.emit_pack),
+    "winograd_pack": _alone(winograd.emit_pack),
 }
-"""What writes a kernel: (module, name, parameters, target, epilogue)."""
+"""What writes a kernel: (module, name, parameters, target, hooks)."""

@@ -226,20 +226,6 @@ def reduce_row(
     return text.loop(0, columns, BLOCK, add_block, [(scalar.type(kind), first)])[0]
 
 
-@dataclass(frozen=True)
-class RowHooks:
-    """Fused code around a row template.
-
-    Attributes:
-        prologue: Applied to loaded elements before anything else.
-        epilogue: Applied to results before the store. Its `element` must be None: the type of
-            the output is the template's.
-    """
-
-    prologue: Epilogue | None = None
-    epilogue: Epilogue | None = None
-
-
 def scratch_row(text: Text, shape: RowShape, word: int, columns: Value) -> Value:
     """The row of scratch of the calling worker, whose base is argument `word`."""
     size = text.mul(text.ceildiv(text.mul(columns, shape.bytes), 64), 64)

@@ -7,10 +7,10 @@ where they are dynamic), 3 scratch (only where `scratch_bytes` is not 0), 4 and 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from lowering.cpu.templates.epilogue import Hooks
 from lowering.cpu.templates.rows import (
     LARGEST,
     SUM,
-    RowHooks,
     RowShape,
     begin_hook,
     load_row,
@@ -35,12 +35,12 @@ class SoftmaxParams:
     Attributes:
         shape: Columns and types.
         log: Whether the logarithm of the softmax is wanted.
-        hooks: Fused code around it.
+        hooks: Fused code around it; it keeps the types of input and output.
     """
 
     shape: RowShape
     log: bool = False
-    hooks: RowHooks = field(default_factory=RowHooks)
+    hooks: Hooks = field(default_factory=Hooks)
 
 
 def parallel_extent(rows: int) -> int:

@@ -27,6 +27,7 @@ from torsh_dialect.ops import (
     sampling,
     signal,
     softmax,
+    strided_attention,
 )
 
 
@@ -162,8 +163,30 @@ def _attention() -> list[Sample]:
         Sample(at, (q, k, v, hidden)),
         Sample(at, (q, k, v), {"causal": True, "offset": dims_attribute([2])}),
         Sample(at, (q, k, v, real(5)), {"causal": True}),
+        Sample(at, (q, k, v, hidden), {"nan_unseen": True}),
+        *_strided_attention(),
         Sample(ro, (real(2, 4, 3, 8), *angles)),
         Sample(ro, (real(2, 4, 3, 4), *angles), {"interleaved": True}),
+    ]
+
+
+def _strided_attention() -> list[Sample]:
+    """Two query heads and one key head of four numbers beside each other in rows of sixteen."""
+    at, x, hidden = strided_attention.StridedAttentionOp, real(2, 5, 16), np.ones((5, 5), bool)
+    hidden[2] = False
+    views = {
+        "extents": dims_attribute([2, 2, 1, 5, 5, 4, 4]),
+        "q_view": dims_attribute([0, 80, 4, 16]),
+        "k_view": dims_attribute([8, 80, 4, 16]),
+        "v_view": dims_attribute([12, 80, 4, 16]),
+        "scale": 0.5,
+    }
+    return [
+        Sample(at, (x, x, x), views),
+        Sample(at, (x, x, x), {**views, "rows_first": True, "causal": True}),
+        Sample(at, (x, x, x, hidden), {**views, "rows_first": True}),
+        Sample(at, (x, x, x, hidden), {**views, "nan_unseen": True}),
+        Sample(at, (x, x, x, real(2, 2, 1, 5)), {**views, "softcap": 1.5}),
     ]
 
 

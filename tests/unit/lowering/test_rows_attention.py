@@ -48,6 +48,7 @@ def run(
     words = [q, k, v, out, table, batch, rows, k.shape[2], scratch, offset & (2**64 - 1)]
     for array in (q, k, v, out, table):
         words += strides(array)
+    words += [0, 0, 0]
     extent = parallel_extent(params, target, batch, rows)
     for i, (lo, hi) in enumerate(pairwise([0, *(s for s in splits if s < extent), extent])):
         kernel(words, lo, hi, i % 2)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lowering.cpu.jit import compile_module, object_file, runs_here
-from lowering.cpu.templates.epilogue import Epilogue
+from lowering.cpu.templates.epilogue import Epilogue, Hooks
 from lowering.cpu.templates.norm import NormParams, emit, scratch_bytes
-from lowering.cpu.templates.rows import RowHooks, RowShape
+from lowering.cpu.templates.rows import RowShape
 from lowering.cpu.text import Module
 from lowering.runtime.elf import read_symbols
 from torsh_dialect.target import TARGETS
@@ -118,7 +118,7 @@ def test_a_residual_is_added_before_and_kept_in_float(result: Any) -> None:
     x, r = (rng.standard_normal((4, 90)).astype(np.float32) for _ in range(2))
     g, b = (rng.standard_normal(90).astype(np.float32) for _ in range(2))
     params = NormParams(
-        RowShape(90, "float", result), hooks=RowHooks(Epilogue("residual", residual))
+        RowShape(90, "float", result), hooks=Hooks(prologue=Epilogue("residual", residual))
     )
     y = run(params, x, g, b, extra=(r,))[0].astype(np.float64)
     tensors = [torch.from_numpy(v).double() for v in (x + r, g, b)]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lowering.cpu.jit import compile_module, object_file, runs_here
-from lowering.cpu.templates.epilogue import Epilogue
-from lowering.cpu.templates.rows import Element, RowHooks, RowShape
+from lowering.cpu.templates.epilogue import Epilogue, Hooks
+from lowering.cpu.templates.rows import Element, RowShape
 from lowering.cpu.templates.softmax import SoftmaxParams, emit, scratch_bytes
 from lowering.cpu.text import Module
 from lowering.runtime.elf import read_symbols
@@ -126,7 +126,7 @@ def test_hooks_see_row_and_column() -> None:
 
     rng = np.random.default_rng(2)
     x, b, f = (rng.standard_normal(s).astype(np.float32) for s in ((4, 50), 50, 4))
-    hooks = RowHooks(Epilogue("bias", bias), Epilogue("factor", factor))
+    hooks = Hooks(prologue=Epilogue("bias", bias), epilogue=Epilogue("factor", factor))
     expected = reference(x.astype(np.float64) + b, False) * f[:, None]
     for result in ("float", "half"):
         got = run(SoftmaxParams(RowShape(50, "float", result), hooks=hooks), x, extra=(b, f))
