@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch.export import Dim, ExportedProgram
-from torch.fx import Node
+from torch.fx import Graph, Node
 from torch.utils import _pytree as pytree
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from torsh_dialect.errors import ImportModelError
+from torsh_fx.importers.torch_recurrent import WholeRecurrent
 
 ENLARGED = 3
 """Extent of a symbolic axis of the example that had 0 or 1: no other size that code tests for."""
@@ -39,8 +41,6 @@ def export(model: torch.nn.Module, inputs: tuple[Any, ...], dynamic_shapes: Any)
 
 
 def _export(model: torch.nn.Module, inputs: tuple[Any, ...], shapes: Any) -> ExportedProgram:
-    from torsh_fx.importers.torch_recurrent import WholeRecurrent
-
     with torch.no_grad(), WholeRecurrent() if shapes else nullcontext():
         return torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
 
@@ -101,46 +101,73 @@ def describes_one_tensor(value: Any) -> bool:
 def _is_general(program: ExportedProgram, model: torch.nn.Module, inputs: tuple[Any, ...]) -> bool:
     """Whether the trace of the given example, with all sizes fixed, is the same program."""
     try:
-        fixed = _fixed(model, inputs)
+        with torch.no_grad(), WholeRecurrent():
+            fixed = torch.export.export(model, inputs, strict=False)
     except Exception:  # torch names many; the example cannot be traced, so it proves nothing
         return False
-    ours, theirs = _calls(program), _calls(fixed)
-    return len(ours) == len(theirs) and all(map(_is_same, ours, theirs))
+    return Comparison().is_same(program.graph, fixed.graph)
 
 
-def _fixed(model: torch.nn.Module, inputs: tuple[Any, ...]) -> ExportedProgram:
-    from torsh_fx.importers.torch_recurrent import WholeRecurrent
-
-    with torch.no_grad(), WholeRecurrent():
-        return torch.export.export(model, inputs, strict=False)
+MOVES = ("aten.slice.", "aten.expand.", "aten.view.", "aten.reshape.", "aten.contiguous.")
 
 
-def _calls(program: ExportedProgram) -> list[Node]:
-    """The calls that make tensors; those about sizes are not in a program of fixed sizes."""
-    return [
-        node
-        for node in program.graph.nodes
-        if node.op == "call_function" and not _is_size(node) and node.users
-    ]
+@dataclass
+class Comparison:
+    """Compares a graph with symbolic sizes and one without, node by node.
+
+    A graph of fixed sizes has no nodes about sizes, and none of those that change nothing (`x[:]`)
+    where torch knows that from the sizes.
+
+    Attributes:
+        matches: Nodes of the first graph and what they are in the second.
+    """
+
+    matches: dict[Node, Node] = field(default_factory=dict[Node, Node])
+
+    def is_same(self, ours: Graph, theirs: Graph) -> bool:
+        """Whether both graphs compute the same but for sizes."""
+        left, right = _tensors(ours), _tensors(theirs)
+        return len(left) == len(right) and all(map(self._matches, left, right))
+
+    def _matches(self, ours: Node, theirs: Node) -> bool:
+        if ours.op != theirs.op or (ours.op == "call_function" and ours.target != theirs.target):
+            return False
+        self.matches[ours] = theirs
+        if ours.op == "placeholder":
+            return True
+        rows = [pytree.tree_leaves((node.args, node.kwargs)) for node in (ours, theirs)]
+        return len(rows[0]) == len(rows[1]) and all(map(self._agree, *rows))
+
+    def _agree(self, ours: Any, theirs: Any) -> bool:
+        if not isinstance(ours, Node):
+            return type(ours) is type(theirs) and ours == theirs
+        if _is_size(ours):
+            return isinstance(theirs, int)
+        return isinstance(theirs, Node) and self.matches.get(_source(ours)) is _source(theirs)
+
+
+def _tensors(graph: Graph) -> list[Node]:
+    """The nodes that make a difference, but for those about sizes."""
+    return [n for n in graph.nodes if n.op != "call_function" or (n.users and _is_proper(n))]
+
+
+def _is_proper(node: Node) -> bool:
+    return not _is_size(node) and _source(node) is node
 
 
 def _is_size(node: Node) -> bool:
-    return isinstance(node.meta.get("val"), int | float | torch.SymInt | torch.SymFloat | None)
+    size = int | float | torch.SymInt | torch.SymFloat | None
+    return node.op == "call_function" and isinstance(node.meta.get("val"), size)
 
 
-def _is_same(ours: Node, theirs: Node) -> bool:
-    """Whether two calls are the same but for sizes, which one has as symbols."""
-    if ours.target != theirs.target:
-        return False
-    pairs = (pytree.tree_leaves((node.args, node.kwargs)) for node in (ours, theirs))
-    left, right = (list(row) for row in pairs)
-    return len(left) == len(right) and all(map(_is_same_argument, left, right))
-
-
-def _is_same_argument(ours: Any, theirs: Any) -> bool:
-    if isinstance(ours, Node):
-        return isinstance(theirs, Node) or (_is_size(ours) and isinstance(theirs, int))
-    return not isinstance(theirs, Node) and type(ours) is type(theirs) and ours == theirs
+def _source(node: Node) -> Node:
+    """The node itself, or the one whose value it only passes on."""
+    while str(node.target).startswith(MOVES):
+        source = cast(Node, node.args[0])
+        if node.meta["val"].shape != source.meta["val"].shape:
+            break
+        node = source
+    return node
 
 
 def _bound(

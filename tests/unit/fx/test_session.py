@@ -209,8 +209,8 @@ def test_names_that_a_session_does_not_know_are_refused():
         compiled.session(carried={"past_k": "present_k"})
     with pytest.raises(InvalidArgumentError, match="no output is called 'future'"):
         compiled.session(carried={"past_k": "future"}, first={"past_k": first})
+    pairs = {"past_k": "present_k", "past_v": "present_k"}
     with pytest.raises(InvalidArgumentError, match="carried from one output"):
-        pairs = {"past_k": "present_k", "past_v": "present_k"}
         compiled.session(carried=pairs, first=dict.fromkeys(pairs, first))
     with pytest.raises(InvalidArgumentError, match="no state is called other"):
         compiled.session(first={"other": first})
