@@ -1,5 +1,10 @@
 """The errors of the compiler: one tree with `TorshError` as its root."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 
 class TorshError(Exception):
     """Anything the compiler refuses: what is wrong, where, the value and limit, what to do.
@@ -23,8 +28,47 @@ class VerificationError(TorshError):
     """The IR breaks a rule of the dialect, or a stage's contract."""
 
 
+@dataclass(frozen=True)
+class Finding:
+    """One thing of a model that the compiler refuses.
+
+    Attributes:
+        op: The source framework's name of the op, e.g. `aten.foo.default` or `ai.onnx::Foo-21`.
+        node: The node's name in the source graph.
+        reason: What is wrong.
+        location: Module path or file:line in the user's model; empty if unknown.
+        remedy: What the user can do.
+        stub: Source of a converter to complete and register; empty where that is no remedy.
+    """
+
+    op: str
+    node: str
+    reason: str
+    location: str = ""
+    remedy: str = ""
+    stub: str = ""
+
+    def __str__(self) -> str:
+        """The finding as one line."""
+        where = f" at {self.location}" if self.location else ""
+        remedy = f" -> {self.remedy}" if self.remedy else ""
+        return f"{self.op} (node {self.node}{where}): {self.reason}{remedy}"
+
+
 class UnsupportedError(TorshError):
-    """A model uses something the compiler does not know; lists every finding at once."""
+    """A model uses something the compiler does not know; lists every finding at once.
+
+    Args:
+        message: All findings, one a line.
+        location: Where in the user's model, if it is one place.
+        findings: The same as data.
+    """
+
+    def __init__(
+        self, message: str, *, location: str | None = None, findings: Sequence[Finding] = ()
+    ):
+        self.findings = tuple(findings)
+        super().__init__(message, location=location)
 
 
 class ImportModelError(TorshError):

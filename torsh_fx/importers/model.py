@@ -12,7 +12,7 @@ from xdsl.dialects.func import FuncOp
 
 from torsh_dialect.attributes import text
 from torsh_dialect.dims import Bounds
-from torsh_dialect.errors import UnsupportedError
+from torsh_dialect.errors import Finding, UnsupportedError
 from torsh_dialect.weights import WeightStore
 
 
@@ -29,32 +29,7 @@ class Fate(Enum):
     """Nothing that is observable uses it."""
 
     REFUSED = "refused"
-    """The compiler does not know it."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing of a model that the compiler refuses.
-
-    Attributes:
-        op: The source framework's name of the op, e.g. `aten.foo.default` or `ai.onnx::Foo-21`.
-        node: The node's name in the source graph.
-        reason: What is wrong.
-        location: Module path or file:line in the user's model; empty if unknown.
-        remedy: What the user can do.
-    """
-
-    op: str
-    node: str
-    reason: str
-    location: str = ""
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        """The finding as one line."""
-        where = f" at {self.location}" if self.location else ""
-        remedy = f" -> {self.remedy}" if self.remedy else ""
-        return f"{self.op} (node {self.node}{where}): {self.reason}{remedy}"
+    """The compiler does not know it, or it depends on a node of which that is so."""
 
 
 @dataclass
@@ -88,15 +63,25 @@ class Report:
         self.fates, self.findings = dict(saved[0]), list(saved[1])
 
     def check(self, source: str) -> None:
-        """Raise one error that lists all findings.
+        """Raise one error that lists all findings, and stubs of converters that they need.
 
         Raises:
             UnsupportedError: Anything was refused.
         """
         if not self.findings:
             return
+        nodes = {finding.node for finding in self.findings}
+        behind = self.counts()[Fate.REFUSED] - len(nodes & set(self.fates))
+        also = f"; {behind} more depend on them" if behind else ""
         lines = "\n  ".join(map(str, self.findings))
-        raise UnsupportedError(f"{source}: {len(self.findings)} node(s) not supported:\n  {lines}")
+        stubs = "\n\n".join(dict.fromkeys(f.stub for f in self.findings if f.stub))
+        paste = (
+            f"\n\nConverters to complete, and to run before compiling:\n\n{stubs}" if stubs else ""
+        )
+        raise UnsupportedError(
+            f"{source}: {len(nodes)} node(s) not supported{also}:\n  {lines}{paste}",
+            findings=self.findings,
+        )
 
 
 @dataclass(frozen=True)

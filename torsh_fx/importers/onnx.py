@@ -14,10 +14,15 @@ from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.context import Context
 from torsh_dialect.dims import Bounds, Dim, symbol
 from torsh_dialect.driver import erase_dead
-from torsh_dialect.errors import ImportModelError, InvalidArgumentError, UnsupportedError
+from torsh_dialect.errors import (
+    Finding,
+    ImportModelError,
+    InvalidArgumentError,
+    UnsupportedError,
+)
 from torsh_dialect.symbols import set_symbols
 from torsh_dialect.types import rank_of, tensor
-from torsh_fx.importers.model import Finding, ImportedModel, set_names
+from torsh_fx.importers.model import ImportedModel, set_names
 from torsh_fx.importers.onnx_graph import (
     convert_nodes,
     converters,
@@ -75,13 +80,16 @@ def import_onnx(
         )
     functions = {(normal_domain(f.domain), f.name, f.overload): f for f in proto.functions}
     load, table = tensor_reader(folder), converters()
-    for (domain, operator), convert in (custom or {}).items():
-        for one in opsets if domain is None else (normal_domain(domain),):
-            table[one, operator] = convert
+    own = {
+        (one, operator): convert
+        for (domain, operator), convert in (custom or {}).items()
+        for one in (opsets if domain is None else (normal_domain(domain),))
+    }
+    table |= own
 
     def attempt(decisions: dict[str, bool]) -> tuple[_Entry, FuncOp | UnsupportedError]:
         importing = Importing(
-            ctx, opsets, functions, load, Block(), converters=table, decisions=decisions
+            ctx, opsets, functions, load, Block(), table, frozenset(own), decisions=decisions
         )
         entry = _Entry(proto, importing, dict(dynamic_shapes or {}))
         try:

@@ -13,9 +13,11 @@ from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.declare import OPS
 from torsh_dialect.errors import ImportModelError, TorshError
 from torsh_dialect.kinds import TensorOp
-from torsh_fx.importers.model import Fate, Finding
-from torsh_fx.importers.onnx_ops.node import CONVERTERS, Converter, Node, NotSupported
+from torsh_fx.importers.model import Fate
+from torsh_fx.importers.onnx_findings import NoConverter, finding_of
+from torsh_fx.importers.onnx_ops.node import CONVERTERS, MS, Converter, Node, NotSupported
 from torsh_fx.importers.onnx_scope import Scope, Skipped, hint_of, named_location
+from torsh_fx.importers.onnx_signature import Signature, function_signature, signature
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
@@ -118,7 +120,7 @@ def convert_node(scope: Scope, node: NodeProto, name: str) -> None:
     report, importing = scope.importing.report, scope.importing
     domain = normal_domain(node.domain)
     report.fates[name] = Fate.MAPPED
-    outputs: Sequence[SSAValue | None]
+    outputs: Sequence[SSAValue | None] = [None] * len(node.output)
     last = scope.builder.block.last_op
     try:
         location = named_location(name, node.op_type)
@@ -128,14 +130,9 @@ def convert_node(scope: Scope, node: NodeProto, name: str) -> None:
         if scope.builder.block.last_op is last:
             report.fates[name] = Fate.FOLDED
     except Skipped:
-        outputs = [None] * len(node.output)
+        report.fates[name] = Fate.REFUSED
     except (TorshError, *MALFORMED) as error:
-        outputs = [None] * len(node.output)
-        version = importing.opsets.get(domain, 0)
-        reason = error.message if isinstance(error, TorshError) else f"malformed node: {error}"
-        remedy = getattr(error, "remedy", "") or "repair the node, or report it if it is valid"
-        op = f"{node.domain or 'ai.onnx'}::{node.op_type}-{version}"
-        report.refuse(Finding(op, name, reason, remedy=remedy))
+        report.refuse(finding_of(error, node, name, importing.opsets.get(domain, 0)))
     for position, output in enumerate(node.output):
         if output:
             scope.set(output, outputs[position] if position < len(outputs) else None)
@@ -145,13 +142,24 @@ def _converted(scope: Scope, node: NodeProto, domain: str, name: str) -> Sequenc
     importing = scope.importing
     function = importing.functions.get((domain, node.op_type, node.overload))
     if function is not None:
+        _require_form(node, function_signature(function))
         return inline(scope, node, function, name)
     version = importing.opsets.get(domain, 0)
     convert = importing.converters.get((domain, node.op_type))
+    if (domain, node.op_type) not in importing.custom:
+        _require_form(node, signature(domain, node.op_type, version))
     if convert is None:
         return _by_definition(scope, node, domain, version, name)
-    values = convert(Node(node, scope, version, name))
+    seen = Node(node, scope, version, name)
+    values = convert(seen)
+    if domain == MS and (unread := seen.unread()):
+        raise NotSupported(f"the inputs {unread} of {node.op_type} are not supported")
     return [values] if isinstance(values, SSAValue) else list(values)
+
+
+def _require_form(node: NodeProto, form: Signature | None) -> None:
+    if form is not None and (faults := list(form.faults(node))):
+        raise NotSupported("; ".join(faults), "repair the model")
 
 
 def _require_outputs(node: NodeProto, values: Sequence[SSAValue | None]) -> None:
@@ -170,16 +178,15 @@ def _by_definition(
     """Inline the function by which the operator set defines an operator."""
     from onnx import defs
 
-    remedy = "remove the node, or register a converter for it"
     try:
         schema = defs.get_schema(node.op_type, version, domain)
     except defs.SchemaError:
-        raise NotSupported(
-            f"operator {node.op_type} of domain {domain or 'ai.onnx'} is unknown", remedy
+        raise NoConverter(
+            f"operator {node.op_type} of domain {domain or 'ai.onnx'} is unknown"
         ) from None
     function = schema_function(scope, node, schema, version)
     if function is None:
-        raise NotSupported(f"there is no converter for {node.op_type}", remedy)
+        raise NoConverter(f"there is no converter for {node.op_type}")
     return inline(scope, node, function, name)
 
 

@@ -70,6 +70,7 @@ class Importing:
         load: Reads a TensorProto, external data included.
         block: The entry block of `@main`.
         converters: Domain and operator to the function that converts it.
+        custom: Those that the caller gave, of which nobody knows the form.
         bounds: Bounds of symbols.
         calling: Functions that are being inlined.
         report: What became of each node.
@@ -85,6 +86,7 @@ class Importing:
     converters: Mapping[tuple[str, str], Converter] = field(
         default_factory=dict[tuple[str, str], "Converter"]
     )
+    custom: frozenset[tuple[str, str]] = frozenset()
     bounds: dict[str, Bounds] = field(default_factory=dict[str, Bounds])
     calling: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     report: Report = field(default_factory=Report)

@@ -20,11 +20,11 @@ from torsh_dialect.attributes import Array
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.context import Context
 from torsh_dialect.dims import Bounds, Dim, provably_different, substitute, symbols_of
-from torsh_dialect.errors import TorshError
+from torsh_dialect.errors import Finding, TorshError
 from torsh_dialect.ops.constant import WeightOp
 from torsh_dialect.types import dims_of, element_type, tensor
 from torsh_dialect.weights import digest_of
-from torsh_fx.importers.model import Fate, Finding, Report
+from torsh_fx.importers.model import Fate, Report
 from torsh_fx.importers.torch_ops import CONVERTERS, SYMBOLIC, NodeBuilder
 from torsh_fx.importers.torch_symbols import dim_of
 from torsh_fx.importers.torch_types import element_of, row_of_torch

@@ -141,7 +141,7 @@ def test_all_unsupported_nodes_are_reported_at_once():
         ([helper.make_node("Relu", ["nowhere"], ["y"])], "'nowhere' is used before"),
         ([helper.make_node("Add", ["x"], ["y"])], "Add"),
         ([helper.make_node("Gemm", ["x", "w"], ["y"], transA="no")], "Gemm"),
-        ([helper.make_node("Reshape", ["x"], ["y"])], "input 1 is missing"),
+        ([helper.make_node("Reshape", ["x"], ["y"])], r"input 1 \(shape\) is missing"),
         ([helper.make_node("Concat", ["x", "w"], ["y"], axis=7)], "axis 7"),
         ([helper.make_node("Conv", ["x", "w"], ["y"])], "C1"),
     ],

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
-import torsh_fx
 from torsh_dialect.context import Context
-from torsh_dialect.errors import ExecutionError
 from torsh_dialect.evaluate import evaluate
 from torsh_fx.importers.onnx import import_onnx
 
@@ -107,27 +105,3 @@ def test_operator(op: str, inputs: list[Any], results: int, attributes: dict[str
             np.testing.assert_array_equal(a, e)
         else:
             np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-5 * max(1, np.abs(e).max()))
-
-
-def test_grouped_queries_with_padded_entries_are_refused_when_run():
-    """Right where `seqlens_k` ends every entry at the total length, an error elsewhere."""
-    shapes = {"q": (2, 3, 16), "k": (2, 3, 8), "v": (2, 3, 8)}
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
-    ends.append(helper.make_tensor_value_info("last", TensorProto.INT32, [2]))
-    node = helper.make_node(
-        "GroupQueryAttention", ["q", "k", "v", "", "", "last", "total"], ["y", "keys", "values"],
-        domain="com.microsoft", num_heads=2, kv_num_heads=1,
-    )  # fmt: skip
-    total = numpy_helper.from_array(np.array([3], np.int32), "total")
-    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
-    graph = helper.make_graph([node], "g", ends, outputs, [total])
-    imports = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=imports, ir_version=8)
-    inputs = {name: real(*shape) for name, shape in shapes.items()}
-    whole = {**inputs, "last": np.array([2, 2], np.int32)}
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    compiled = torsh_fx.compile(model)
-    np.testing.assert_allclose(compiled(**whole)[0], session.run(None, whole)[0], atol=1e-5)
-    for padded in ([1, 2], [2, 1]):
-        with pytest.raises(ExecutionError, match=r"GroupQueryAttention.* must equal 3"):
-            compiled(**inputs, last=np.array(padded, np.int32))

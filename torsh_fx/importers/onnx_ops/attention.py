@@ -177,13 +177,20 @@ def ms_rotary_embedding(n: Node) -> SSAValue:
 def tensor_scatter(n: Node) -> SSAValue:
     """Writes an update of some length into a cache, from a position of each batch entry on."""
     past, update, start = n.input(0), n.input(1), n.optional(2)
-    axis, mode, c = n.axis(-2), n.str("mode", "linear"), n.c
-    dims, length = dims_of(past), dims_of(update)[axis]
+    first = n.constant(np.zeros(1, np.int64)) if start is None else n.c.cast(start, i64)
+    circular = n.str("mode", "linear") == "circular"
+    return written(n, past, update, first, n.axis(-2), circular=circular)
+
+
+def written(
+    n: Node, past: SSAValue, update: SSAValue, first: SSAValue, axis: int, *, circular: bool = False
+) -> SSAValue:
+    """A cache with `update` in it along `axis`, from place `first` of each batch entry on."""
+    c, dims, length = n.c, dims_of(past), dims_of(update)[axis]
     batch = dims[0]
-    first = n.constant(np.zeros(1, np.int64)) if start is None else c.cast(start, i64)
     first = c.broadcast(c.reshape(first, (dims_of(first)[0], 1)), (batch, 1))
     places = c.add(c.iota(length), first)
-    if mode == "circular":
+    if circular:
         places = c.remainder(places, c.dim(dims[axis]))
     order = [0, axis, *(a for a in range(len(dims)) if a not in (0, axis))]
     back = [order.index(a) for a in range(len(dims))]

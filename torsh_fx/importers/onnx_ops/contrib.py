@@ -8,21 +8,17 @@ import numpy as np
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
-from torsh_dialect.attributes import dims_attribute
-from torsh_dialect.dims import Dim, floordiv
 from torsh_dialect.dtypes import f32, i32, i64
 from torsh_dialect.ops.activation import HardSigmoidOp, LeakyReluOp, ReluOp, SigmoidOp
-from torsh_dialect.ops.attention import AttentionOp, RotaryEmbeddingOp
 from torsh_dialect.ops.gather import GatherOp
 from torsh_dialect.ops.logic import BitwiseAndOp, ShiftRightOp
 from torsh_dialect.ops.maths import TanhOp
 from torsh_dialect.ops.norm import LayerNormOp
 from torsh_dialect.ops.pool import AvgPoolOp
 from torsh_dialect.ops.quant import DequantizeLinearOp, MatMulIntegerOp, QuantizeLinearOp
-from torsh_dialect.ops.reduce import MaxOp, MeanOp, MinOp
+from torsh_dialect.ops.reduce import MeanOp
 from torsh_dialect.ops.softmax import SoftmaxOp
 from torsh_dialect.types import dims_of, element_type, rank_of
-from torsh_fx.importers.onnx_ops.attention import heads_apart, heads_together
 from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
 from torsh_fx.importers.onnx_ops.products import conv, gemm, window
 
@@ -215,48 +211,3 @@ def _unpacked(n: Node, packed: SSAValue, bits: int, count: int) -> SSAValue:
     high = n(ShiftRightOp, flat, c.like(4, flat))
     ends = [c.reshape(v, (count // 2, 1)) for v in (low, high)]
     return c.reshape(c.concat(ends, 1), (count,))
-
-
-@converter("GroupQueryAttention", domain=MS)
-def group_query_attention(n: Node) -> Sequence[SSAValue | None]:
-    """Causal attention of a whole prompt over a cache; a check says that no entry is padded."""
-    c, heads, groups = n.c, n.int("num_heads"), n.int("kv_num_heads")
-    q, k, v = n.input(0), n.optional(1), n.optional(2)
-    if k is None or v is None:
-        size = floordiv(dims_of(q)[2], heads + 2 * groups)
-        packed = q
-        q = c.slice(packed, 2, 0, size * heads)
-        k, v = (c.slice(packed, 2, size * (heads + i * groups), size * groups) for i in (0, 1))
-    q, k, v = heads_apart(n, q, heads), heads_apart(n, k, groups), heads_apart(n, v, groups)
-    past = n.optional(3)
-    offset: Dim = 0 if past is None else dims_of(past)[2]
-    q = _unpadded(n, q, offset + dims_of(k)[2])
-    if n.int("do_rotary", 0):
-        q, k = (_rotated(n, t, offset) for t in (q, k))
-    if past is not None:
-        k, v = c.concat([past, k], 2), c.concat([n.input(4), v], 2)
-    if n.int("local_window_size", -1) != -1:
-        raise NotSupported("a local window")
-    y = n(
-        AttentionOp, q, k, v, None, causal=True,
-        offset=None if offset == 0 else dims_attribute([offset]),
-        scale=n.float("scale", 0.0) or None, softcap=n.float("softcap", 0.0) or None,
-    )  # fmt: skip
-    return [heads_together(n, y), k, v]
-
-
-def _unpadded(n: Node, q: SSAValue, total: Dim) -> SSAValue:
-    """q, where `seqlens_k` (the last key of each entry) must end every entry at `total` keys."""
-    last = n.input(5)
-    axes = list(range(rank_of(last)))
-    for reduction in (MinOp, MaxOp):
-        (end,) = n.extents(n(reduction, last, axes=axes))
-        q = n.assume(q, end + 1, "eq", total)
-    return q
-
-
-def _rotated(n: Node, x: SSAValue, offset: Dim) -> SSAValue:
-    c, mixed = n.c, bool(n.int("rotary_interleaved", 0)) or None
-    tables = [c.slice(n.input(i), 0, offset, dims_of(x)[2]) for i in (7, 8)]
-    cos, sin = (c.reshape(t, (1, *dims_of(t))) for t in tables)
-    return n(RotaryEmbeddingOp, x, cos, sin, interleaved=mixed)

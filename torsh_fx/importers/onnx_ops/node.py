@@ -74,6 +74,7 @@ class Node:
 
     def __post_init__(self) -> None:
         self._attributes = {a.name: a for a in self.proto.attribute}
+        self._read: set[int] = set()
         self.c = Compose(self.scope.builder)
 
     @property
@@ -85,6 +86,7 @@ class Node:
     @property
     def inputs(self) -> list[SSAValue]:
         """All inputs that are present."""
+        self._read |= set(range(len(self.proto.input)))
         return [self.scope.get(name) for name in self.proto.input if name]
 
     def operands(self, count: int) -> list[SSAValue]:
@@ -117,8 +119,13 @@ class Node:
 
     def optional(self, index: int) -> SSAValue | None:
         """An optional input; None if it is missing."""
+        self._read.add(index)
         names = self.proto.input
         return self.scope.get(names[index]) if index < len(names) and names[index] else None
+
+    def unread(self) -> list[int]:
+        """Positions of inputs that are present and that nobody asked for."""
+        return [n for n, name in enumerate(self.proto.input) if name and n not in self._read]
 
     def wants(self, index: int) -> bool:
         """Whether output `index` is named, so that somebody may use it."""

@@ -68,7 +68,7 @@ def _spread_zero(n: Node, index: int, scale: SSAValue) -> SSAValue | None:
     zero = zero_point(n, index)
     if zero is None or rank_of(zero) == rank_of(scale):
         return zero
-    return n.c.broadcast(zero, dims_of(scale))
+    return n.c.broadcast(n.scalar(zero) if dims_of(zero) == (1,) else zero, dims_of(scale))
 
 
 @converter("DequantizeLinear")

@@ -1,0 +1,159 @@
+"""What an ONNX node must look like: its inputs, outputs and attributes against the operator's.
+
+One place for all operators, so that converters find what they ask for: the schema of the operator
+set's version, or for operators of onnxruntime the rows of `onnx_ops/signatures.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnx import AttributeProto, FunctionProto, NodeProto
+
+UNCHECKED = "__"
+"""Attributes of such names are annotations, as onnx's own checker has it."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The form of an operator.
+
+    Attributes:
+        inputs: Least and greatest number of inputs.
+        outputs: Least and greatest number of outputs.
+        attributes: Name to the number of its `AttributeProto.AttributeType`; 0 where any will do.
+        needed: Attributes without a default.
+        required: Positions of inputs that must be there, with their names.
+        fixed: Attributes that may have one value only, as nothing honours another.
+    """
+
+    inputs: tuple[int, int]
+    outputs: tuple[int, int] = (1, 1)
+    attributes: Mapping[str, int] = field(default_factory=dict[str, int])
+    needed: frozenset[str] = frozenset()
+    required: tuple[tuple[int, str], ...] = ()
+    fixed: Mapping[str, int | str] = field(default_factory=dict[str, "int | str"])
+
+    def faults(self, node: NodeProto) -> Iterator[str]:
+        """Everything in a node that breaks the form."""
+        yield from self._inputs(node.input)
+        yield from _number("outputs", _present(node.output), self.outputs)
+        given: set[str] = set()
+        for attribute in node.attribute:
+            if attribute.name in given:
+                yield f"attribute {attribute.name!r} is given twice"
+            given.add(attribute.name)
+            yield from self._attribute(attribute)
+        for name in sorted(self.needed - given):
+            yield f"attribute {name!r} is missing"
+
+    def _inputs(self, names: Sequence[str]) -> Iterator[str]:
+        count = _present(names)
+        missing = [(n, name) for n, name in self.required if n >= count or not names[n]]
+        for position, name in missing:
+            yield f"input {position} ({name}) is missing"
+        if not missing or count > self.inputs[1]:
+            yield from _number("inputs", count, self.inputs)
+
+    def _attribute(self, attribute: AttributeProto) -> Iterator[str]:
+        from onnx import AttributeProto
+
+        expected = self.attributes.get(attribute.name)
+        if expected is None:
+            if not attribute.name.startswith(UNCHECKED):
+                yield f"it has no attribute {attribute.name!r}; {_listed(self.attributes)}"
+        elif expected and attribute.type != expected:
+            name = AttributeProto.AttributeType.Name
+            given = name(attribute.type) if attribute.type in _kinds() else str(attribute.type)
+            yield f"attribute {attribute.name!r} is of kind {given}, not {name(expected)}"
+        elif attribute.name in self.fixed:
+            wanted = self.fixed[attribute.name]
+            value = attribute.i if isinstance(wanted, int) else attribute.s.decode()
+            if value != wanted:
+                yield f"attribute {attribute.name!r} is {value!r}; only {wanted!r} is supported"
+
+
+def _listed(names: Mapping[str, int]) -> str:
+    return f"it has {', '.join(sorted(names))}" if names else "it has none"
+
+
+@cache
+def _kinds() -> frozenset[int]:
+    from onnx import AttributeProto
+
+    return frozenset(AttributeProto.AttributeType.values())
+
+
+def _present(names: Sequence[str]) -> int:
+    """How many there are, without missing ones at the end."""
+    count = len(names)
+    while count and not names[count - 1]:
+        count -= 1
+    return count
+
+
+def _number(what: str, count: int, limits: tuple[int, int]) -> Iterator[str]:
+    least, most = limits
+    if least <= count <= most:
+        return
+    expected = str(least) if least == most else f"{least} to {most}"
+    yield f"{count} {what}, expected {expected if most < MANY else f'at least {least}'}"
+
+
+MANY = 2**31 - 1
+"""What schemas say where there is no limit."""
+
+
+@cache
+def signature(domain: str, operator: str, version: int) -> Signature | None:
+    """The form of an operator in a version of its operator set; None where nobody says it.
+
+    Where the version is older than the operator, its first form counts: onnxruntime's optimiser
+    puts newer operators into older models.
+    """
+    from torsh_fx.importers.onnx_ops.signatures import SIGNATURES
+
+    if (domain, operator) in SIGNATURES:
+        return SIGNATURES[domain, operator]
+    known = _schemas().get((domain, operator), ())
+    current = [s for s in known if s.since_version <= version] or list(known[:1])
+    if not current or current[-1].deprecated:
+        return None
+    return _of_schema(current[-1])
+
+
+@cache
+def _schemas() -> Mapping[tuple[str, str], tuple[Any, ...]]:
+    """All schemas of an operator, the oldest first."""
+    from onnx import defs
+
+    found: dict[tuple[str, str], list[Any]] = {}
+    for schema in defs.get_all_schemas_with_history():
+        found.setdefault((schema.domain, schema.name), []).append(schema)
+    return {
+        key: tuple(sorted(schemas, key=lambda s: s.since_version)) for key, schemas in found.items()
+    }
+
+
+def _of_schema(schema: Any) -> Signature:
+    from onnx import defs
+
+    single = defs.OpSchema.FormalParameterOption.Single
+    return Signature(
+        (schema.min_input, schema.max_input),
+        (schema.min_output, schema.max_output),
+        {name: attribute.type.value for name, attribute in schema.attributes.items()},
+        frozenset(name for name, attribute in schema.attributes.items() if attribute.required),
+        tuple((n, i.name) for n, i in enumerate(schema.inputs) if i.option == single),
+    )
+
+
+def function_signature(function: FunctionProto) -> Signature:
+    """The form of a local function: inputs at the end may be left out."""
+    declared = {a.name: a.type for a in function.attribute_proto}
+    attributes = {name: 0 for name in function.attribute} | declared
+    return Signature((0, len(function.input)), (0, len(function.output)), attributes)
