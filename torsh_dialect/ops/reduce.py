@@ -14,7 +14,7 @@ from xdsl.irdl import opt_prop_def, prop_def
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import Array, bool_of, float_of
 from torsh_dialect.declare import op
-from torsh_dialect.dtypes import dtype_of, is_complex, is_float
+from torsh_dialect.dtypes import dtype_of, is_complex, is_float, is_integer
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Contents, Reduce
 from torsh_dialect.ops.half import rounded_once
@@ -367,6 +367,35 @@ class CountNonzeroOp(NumpyReduce):
 
     def combine(self, s: Scalar[V], a: tuple[V, ...], b: tuple[V, ...]) -> tuple[V, ...]:
         return (s.add(a[0], b[0]),)
+
+
+@op
+class XorSumOp(NumpyReduce):
+    """The exclusive or of the bits of all elements over `axes`; 0 for no elements.
+
+    C1: integers.
+
+    %r = torsh.xor_sum %x {axes = array<i64: 1>} : (tensor<2x3xi64>) -> tensor<2xi64>
+    """
+
+    name = "torsh.xor_sum"
+
+    def result_element(self, element: Attribute) -> Attribute:
+        if not is_integer(element):
+            raise ShapeError(f"C1: {element} is no integer type; insert torsh.bitcast")
+        return element
+
+    def numpy(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+        return np.bitwise_xor.reduce(x, axis=axes, keepdims=keepdims)
+
+    def identity(self, s: Scalar[V], element: Attribute) -> tuple[V, ...]:
+        return (s.const(0, element),)
+
+    def lift(self, s: Scalar[V], x: V, index: V) -> tuple[V, ...]:
+        return (x,)
+
+    def combine(self, s: Scalar[V], a: tuple[V, ...], b: tuple[V, ...]) -> tuple[V, ...]:
+        return (s.xor(a[0], b[0]),)
 
 
 class ArgExtremum(Reduce):

@@ -1,4 +1,4 @@
-"""What torch's fused transformer ops mean in plain ops.
+"""What torch's fused ops mean in plain ops.
 
 In eval mode without gradients, `nn.TransformerEncoderLayer` and `nn.MultiheadAttention` call ops
 that torch has no decomposition for. The definitions follow aten/native/transformers/
@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.modules.linear_cross_entropy  # defines the ops of torch.ops.torch_nn
 from torch import Tensor
 
 
@@ -108,7 +109,78 @@ def encoder_layer(
     return second(x + feed_forward(x))
 
 
+def _weighted_loss(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    linear_bias: Tensor | None,
+    weight: Tensor | None,
+    ignore_index: int,
+    acc_dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """The loss of each row times the weight of its class, and these weights.
+
+    As of torch/nn/modules/linear_cross_entropy.py of torch 2.13; rows that are ignored weigh 0.
+    """
+    logits = input.to(acc_dtype) @ linear_weight.to(acc_dtype).T
+    logits = logits if linear_bias is None else logits + linear_bias.to(acc_dtype)
+    ignored = target == ignore_index
+    known = torch.where(ignored, 0, target)
+    weights = (~ignored).to(acc_dtype)
+    if weight is not None:
+        weights = weights * weight.index_select(0, known).to(acc_dtype)
+    picked = torch.log_softmax(logits, 1).gather(1, known.unsqueeze(1)).squeeze(1)
+    return -picked * weights, weights
+
+
+def chunked_linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    linear_bias: Tensor | None,
+    weight: Tensor | None,
+    reduction: str,
+    ignore_index: int,
+    label_smoothing: float,
+    batch_chunk_size: int,
+    acc_policy: str,
+    acc_dtype: torch.dtype,
+    allow_retain_graph: bool,
+    *gradients: bool,
+) -> Any:
+    """`torch_nn._linear_cross_entropy_batch_chunked`, where no gradients are asked for."""
+    if any(gradients):
+        return NotImplemented
+    loss, weights = _weighted_loss(
+        input, linear_weight, target, linear_bias, weight, ignore_index, acc_dtype
+    )
+    total = loss.sum() if reduction == "sum" else loss.sum() / weights.sum()
+    empty = input.new_empty(0, 0)
+    return total.to(input.dtype), empty, empty, input.new_empty(0)
+
+
+def linear_cross_entropy_of_rows(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    linear_bias: Tensor | None,
+    weight: Tensor | None,
+    ignore_index: int,
+    batch_chunk_size: int,
+    acc_policy: str,
+    acc_dtype: torch.dtype,
+) -> Tensor:
+    """`torch_nn._linear_cross_entropy_batch_chunked_no_reduction`."""
+    loss, _ = _weighted_loss(
+        input, linear_weight, target, linear_bias, weight, ignore_index, acc_dtype
+    )
+    return loss.to(input.dtype)
+
+
+_LIBRARY: Any = torch.ops.torch_nn
 DECOMPOSITIONS: dict[Any, Any] = {
+    _LIBRARY._linear_cross_entropy_batch_chunked.default: chunked_linear_cross_entropy,
+    _LIBRARY._linear_cross_entropy_batch_chunked_no_reduction.default: linear_cross_entropy_of_rows,
     torch.ops.aten._transformer_encoder_layer_fwd.default: encoder_layer,
     torch.ops.aten._native_multi_head_attention.default: multi_head_attention,
 }

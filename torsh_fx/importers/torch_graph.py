@@ -76,6 +76,7 @@ class Shared:
         bounds: Bounds of symbols.
         entry: The block of `@main`, where weights stand.
         weights: Weight values by name in the store.
+        numbers: Torch's symbols that are values here and no extents.
     """
 
     ctx: Context
@@ -86,6 +87,7 @@ class Shared:
     arrays: dict[tuple[Any, ...], Array] = field(default_factory=dict[tuple[Any, ...], Array])
     aliases: dict[str, Dim] = field(default_factory=dict[str, Dim])
     known: set[str] = field(default_factory=set[str])
+    numbers: set[str] = field(default_factory=set[str])
     fresh: int = 0
 
     def dim(self, size: Any) -> Dim:
@@ -203,9 +205,10 @@ class GraphImporter:
         if str(node.target) in SYMBOLIC:
             return None
         try:
-            return self.shared.dim(size)
+            extent = self.shared.dim(size)
         except TorshError:
             return None
+        return None if symbols_of(extent) & self.shared.numbers else extent
 
     def _is_known(self, node: Node) -> bool:
         return spelling(node.target) in CONVERTERS or node.target is operator.getitem

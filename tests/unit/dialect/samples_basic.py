@@ -354,6 +354,8 @@ def _reduce():
         for w in ways
         for s in unary(f"{sums} log_sum prod max min any all count_nonzero", arrays, **w)
     ]
+    rows += [s for w in ways for s in unary("xor_sum", [INTS[1]], **w)]
+    rows += unary("xor_sum", [INTS[0], INTS[2], INTS[3]], axes=[0])
     rows += [
         s
         for w in ways

@@ -8,13 +8,12 @@ from torch_oracle import Function, compared
 
 import torsh_fx
 
-DTYPES = [torch.int64, torch.bool, torch.float64, torch.bfloat16, torch.complex64]
 
-
-def check(function, *args):
-    """Compile natively, run, and compare with eager torch."""
+def check(function, *args, others=()):
+    """Compile natively, run, and compare with eager torch; on other arguments too."""
     compiled = torsh_fx.compile(Function(function).eval(), args, threads=1)
-    compared(compiled(*args), function(*args))
+    for given in (args, *others):
+        compared(compiled(*given), function(*given))
 
 
 @pytest.mark.timeout(60)
@@ -36,3 +35,97 @@ def test_gcd_and_lcm(dtype):
     a = torch.tensor([0, 12, 17, 250, 6, 0, 90], dtype=dtype)
     b = torch.tensor([0, 18, 5, 100, 0, 7, 84], dtype=dtype)
     check(lambda a, b: (torch.gcd(a, b), torch.lcm(a, b)), a, b)
+
+
+def test_a_number_read_from_a_tensor_may_be_negative():
+    x = torch.tensor([1.5, -2.0])
+    calls = [(x, torch.tensor(value)) for value in (-8, 0, 5)]
+    check(lambda x, n: (n.item(), x * n.item() + (n.item() - 3)), *calls[0], others=calls[1:])
+
+
+def test_a_number_that_is_a_size_is_an_extent():
+    def f(x, n):
+        size = n.item()
+        torch._check(size >= 0)
+        torch._check(size <= 4)
+        return x[:size] * size
+
+    x = torch.randn(4)
+    check(f, x, torch.tensor(3), others=[(x, torch.tensor(0)), (x, torch.tensor(4))])
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.tensor([1.5, 2.5, -3.0]),
+        torch.tensor([[1, 2, -7], [3, 4, 5]]),
+        torch.tensor([True, False, True]),
+        torch.tensor([3, 250], dtype=torch.uint8),
+        torch.tensor([1.5, 2.25], dtype=torch.bfloat16),
+    ],
+)
+def test_hash_tensor(x):
+    check(lambda x: (torch.hash_tensor(x), torch.hash_tensor(x, -1, keepdim=True)), x)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("density", [False, True])
+def test_histogram(weighted, density):
+    x = torch.tensor([0.0, 0.1, 0.5, 0.99, 1.0, 2.0, -1.0, float("nan"), 0.25, 0.75])
+    weight = torch.arange(1.0, 11.0) if weighted else None
+    edges = torch.tensor([-0.5, 0.25, 0.5, 3.0])
+
+    def f(x):
+        by_count = torch.histogram(x, 4, range=(0.0, 1.0), weight=weight, density=density)
+        return *by_count, *torch.histogram(x, edges, weight=weight, density=density)
+
+    check(f, x)
+
+
+def test_histogram_of_its_own_range():
+    x = torch.linspace(-3, 5, 40).reshape(5, 8)
+    check(lambda x: (*torch.histogram(x, 7), *torch.histogram(x * 0 + 2, 3)), x)
+
+
+def test_histogram_of_points():
+    points = torch.rand(50, 2, generator=torch.Generator().manual_seed(1))
+
+    def f(points):
+        hist, edges = torch.histogramdd(points, [3, 4], density=True)
+        other, _ = torch.histogramdd(points, [torch.tensor([0.0, 0.5, 1.0])] * 2)
+        return hist, *edges, other
+
+    check(f, points)
+
+
+@pytest.mark.parametrize("to", [torch.int32, torch.uint8, torch.float16, torch.float64])
+def test_bytes_as_another_dtype(to):
+    x = torch.tensor([[1.5, -2.25, 3e20, 0.0]])
+    check(lambda x: x.view(to), x)
+
+
+def test_bytes_of_complex_numbers():
+    z = torch.tensor([1 + 2j, -3.5j])
+    check(lambda z, x: (z.view(torch.float32), x.view(torch.complex64)), z, torch.randn(3, 4))
+
+
+def test_resize():
+    x, y = torch.arange(6.0).reshape(2, 3), torch.zeros(2, 2)
+    check(lambda x, y: x.clone().resize_as_(y), x, y)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_linear_cross_entropy_in_chunks(reduction):
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(5, 3, generator=generator), torch.randn(4, 3, generator=generator)
+    target = torch.tensor([0, 3, -100, 1, 2])
+    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=2, allow_retain_graph=True)
+    balance = torch.tensor([1.0, 2.0, 0.5, 3.0])
+
+    def f(x, weight, target):
+        return torch.nn.functional.linear_cross_entropy(
+            x, weight, target, weight=balance, reduction=reduction, options=options
+        )
+
+    with torch.no_grad():
+        check(f, x, weight, target)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
-from torsh_dialect.dims import Dim
+from torsh_dialect.dims import Dim, floordiv
 from torsh_dialect.dtypes import is_complex, is_float
 from torsh_dialect.ops import complex as cx
+from torsh_dialect.ops.bits import BitcastOp
+from torsh_dialect.ops.logic import ShiftLeftOp, ShiftRightOp
 from torsh_dialect.ops.maths import CosOp, SinOp
 from torsh_dialect.ops.rounding import SignBitOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, converts
+
+WORDS = {8: dtypes.ui8, 16: dtypes.ui16, 32: dtypes.ui32, 64: dtypes.ui64}
+"""Unsigned integers by their width."""
 
 
 @converts("complex")
@@ -47,6 +54,38 @@ def _part(c: NodeBuilder, x: SSAValue) -> SSAValue:
         return x
     table = {"real": cx.RealOp, "imag": cx.ImagOp, "view_as_real": cx.ViewAsRealOp}
     return c.b(table.get(name, cx.ConjOp), x)
+
+
+@converts("view.dtype")
+def _view_dtype(c: NodeBuilder, x: SSAValue, dtype: Any) -> SSAValue:
+    """The bytes as another dtype; the last axis shrinks or grows where the width differs."""
+    to, dims = c.out_element(), c.out_dims()
+    if element_type(x) == to:
+        return x
+    if is_complex(element_type(x)):
+        x = c.b(cx.ViewAsRealOp, x)
+        x = c.reshape(x, [*dims_of(x)[:-2], dims_of(x)[-2] * 2])
+    part = cx.PART.get(to, to)
+    x = _as_words(c, x, 8 * dtypes.dtype_of(part).bytes)
+    x = c.b(BitcastOp, x, to=part)
+    return c.b(cx.ViewAsComplexOp, c.reshape(x, [*dims, 2])) if is_complex(to) else x
+
+
+def _as_words(c: NodeBuilder, x: SSAValue, width: int) -> SSAValue:
+    """The bytes of real elements as unsigned integers of `width` bits, little end first."""
+    own = 8 * dtypes.dtype_of(element_type(x)).bytes
+    x = c.b(BitcastOp, x, to=WORDS[own])
+    if own == width:
+        return x
+    *outer, last = dims_of(x)
+    if own > width:
+        shifts = c.constant(np.arange(0, own, width), WORDS[own])
+        parts = c.b(ShiftRightOp, c.unsqueeze(x, len(outer) + 1), shifts)
+        return c.reshape(c.cast(parts, WORDS[width]), [*outer, last * (own // width)])
+    count = width // own
+    parts = c.cast(c.reshape(x, [*outer, floordiv(last, count), count]), WORDS[width])
+    shifts = c.constant(np.arange(0, width, own), WORDS[width])
+    return c.sum(c.b(ShiftLeftOp, parts, shifts), [len(outer) + 1])
 
 
 @converts("angle")

@@ -12,7 +12,7 @@ from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import Dim
 from torsh_dialect.dtypes import is_complex, is_float, is_integer
 from torsh_dialect.ops.shape import ExtentsOp, IotaOp, RampOp
-from torsh_dialect.types import dims_of
+from torsh_dialect.types import dims_of, element_type
 from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts
 
 
@@ -84,20 +84,22 @@ def _linspace(
     if is_complex(element):
         raise c.refuse("a complex progression")
     wide = element if is_float(element) and dtypes.dtype_of(element).bits >= 32 else dtypes.f32
-    first, last = c.tensor(start, wide), c.tensor(end, wide)
-    place = c.iota(count)
+    y = progression(c, c.tensor(start, wide), c.tensor(end, wide), count)
+    if "logspace" in str(c.node.target):
+        y = c.pow(c.like(float(base), y), y)
+    return c.cast(y, element)
+
+
+def progression(c: NodeBuilder, first: SSAValue, last: SSAValue, count: Dim) -> SSAValue:
+    """`count` floats at equal distances, as `torch.linspace` computes them."""
+    wide, place = element_type(first), c.iota(count)
     spans = c.cast(c.dim(count - 1), wide)
     step = c.div(c.sub(last, first), c.maximum(spans, 1.0))
     along = c.cast(place, wide)
     front = c.add(first, c.mul(step, along))
     back = c.sub(last, c.mul(step, c.sub(spans, along)))
     half = c.lt(place, c.floordiv(c.dim(count), 2))
-    y = c.where(half, front, back)
-    if count == 1:
-        y = c.broadcast(first, [1])
-    if "logspace" in str(c.node.target):
-        y = c.pow(c.like(float(base), y), y)
-    return c.cast(y, element)
+    return c.broadcast(first, [1]) if count == 1 else c.where(half, front, back)
 
 
 @converts("eye", "eye.m")

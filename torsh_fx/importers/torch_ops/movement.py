@@ -41,11 +41,23 @@ def _view(c: NodeBuilder, x: SSAValue, *rest: Any) -> SSAValue:
     return c.reshape(x, c.out_dims())
 
 
-@converts("view.dtype")
-def _view_dtype(c: NodeBuilder, x: SSAValue, dtype: Any) -> SSAValue:
-    if element_type(x) == c.out_element():
+@converts("resize")
+def _resize(
+    c: NodeBuilder, x: SSAValue, size: Sequence[Dim], *, memory_format: Any = None
+) -> SSAValue:
+    """The first elements in the order of memory; torch leaves what is behind them undefined."""
+    if dims_of(x) == tuple(size):
         return x
-    raise c.refuse("reinterpreting the bytes of a tensor as another dtype")
+    source: Any = c.node.args[0]
+    if not source.meta["val"].is_contiguous():
+        raise c.refuse("resizing a tensor that is not contiguous")
+    wanted, held = product(size), product(dims_of(x))
+    flat = c.reshape(x, [held])
+    if isinstance(wanted, int) and isinstance(held, int) and wanted > held:
+        flat = c.pad(flat, 0, 0, wanted - held)
+    elif not provably_equal(wanted, held):
+        flat = c.cut(flat, 0, 0, wanted)
+    return c.reshape(flat, size)
 
 
 @converts("permute", "permute_copy")

@@ -14,6 +14,7 @@ from torsh_dialect.dims import Dim, product
 from torsh_dialect.dtypes import is_complex, is_float
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops import reduce, scan, sort, statistics
+from torsh_dialect.ops.bits import BitcastOp
 from torsh_dialect.ops.compare import NotEqualOp
 from torsh_dialect.ops.complex import ComplexAbsOp, ImagOp, RealOp
 from torsh_dialect.types import dims_of, element_type, rank_of
@@ -77,6 +78,17 @@ def _any(c: NodeBuilder, x: SSAValue, dim: Axes = None, keepdim: bool = False) -
     if dim == [] and str(c.node.target).endswith("dims"):
         return c.cast(x, dtypes.i1)
     return c.finished(folded(c, cls, x, dim, keepdim))
+
+
+@converts("hash_tensor")
+def _hash_tensor(
+    c: NodeBuilder, x: SSAValue, dim: Axes = (), *, keepdim: bool = False, mode: int = 0
+) -> SSAValue:
+    """The exclusive or of the elements' bits as f64 or i64 (mode 0, the only one)."""
+    if mode != 0:
+        raise c.refuse(f"hash_tensor with mode {mode}")
+    wide = c.cast(x, dtypes.f64 if is_float(element_type(x)) else dtypes.i64)
+    return folded(c, reduce.XorSumOp, c.b(BitcastOp, wide, to=dtypes.ui64), dim, keepdim)
 
 
 @converts("count_nonzero", "count_nonzero.dim_IntList")
@@ -339,20 +351,3 @@ def _bucketize(
 ) -> SSAValue:
     y = c.b(sort.SearchSortedOp, row, c.tensor(values, element_type(row)), right=right or None)
     return c.finished(y)
-
-
-@converts("histc")
-def _histc(c: NodeBuilder, x: SSAValue, bins: int = 100, min: Any = 0, max: Any = 0) -> SSAValue:
-    flat = c.reshape(x, [product(dims_of(x))])
-    low, high = c.tensor(min, element_type(x)), c.tensor(max, element_type(x))
-    if min == max:
-        low, high = c.min(flat, [0]), c.max(flat, [0])
-        same = c.eq(low, high)
-        low, high = c.where(same, c.sub(low, 1), low), c.where(same, c.add(high, 1), high)
-    place = c.floor(c.div(c.mul(c.sub(flat, low), float(bins)), c.sub(high, low)))
-    place = c.minimum(place, float(bins - 1))
-    inside = c.both(c.ge(flat, low), c.le(flat, high))
-    slot = c.where(inside, c.cast(place, dtypes.i64), c.like(-1, c.cast(place, dtypes.i64)))
-    steps = c.iota(bins)
-    hits = c.eq(c.unsqueeze(slot, 0), c.unsqueeze(steps, 1))
-    return c.finished(c.b(reduce.CountNonzeroOp, hits, axes=[1]))

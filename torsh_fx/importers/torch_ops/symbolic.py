@@ -20,9 +20,15 @@ SYMBOLIC = frozenset({"aten._local_scalar_dense.default", "aten.item.default"})
 
 
 def bound(c: NodeBuilder, x: SSAValue) -> Any:
-    """The number that a scalar tensor holds: an extent, or the tensor for floats and bools."""
+    """The number that a scalar tensor holds: an extent, or the tensor for floats and bools.
+
+    An integer that may be negative and that is no size, stays a tensor too.
+    """
     value = c.meta()
     if isinstance(value, torch.SymInt):
+        if _may_be_negative(value) and _is_arithmetic_only(c.node):
+            c.graph.shared.numbers.add(str(value))
+            return c.cast(c.reshape(x, []), dtypes.i64)
         expr = c.graph.shared.dim(value)
         if isinstance(expr, Expr) and str(expr).isidentifier():
             c.graph.shared.known.add(str(expr))
@@ -32,6 +38,35 @@ def bound(c: NodeBuilder, x: SSAValue) -> Any:
     if isinstance(value, torch.SymFloat | float):
         return c.cast(x, dtypes.f64)
     return c.cast(x, dtypes.i1) if isinstance(value, torch.SymBool | bool) else x
+
+
+def _may_be_negative(value: torch.SymInt) -> bool:
+    node: Any = cast(Any, value).node
+    return bool(node.shape_env.bound_sympy(node.expr).lower < 0)
+
+
+def _is_arithmetic_only(node: torch.fx.Node) -> bool:
+    """Whether a number goes into arithmetic, checks and outputs only, not into extents."""
+    for user in node.users:
+        name = str(user.target)
+        if user.op == "output" or name.startswith(CHECKS):
+            continue
+        value: Any = user.meta.get("val")
+        if not isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
+            takes = [n for n, a in enumerate(user.args) if a is node]
+            if not name.startswith(ARITHMETIC) or takes == [0]:
+                return False
+        elif not _is_arithmetic_only(user):
+            return False
+    return True
+
+
+CHECKS = ("aten.sym_constrain_range", "aten._assert_scalar", "aten._assert_async")
+ARITHMETIC = tuple(
+    f"aten.{name}."
+    for name in ("add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge", "remainder")
+)
+"""Ops that take a number beside a tensor."""
 
 
 @converts(
