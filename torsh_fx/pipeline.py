@@ -36,6 +36,7 @@ REWRITES: dict[str, str] = {
     "fold-batch-norm": "batch normalisation becomes part of the weights before it",
     "recognize": "attention and norms that are written out become one op each",
     "recognize-quantized": "contractions of dequantised integers sum integers, then scale",
+    "weight-only": "products by dequantised weights scale the sums of blocks",
     "winograd": "3x3 convolutions of stride 1 as Winograd F(2, 3)",
 }
 """Rewrites that change values by rounding, which `Settings` switches off by these names."""

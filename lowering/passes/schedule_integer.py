@@ -30,13 +30,13 @@ from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewri
 
 from lowering.cpu.templates.int8 import MAXIMUM_K, STEPS, registers_of, way_of
 from lowering.cpu.templates.window import Axis
+from lowering.passes.pack_blocks import PackBlocks
 from lowering.passes.schedule import window_axis
 from torsh_dialect.attributes import dims_attribute, int_of
 from torsh_dialect.context import Context
 from torsh_dialect.dims import Dim
 from torsh_dialect.driver import rewrite
 from torsh_dialect.dtypes import f32, i8, i32, ui8
-from torsh_dialect.kinds import contents_of
 from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.conv import ConvOp
 from torsh_dialect.ops.join import PadOp
@@ -44,7 +44,7 @@ from torsh_dialect.ops.logic import BitwiseXorOp
 from torsh_dialect.ops.packed_integer import PackedConvIntegerOp, PackedLinearIntegerOp
 from torsh_dialect.ops.quant import ConvIntegerOp, MatMulIntegerOp
 from torsh_dialect.passes.expand_composites import RewriterBuilder
-from torsh_dialect.passes.roles import is_weight_only
+from torsh_dialect.passes.roles import integer_of, is_weight_only
 from torsh_dialect.target import TargetInfo
 from torsh_dialect.types import dims_of, element_type, is_static, rank_of
 
@@ -55,19 +55,6 @@ RUN_CHANNELS = 16
 """Fewer channels than this are contracted by rows of the kernel, from a padded copy of x."""
 
 Zero = SSAValue | int
-
-
-def integer_of(value: SSAValue | None) -> int | None:
-    """What all elements of a constant are; None if they differ or are not known.
-
-    A missing value is 0.
-    """
-    if value is None:
-        return 0
-    contents = contents_of(value)
-    if contents is None or len(set(contents)) != 1 or not isinstance(contents[0], int):
-        return None
-    return contents[0]
 
 
 @dataclass(frozen=True)
@@ -323,4 +310,6 @@ class ScheduleIntegerPass(ModulePass):
 
     def apply(self, ctx: XdslContext, op: ModuleOp) -> None:
         assert isinstance(ctx, Context)
+        if ctx.settings.allows("weight-only"):
+            rewrite(op, PackBlocks(ctx.target))
         rewrite(op, PackMatMulInteger(ctx.target), PackConvInteger(ctx.target))

@@ -1,10 +1,10 @@
-"""The integer templates for fused regions: products and convolutions of bytes."""
+"""Templates for quantised regions: products and convolutions of bytes, weights in blocks."""
 
 from __future__ import annotations
 
 from xdsl.ir import Operation
 
-from lowering.cpu.templates import conv_int8, int8
+from lowering.cpu.templates import conv_int8, gemm_blocks, int8
 from lowering.cpu.templates.window import Axis
 from lowering.kernel import Kernel
 from lowering.passes.schedule import window_axis
@@ -13,6 +13,7 @@ from torsh_dialect.attributes import int_of
 from torsh_dialect.dims import ceildiv
 from torsh_dialect.dtypes import i8
 from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.ops.packed_blocks import PackedLinearBlocksOp
 from torsh_dialect.ops.packed_integer import PackedConvIntegerOp, PackedLinearIntegerOp
 from torsh_dialect.target import TargetInfo
 from torsh_dialect.types import dims_of, element_type
@@ -68,3 +69,25 @@ def packed_conv_integer(fused: FusedOp, op: Operation, target: TargetInfo) -> Ke
     operations /= max(1, extent.value(static_or(rows, 4096)))
     units = ceildiv(rows, extent.divisor) * extent.factor
     return shell.finish("int8_conv", params, units, operations)
+
+
+def packed_linear_blocks(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
+    """GEMM with weights of 8 or 4 bits in scaled blocks."""
+    assert isinstance(op, PackedLinearBlocksOp)
+    k, rows = dims_of(op.x)[-1], rows_of(op.x)
+    assert isinstance(k, int)
+    columns, block, bits = map(int_of, (op.columns, op.block, op.bits))
+    params = gemm_blocks.BlocksGemmParams(
+        columns, k, block, bits, rows if isinstance(rows, int) else None
+    )
+    shell = TemplateShell(fused, op)
+    shell.operand(op.x)
+    shell.operand(op.w)
+    shell.result()
+    shell.extent(rows)
+    shell.operand(op.scale)
+    extent = gemm_blocks.parallel_extent(params, target)
+    some = static_or(rows, 1)
+    operations = gemm_blocks.flops(params, some) / max(1, extent.value(some))
+    units = ceildiv(rows, extent.divisor) * extent.factor
+    return shell.finish("gemm_blocks", params, units, operations)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xdsl.ir import OpResult, SSAValue
 
-from torsh_dialect.kinds import Random, TensorOp
+from torsh_dialect.kinds import Random, TensorOp, contents_of
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 
 
@@ -24,3 +24,16 @@ def is_weight_only(value: SSAValue) -> bool:
             return False
         work.extend(current.op.operands)
     return True
+
+
+def integer_of(value: SSAValue | None) -> int | None:
+    """What all elements of a constant are; None if they differ or are not known.
+
+    A missing value is 0.
+    """
+    if value is None:
+        return 0
+    contents = contents_of(value)
+    if contents is None or len(set(contents)) != 1 or not isinstance(contents[0], int):
+        return None
+    return contents[0]
