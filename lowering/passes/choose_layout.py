@@ -143,7 +143,11 @@ class SinkThroughElementwise(RewritePattern):
     def match_and_rewrite(self, op: Elementwise, rewriter: PatternRewriter):
         rank = rank_of(op.results[0])
         perms = [perm_of(v) for v in op.operands]
-        moving = [p for v, p in zip(op.operands, perms, strict=True) if p and not _is_view(v)]
+        moving = [
+            p
+            for v, p in zip(op.operands, perms, strict=True)
+            if p and not _is_view(v) and not is_weight_only(v)
+        ]
         perm = next((p for p in moving if len(p) == rank), None)
         if perm is None or not all(
             p == perm or self._turns(v, perm) for v, p in zip(op.operands, perms, strict=True)

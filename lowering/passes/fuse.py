@@ -33,6 +33,7 @@ from torsh_dialect.ops.control import LoopOp, YieldOp
 from torsh_dialect.ops.fused import FusedOp
 from torsh_dialect.ops.norm import LayerNormOp, RmsNormOp
 from torsh_dialect.ops.packed import PackedLinearOp, WinogradFiltersOp
+from torsh_dialect.ops.packed_blocks import PackedLinearBlocksOp
 from torsh_dialect.ops.packed_integer import PackedLinearIntegerOp
 from torsh_dialect.ops.select import CastOp
 from torsh_dialect.ops.shape import AssumeOp, BindOp
@@ -60,7 +61,7 @@ def is_outside(op: Operation) -> bool:
 
 def is_template_root(op: Operation) -> bool:
     """Whether ops after this one can become its epilogue."""
-    packed = PackedLinearOp | PackedLinearIntegerOp
+    packed = PackedLinearOp | PackedLinearIntegerOp | PackedLinearBlocksOp
     return isinstance(op, Contract | Window | packed) or is_row_template(op)
 
 

@@ -8,7 +8,7 @@ Before:
 After:
 
     %p = (pad, reshape and transpose of %q, two steps in a byte)
-    %y = torsh.packed_linear_blocks %x, %p, (%s in panels) {bits = 4, block = 32, columns = 16} : ...
+    %y = torsh.packed_linear_blocks %x, %p, (%s in panels) {bits = 4, block = 32, ...} : ...
 
 Decoding reads every weight once for one row, so that its time is that of the bytes. The scale
 multiplies the sum of a block and not each product, which changes values by rounding: it is the
@@ -171,8 +171,6 @@ def _bytes(c: Compose, panels: SSAValue, bits: int) -> SSAValue:
         return panels
     count, k, width = (d for d in dims_of(panels) if isinstance(d, int))
     pairs = c.reshape(panels, (count, k // 2, 2, width))
-    low, high = (
-        c.reshape(c.slice(pairs, 2, part, 1), (count, k // 2, width)) for part in (0, 1)
-    )
+    low, high = (c.reshape(c.slice(pairs, 2, part, 1), (count, k // 2, width)) for part in (0, 1))
     low = c.b(BitwiseAndOp, low, c.like(15, low))
     return c.b(BitwiseOrOp, low, c.b(ShiftLeftOp, high, c.like(4, high)))

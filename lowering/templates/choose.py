@@ -20,7 +20,11 @@ from lowering.cpu.templates.window import Axis
 from lowering.kernel import Kernel
 from lowering.passes.schedule import ELEMENTS, transposed_axis, window_axis
 from lowering.templates.choose_attention import strided_attention
-from lowering.templates.choose_integer import packed_conv_integer, packed_linear_integer
+from lowering.templates.choose_integer import (
+    packed_conv_integer,
+    packed_linear_blocks,
+    packed_linear_integer,
+)
 from lowering.templates.choose_rows import norm_rows, softmax_rows
 from lowering.templates.shell import TemplateShell, rows_of, static_or
 from torsh_dialect.attributes import bool_of, int_of, str_of
@@ -34,6 +38,7 @@ from torsh_dialect.ops.packed import (
     PackedLinearOp,
     WinogradFiltersOp,
 )
+from torsh_dialect.ops.packed_blocks import PackedLinearBlocksOp
 from torsh_dialect.ops.packed_integer import PackedConvIntegerOp, PackedLinearIntegerOp
 from torsh_dialect.ops.pool import AvgPoolOp, MaxPoolOp, Pool
 from torsh_dialect.ops.softmax import LogSoftmaxOp, SoftmaxOp
@@ -287,6 +292,7 @@ CHOOSERS: dict[type[Operation], Chooser] = {
     PackedConvTransposeOp: packed_conv_transpose,
     PackedLinearIntegerOp: packed_linear_integer,
     PackedConvIntegerOp: packed_conv_integer,
+    PackedLinearBlocksOp: packed_linear_blocks,
     WinogradFiltersOp: winograd_filters,
     MaxPoolOp: pooling,
     AvgPoolOp: pooling,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from xdsl.dialects.builtin import I64, IntegerAttr
@@ -20,9 +21,9 @@ from torsh_dialect.types import AnyTensor, dims_of, element_type, tensor
 def unpacked(packed: Array, bits: int) -> Array:
     """The `[columns, K]` integers of packed panels, padding columns included."""
     panels, _, width = packed.shape
-    steps = packed
+    steps: Any = packed
     if bits == 4:
-        low, high = (packed << 4).astype(np.int8) >> 4, packed >> 4
+        low, high = (steps << 4).astype(np.int8) >> 4, steps >> 4
         steps = np.stack([low, high], axis=2).reshape(panels, -1, width)
     return steps.transpose(0, 2, 1).reshape(panels * width, -1)
 

@@ -65,3 +65,17 @@ func.func @main(%a: tensor<2x70000xi8>) -> tensor<2x16xi32> {
   %y = torsh.matmul_integer %a, %b {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<2x70000xi8>, tensor<70000x16xi8>) -> tensor<2x16xi32>
   func.return %y : tensor<2x16xi32>
 }
+
+// -----
+
+// Fires: weights of 4 bits are read as they are, two steps of the sum in a byte.
+// CHECK-LABEL: func.func @main
+// CHECK:         %[[W:.*]] = torsh.bitwise_or {{.*}} -> tensor<2x32x16xi8>
+// CHECK:         torsh.packed_linear_blocks %x, %[[W]], {{.*}} {bits = 4 : i64, block = 32 : i64, columns = 21 : i64}
+func.func @main(%x: tensor<1x64xf32>) -> tensor<1x21xf32> {
+  %q = torsh.weight {id = "q", type = tensor<21x64xi4>} : () -> tensor<21x64xi4>
+  %s = torsh.weight {id = "s", type = tensor<21x2xf32>} : () -> tensor<21x2xf32>
+  %w = torsh.dequantize_linear %q, %s {axis = 1 : i64, block_size = 32 : i64} : (tensor<21x64xi4>, tensor<21x2xf32>) -> tensor<21x64xf32>
+  %y = torsh.linear %x, %w : (tensor<1x64xf32>, tensor<21x64xf32>) -> tensor<1x21xf32>
+  func.return %y : tensor<1x21xf32>
+}

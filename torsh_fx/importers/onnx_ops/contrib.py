@@ -182,23 +182,34 @@ def matmul_nbits(n: Node) -> SSAValue:
         raise NotSupported("permuted columns (g_idx)")
     x, packed = n.input(0), n.input(1)
     blocks = -(-depth // block)
-    parts = _unpacked(n, packed, bits, rows * blocks * block)
-    w = c.reshape(parts, (rows, blocks, block))
-    zero = n.optional(3)
-    if zero is None:
-        offset = n.constant(np.float32(2 ** (bits - 1)))
-    elif element_type(zero) == dtypes.ui8:
-        width = -(-blocks * bits // 8) * 8 // bits
-        flat = c.reshape(_unpacked(n, zero, bits, rows * width), (rows, width))
-        offset = c.cast(c.reshape(c.slice(flat, 1, 0, blocks), (rows, blocks, 1)), f32)
+    whole = c.reshape(_unpacked(n, packed, bits, rows * blocks * block), (rows, blocks * block))
+    w, zero = c.slice(whole, 1, 0, depth), n.optional(3)
+    scale = c.reshape(n.input(2), (rows, blocks))
+    if zero is not None and element_type(zero) != dtypes.ui8:
+        offset = c.slice(c.repeat(c.reshape(zero, (rows, blocks)), block, 1), 1, 0, depth)
+        spread = c.slice(c.repeat(c.cast(scale, f32), block, 1), 1, 0, depth)
+        w = c.mul(c.sub(c.cast(w, f32), c.cast(offset, f32)), spread)
     else:
-        offset = c.reshape(c.cast(zero, f32), (rows, blocks, 1))
-    scale = c.reshape(c.cast(n.input(2), f32), (rows, blocks, 1))
-    w = c.mul(c.sub(c.cast(w, f32), offset), scale)
-    w = c.slice(c.reshape(w, (rows, blocks * block)), 1, 0, depth)
+        w, zero = _weights_and_zero(n, w, zero, bits, (rows, blocks))
+        w = n(DequantizeLinearOp, w, c.cast(scale, f32), zero, axis=1, block_size=block)
     y = c.linear(x, c.cast_like(w, x), None)
     bias = n.optional(5)
     return y if bias is None else c.add(y, bias)
+
+
+def _weights_and_zero(
+    n: Node, w: SSAValue, zero: SSAValue | None, bits: int, dims: tuple[int, int]
+) -> tuple[SSAValue, SSAValue | None]:
+    """Weights of 4 or 8 bits: signed without a zero point, unsigned with one of `dims`."""
+    c, (rows, blocks) = n.c, dims
+    if zero is None:
+        signed = c.cast(c.sub(c.cast(w, i32), 2 ** (bits - 1)), dtypes.i8)
+        return c.cast(signed, dtypes.i4 if bits == 4 else dtypes.i8), None
+    width = -(-blocks * bits // 8) * 8 // bits
+    flat = c.reshape(_unpacked(n, zero, bits, rows * width), (rows, width))
+    point = c.slice(flat, 1, 0, blocks)
+    narrow = dtypes.ui4 if bits == 4 else dtypes.ui8
+    return c.cast(w, narrow), c.cast(point, narrow)
 
 
 def _unpacked(n: Node, packed: SSAValue, bits: int, count: int) -> SSAValue:
