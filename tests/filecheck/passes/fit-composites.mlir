@@ -58,3 +58,14 @@ func.func @main(%x: tensor<2x3xf32>, %h: tensor<2x3xf16>) -> (tensor<2x3xf32>, t
   %z = torsh.softmax %h {axis = 1 : i64} : (tensor<2x3xf16>) -> tensor<2x3xf16>
   func.return %y, %z : tensor<2x3xf32>, tensor<2x3xf16>
 }
+
+// -----
+
+// Does not fire: a softmax along rows is what the template computes.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    torsh.softmax %x
+// CHECK-NEXT:    func.return
+func.func @main(%x: tensor<2x3xf32>) -> tensor<2x3xf32> {
+  %y = torsh.softmax %x {axis = 1 : i64} : (tensor<2x3xf32>) -> tensor<2x3xf32>
+  func.return %y : tensor<2x3xf32>
+}

@@ -137,8 +137,9 @@ def test_inspect_shows_what_is_there(torsh, convnet):
 
 def test_inspect_sees_which_rewrites_are_off(torsh, convnet):
     _, out, _ = torsh("inspect", convnet, "--disable-rewrite", "winograd")
-    assert "winograd         not used" in out
-    assert "fold-batch-norm  applied" in out
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
+    assert rows["winograd"][:2] == ["not", "used"]
+    assert rows["fold-batch-norm"][0] == "applied"
     _, out, _ = torsh("inspect", convnet, "--numerics", "strict")
     assert "applied" not in out
 
