@@ -14,6 +14,7 @@ from xdsl.ir import Block, BlockArgument, Operation, OpResult, SSAValue, Use
 
 from lowering.passes.fuse import is_view
 from torsh_dialect.kinds import Scatter
+from torsh_dialect.ops.constant import ConstantOp, WeightOp
 from torsh_dialect.ops.control import LoopOp, YieldOp
 from torsh_dialect.ops.fused import FusedOp
 from torsh_dialect.types import dims_of
@@ -34,14 +35,18 @@ def beginnings(op: Operation) -> Iterator[tuple[int, OpResult]]:
 
 
 def overwritten(op: FusedOp) -> int | None:
-    """The operand of a fused scatter that the updates are written over."""
+    """The operand of a fused scatter that the updates are written over, and that is read for
+    nothing else: updates that come from it would change while they are written.
+    """
     last = op.body.block.last_op
     assert isinstance(last, YieldOp)
     root = last.operands[0].owner
     if not isinstance(root, Scatter):
         return None
     target = root.operands[0]
-    return target.index if isinstance(target, BlockArgument) else None
+    if not isinstance(target, BlockArgument) or len(list(target.uses)) > 1:
+        return None
+    return target.index
 
 
 class Reuse:
@@ -61,6 +66,8 @@ class Reuse:
         block = op.parent_block()
         if offset != 0 or dims_of(root) != dims_of(result) or not isinstance(root, OpResult):
             return False
+        if isinstance(root.op, ConstantOp | WeightOp):
+            return False  # its memory is the program's, for all calls
         if root.op.parent_block() is block and not is_view(root.op):
             family = self._family(root)
         elif self._is_variable(root, block):

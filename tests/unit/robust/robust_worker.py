@@ -13,6 +13,7 @@ import pickle
 import resource
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from robust_mutants import Mutant, Plan, mutant_of
 
 MEMORY = 12 << 30
 """Bytes of address space that a process may take."""
+
+LARGE = 1 << 28
+"""Bytes of intermediate values above which a mutant is only compiled."""
 
 NUDGE = 1e-6
 """Relative change of inputs that shows how far a model magnifies rounding."""
@@ -36,12 +40,22 @@ def ours(mutant: Mutant) -> tuple[Answer, list[Any]]:
 
     try:
         compiled = compile_model(mutant.model, cache=False, threads=1)
-        if mutant.inputs is None or mutant.is_random():
+        if mutant.inputs is None or mutant.is_random() or is_large(compiled, mutant.inputs):
             return {"kind": "compiled"}, []
         results = compiled.run({name: mutant.inputs[name] for name in compiled.input_names})
         return {"kind": "ran"}, list(results)
     except TorshError as error:
         return {"kind": "refused", "error": type(error).__name__, "text": str(error)}, []
+
+
+def is_large(compiled: Any, inputs: Mapping[str, Any]) -> bool:
+    """Whether a run would take more than the machine's patience: mutants ask for any extent."""
+    from torsh_fx.memory import memory_plan
+
+    if not hasattr(compiled, "program"):
+        return False  # host functions run a part of it
+    shapes = [np.shape(inputs[name]) for name in compiled.input_names]
+    return memory_plan(compiled, shapes).total > LARGE
 
 
 def onnxruntime(mutant: Mutant) -> tuple[Answer, list[Any]]:
