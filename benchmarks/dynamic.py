@@ -54,6 +54,9 @@ def tokens(*sizes: tuple[int, int]) -> Axes:
     return Axes((axes,), tuple({"batch": n, "length": m} for n, m in sizes))
 
 
+LEAST = {"height": 4, "width": 4}
+"""Least value of a name; torch refuses images of which a window would leave a single row."""
+
 CLASSIFIER = images((1, 224, 224), (3, 160, 192), (1, 97, 131))
 
 AXES: dict[str, Axes] = {
@@ -80,7 +83,7 @@ def dynamic_shapes(axes: Axes) -> tuple[dict[int, Any], ...]:
     """The axes as `torch.export` takes them: one symbol for each name."""
     from torch.export import Dim
 
-    base = {name: Dim(f"{name}_", min=1) if factor > 1 else Dim(name, min=1)
+    base = {name: Dim(f"{name}_" if factor > 1 else name, min=LEAST.get(name, 1))
             for row in axes.names for name, factor in row.values()}  # fmt: skip
     return tuple(
         {axis: factor * base[name] if factor > 1 else base[name]

@@ -26,6 +26,7 @@ PASSES: dict[str, str] = {
     "choose-layout": "lowering.passes.choose_layout:ChooseLayoutPass",
     "schedule": "lowering.passes.schedule:SchedulePass",
     "prepare": "lowering.passes.prepare:PreparePass",
+    "update-slices": "lowering.passes.update_slices:UpdateSlicesPass",
     "fuse": "lowering.passes.fuse:FusePass",
     "to-gpu": "lowering.passes.to_gpu:ToGpuPass",
     "outline-native": "lowering.passes.outline_native:OutlineNativePass",
@@ -64,6 +65,7 @@ def stages(ctx: Context) -> Iterator[ModulePass]:
     from lowering.passes.prepare import PreparePass
     from lowering.passes.schedule import SchedulePass
     from lowering.passes.schedule_integer import ScheduleIntegerPass
+    from lowering.passes.update_slices import UpdateSlicesPass
     from torsh_dialect.passes.canonicalize import CanonicalizePass
     from torsh_dialect.passes.fold_batch_norm import FoldBatchNormPass
     from torsh_dialect.passes.recognize import RecognizePass
@@ -79,6 +81,7 @@ def stages(ctx: Context) -> Iterator[ModulePass]:
     yield ChooseLayoutPass()
     yield CanonicalizePass()
     yield SchedulePass()
+    yield UpdateSlicesPass()
     yield CanonicalizePass()
     yield PreparePass()
     yield FusePass()
