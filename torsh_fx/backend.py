@@ -3,7 +3,8 @@
 Dynamo gives a graph of torch calls for each part of a model that it can trace; each is exported
 and compiled at its first call. Parameters and buffers become weights: a change of their values
 is noticed at the next call, and the weights are prepared again. Extents that Dynamo made
-symbolic stay symbolic. What the compiler does not know raises `UnsupportedError`; nothing falls
+symbolic stay symbolic. Inputs and buffers that the graph writes are written, in place where the
+program allows it, and outputs that are views of inputs are. What the compiler does not know raises `UnsupportedError`; nothing falls
 back to eager by itself.
 
 The entry point `torch_dynamo_backends` makes torch find the backend; importing this module
@@ -26,7 +27,9 @@ from torsh_dialect.context import Settings
 from torsh_dialect.errors import InputError, InvalidArgumentError, UnsupportedError
 from torsh_fx.compiled import CompiledModule
 from torsh_fx.compiler import compile as compile_model
+from torsh_fx.importers.torch_aliases import Aliases
 from torsh_fx.importers.torch_types import to_numpy, to_torch
+from torsh_fx.written import run_writing
 
 NAME = "torsh"
 STATIC = "_dynamo_static_input_type"
@@ -102,6 +105,7 @@ class DynamoGraph:
             if _is_stored(node, value)
         }
         self._module = module
+        self._aliases = Aliases.of(module.graph)
         self._symbolic = [_symbols(node) for node in placeholders]
         self._sizes = _sizes(placeholders, self._symbolic)
         self._users = [
@@ -131,9 +135,10 @@ class DynamoGraph:
             if self._general is None:
                 self._general = self._compile(args, dynamic=True)
             try:
-                return self._call(self._general, args, users)
+                found = self._call(self._general, args, users)
             except InputError:
-                return self._call(self._specialised(args, users), args, users)
+                found = self._call(self._specialised(args, users), args, users)
+            return self._aliases.restored(args, found)
 
     def _specialised(self, args: Sequence[Any], users: Sequence[Any]) -> CompiledModule:
         """The graph compiled for just these extents, which the general one turned out to fix."""
@@ -148,20 +153,19 @@ class DynamoGraph:
         tensors = {name: args[position] for position, name in self._stored.items()}
         self._refresh(args)
         states = compiled.states
-        before = [to_numpy(tensors[one.name].detach()) for one in states]
-        outputs, after = compiled.call_with(before, users, {})
-        found: tuple[Any, ...] = (
-            tuple(cast("Sequence[Any]", outputs))
-            if isinstance(outputs, tuple | list)
-            else (outputs,)
-        )
-        for one, value in zip(states, after, strict=True):
-            tensors[one.name].copy_(to_torch(value))
-        return found
+        given = [*compiled.flat_inputs(users, {}), *(tensors[one.name] for one in states)]
+        pairs = [*compiled.imported.written, *((one.input, one.output) for one in states)]
+        arrays = run_writing(compiled, given, pairs)
+        outputs = compiled.structured([to_torch(array) for array in arrays])
+        if isinstance(outputs, tuple | list):
+            return tuple(cast("Sequence[Any]", outputs))
+        return (outputs,)
 
     def _refresh(self, args: Sequence[Any]) -> None:
         """Prepare weights again whose tensors have changed since the last call."""
-        now = {position: Stamp.of(args[position]) for position in self._stored}
+        assert self._general is not None
+        kept = {one.name for one in self._general.states}  # given to each call anyway
+        now = {p: Stamp.of(args[p]) for p, name in self._stored.items() if name not in kept}
         changed = [position for position, stamp in now.items() if self._stamps[position] != stamp]
         if not changed:
             return
@@ -181,9 +185,6 @@ class DynamoGraph:
         program = torch.export.export(
             module, users, dynamic_shapes=shapes if dynamic else None, strict=False
         )
-        if program.graph_signature.user_inputs_to_mutate:
-            names = ", ".join(program.graph_signature.user_inputs_to_mutate.values())
-            raise UnsupportedError(f"the graph writes into its inputs {names}; return new values")
         self._stamps = {position: Stamp.of(args[position]) for position in self._stored}
         return compile_model(program, **self._options)
 

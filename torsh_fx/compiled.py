@@ -19,6 +19,7 @@ from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
 from torsh_fx.session import Kept, Session
 from torsh_fx.session import carried as carried_states
 from torsh_fx.weights import Preparation, replaced
+from torsh_fx.written import run_writing
 
 if TYPE_CHECKING:
     from torsh_fx.graph.graph import FxGraph
@@ -244,10 +245,13 @@ class CompiledModule:
     def call_with(
         self, state: Sequence[Array], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Any, list[Array]]:
-        """The result of a call that starts from `state`, and the state behind it."""
+        """The result of a call that starts from `state`, and the state behind it.
+
+        Arguments that the model writes have their new values then.
+        """
         flat = self.flat_inputs(args, kwargs)
         from_torch = any(map(is_torch, flat))
-        found: list[Any] = self.run([*map(as_numpy, flat), *state])
+        found: list[Any] = run_writing(self, [*flat, *state], self.imported.written)
         after = [found[one.output] for one in self.states]
         outputs: list[Any] = [as_torch(v) for v in found] if from_torch else found
         return self.structured(outputs), after

@@ -17,6 +17,7 @@ from lowering.runtime.contexts import aligned_bytes
 from lowering.runtime.signature import Array, Shape
 from torsh_dialect.errors import ExecutionError, InvalidArgumentError
 from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
+from torsh_fx.written import write_back
 
 if TYPE_CHECKING:
     from torsh_fx.compiled import CompiledModule
@@ -154,6 +155,8 @@ class Session:
             raise
         for cell in self._cells:
             cell.keep(found[cell.kept.output])
+        if not self._flat:
+            write_back(given, found, self._model.imported.written)
         return self._results(found, any(map(is_torch, given)))
 
     def _arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:

@@ -114,6 +114,7 @@ class ImportedModel:
         symbols: Bounds of the symbolic extents.
         report: What became of each source node.
         state: Buffers that the model changes.
+        written: User inputs that the model writes, each with the output that is its new value.
         in_spec: The source framework's description of how call arguments flatten to inputs.
         out_spec: Likewise for outputs.
     """
@@ -125,6 +126,7 @@ class ImportedModel:
     symbols: Mapping[str, Bounds]
     report: Report
     state: tuple[State, ...] = ()
+    written: tuple[tuple[int, int], ...] = ()
     in_spec: object | None = None
     out_spec: object | None = None
 

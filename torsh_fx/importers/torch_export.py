@@ -207,7 +207,7 @@ class ExportImporter:
         users: list[SSAValue] = []
         names: list[str] = []
         leaves: list[Leaf] = []
-        changed: list[tuple[str, SSAValue]] = []
+        changed: list[tuple[OutputKind, str, SSAValue]] = []
         for spec, value in zip(self.ep.graph_signature.output_specs, found, strict=True):
             if spec.kind == OutputKind.USER_OUTPUT:
                 if is_value(value) or isinstance(value, Expr):
@@ -222,15 +222,15 @@ class ExportImporter:
                 else:
                     leaves.append(Leaf(None, value))
             elif spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION):
-                changed.append((str(spec.target), c.tensor(value)))
+                changed.append((spec.kind, str(spec.target), c.tensor(value)))
             elif spec.kind != OutputKind.TOKEN:
                 raise ImportModelError(
                     f"the program returns a {spec.kind.name}; export for inference"
                 )
-        self.changed = {name: len(users) + n for n, (name, _) in enumerate(changed)}
+        self.changed = {(kind, name): len(users) + n for n, (kind, name, _) in enumerate(changed)}
         return (
-            [*users, *(v for _, v in changed)],
-            [*names, *(f"{n}.next" for n, _ in changed)],
+            [*users, *(value for _, _, value in changed)],
+            [*names, *(f"{name}.next" for _, name, _ in changed)],
             leaves,
         )
 
@@ -252,8 +252,18 @@ class ExportImporter:
         set_names(self.function, inputs, names)
         set_symbols(self.function, shared.bounds)
         states = tuple(
-            State(name, place, self.changed[name], self._initial(shared, name))
+            State(
+                name,
+                place,
+                self.changed[OutputKind.BUFFER_MUTATION, name],
+                self._initial(shared, name),
+            )
             for name, place in self.states.items()
+        )
+        written = tuple(
+            (self.names.index(name), place)
+            for (kind, name), place in self.changed.items()
+            if kind == OutputKind.USER_INPUT_MUTATION
         )
         call: Any = self.ep.call_spec
         return ImportedModel(
@@ -264,6 +274,7 @@ class ExportImporter:
             shared.bounds,
             shared.report,
             states,
+            written,
             TorchCall(call.in_spec, tuple(self.leaves), self._argument_names()),
             TorchCall(call.out_spec, tuple(leaves)),
         )
