@@ -14,8 +14,7 @@ from xdsl.ir import Block, BlockArgument, Operation, OpResult, SSAValue, Use
 
 from lowering.passes.fuse import is_view
 from torsh_dialect.kinds import Scatter
-from torsh_dialect.ops.constant import ConstantOp, WeightOp
-from torsh_dialect.ops.control import LoopOp, YieldOp
+from torsh_dialect.ops.control import CondOp, LoopOp, YieldOp
 from torsh_dialect.ops.fused import FusedOp
 from torsh_dialect.types import dims_of
 
@@ -35,18 +34,14 @@ def beginnings(op: Operation) -> Iterator[tuple[int, OpResult]]:
 
 
 def overwritten(op: FusedOp) -> int | None:
-    """The operand of a fused scatter that the updates are written over, and that is read for
-    nothing else: updates that come from it would change while they are written.
-    """
+    """The operand of a fused scatter that the updates are written over."""
     last = op.body.block.last_op
     assert isinstance(last, YieldOp)
     root = last.operands[0].owner
     if not isinstance(root, Scatter):
         return None
     target = root.operands[0]
-    if not isinstance(target, BlockArgument) or len(list(target.uses)) > 1:
-        return None
-    return target.index
+    return target.index if isinstance(target, BlockArgument) else None
 
 
 class Reuse:
@@ -66,8 +61,8 @@ class Reuse:
         block = op.parent_block()
         if offset != 0 or dims_of(root) != dims_of(result) or not isinstance(root, OpResult):
             return False
-        if isinstance(root.op, ConstantOp | WeightOp):
-            return False  # its memory is the program's, for all calls
+        if not isinstance(root.op, FusedOp | CondOp | LoopOp):
+            return False  # a constant or weight: its memory is the program's, for all calls
         if root.op.parent_block() is block and not is_view(root.op):
             family = self._family(root)
         elif self._is_variable(root, block):
@@ -96,7 +91,12 @@ class Reuse:
         return isinstance(root.op, LoopOp) and root.op.body.block is block
 
     def _is_free(self, op: Operation, number: int, family: Iterable[SSAValue]) -> bool:
-        """Whether `op` is the last to read these values, by operand `number` alone."""
+        """Whether `op` is the last to read these values, by operand `number` alone.
+
+        A fused scatter must not take updates from it, which would change while they are written.
+        """
+        if isinstance(op, FusedOp) and not op.body.block.args[number].has_one_use():
+            return False
         return all(
             self._is_before(use, op) or (use.operation is op and use.index == number)
             for value in family

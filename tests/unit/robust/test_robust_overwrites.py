@@ -49,6 +49,16 @@ def test_a_second_call_gives_what_the_first_gave(of: str, updates: str, stored: 
     assert given["u"].tolist() == [10, 20, 30, 40]
 
 
+def test_updates_from_the_operand_itself():
+    x = np.array([10, 20, 30, 40])
+    places = np.array([3, 3, 0, 0])
+    node = helper.make_node("ScatterElements", ["neg", "places", "neg"], ["y"], axis=0)
+    nodes = [helper.make_node("Neg", ["u"], ["neg"]), node]
+    kinds = dict.fromkeys(("u", "y"), TensorProto.INT64)
+    model = model_of(nodes, {"u": [4]}, ("y",), {"places": places}, kinds)
+    np.testing.assert_array_equal(torsh_fx.compile(model, threads=1)(u=x), [-40, -20, -30, -20])
+
+
 def test_weights_stay_as_they_are():
     big = np.arange(4096, dtype=np.float32)
     nodes = [helper.make_node("ScatterElements", ["w", "places", "u"], ["y"], axis=0)]
