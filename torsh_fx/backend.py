@@ -4,8 +4,8 @@ Dynamo gives a graph of torch calls for each part of a model that it can trace; 
 and compiled at its first call. Parameters and buffers become weights: a change of their values
 is noticed at the next call, and the weights are prepared again. Extents that Dynamo made
 symbolic stay symbolic. Inputs and buffers that the graph writes are written, in place where the
-program allows it, and outputs that are views of inputs are. What the compiler does not know raises `UnsupportedError`; nothing falls
-back to eager by itself.
+program allows it, and outputs that are views of inputs are. What the compiler does not know
+raises `UnsupportedError`; nothing falls back to eager by itself.
 
 The entry point `torch_dynamo_backends` makes torch find the backend; importing this module
 registers it too.
@@ -151,7 +151,7 @@ class DynamoGraph:
         self, compiled: CompiledModule, args: Sequence[Any], users: Sequence[Any]
     ) -> tuple[Any, ...]:
         tensors = {name: args[position] for position, name in self._stored.items()}
-        self._refresh(args)
+        self._refresh(compiled, args)
         states = compiled.states
         given = [*compiled.flat_inputs(users, {}), *(tensors[one.name] for one in states)]
         pairs = [*compiled.imported.written, *((one.input, one.output) for one in states)]
@@ -161,10 +161,9 @@ class DynamoGraph:
             return tuple(cast("Sequence[Any]", outputs))
         return (outputs,)
 
-    def _refresh(self, args: Sequence[Any]) -> None:
+    def _refresh(self, running: CompiledModule, args: Sequence[Any]) -> None:
         """Prepare weights again whose tensors have changed since the last call."""
-        assert self._general is not None
-        kept = {one.name for one in self._general.states}  # given to each call anyway
+        kept = {one.name for one in running.states}  # given to each call anyway
         now = {p: Stamp.of(args[p]) for p, name in self._stored.items() if name not in kept}
         changed = [position for position, stamp in now.items() if self._stamps[position] != stamp]
         if not changed:

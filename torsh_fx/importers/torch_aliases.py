@@ -71,11 +71,11 @@ class Aliases:
         for position, node in enumerate(pytree.tree_leaves(last.args[0])):
             if not isinstance(node, Node):
                 continue
-            value = node.meta.get("example_value")
+            value: Any = node.meta.get("example_value")
             if node in first:
                 same[position] = first[node]
             first.setdefault(node, position)
-            if not _has_storage(value) or value.is_conj() or value.is_neg():
+            if value is None or not _has_storage(value) or value.is_conj() or value.is_neg():
                 continue
             source = storages.get(value.untyped_storage()._cdata)
             if source is not None:

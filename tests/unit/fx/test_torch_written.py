@@ -1,4 +1,4 @@
-"""Inputs and buffers that a model writes, and outputs that are views: as eager torch leaves them."""
+"""Inputs and buffers that a model writes, and outputs that are views, next to eager torch."""
 
 from __future__ import annotations
 
