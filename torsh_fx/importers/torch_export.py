@@ -78,12 +78,19 @@ def _graphs(ep: ExportedProgram) -> list[torch.fx.GraphModule]:
     return [m for m in ep.graph_module.modules() if isinstance(m, torch.fx.GraphModule)]
 
 
+NO_WRITES = ("aten.detach_.default",)
+"""Ops that change no data, whatever their schemas say; constants of nested graphs end in them."""
+
+
 def _is_plain(node: torch.fx.Node) -> bool:
     if node.op != "call_function" or node.target is operator.getitem:
         return True
     target: Any = node.target
     if isinstance(target, OpOverload):
-        return spelling(target) in CONVERTERS and not cast(Any, target)._schema.is_mutable
+        writes = cast(Any, target)._schema.is_mutable and spelling(target) not in NO_WRITES
+        return spelling(target) in CONVERTERS and not writes
+    if getattr(target, "__module__", "").startswith("torch._functorch"):
+        return False  # levels of `vmap`, which torch's own tracing resolves
     return not isinstance(target, HigherOrderOperator) or spelling(target) in CONVERTERS
 
 

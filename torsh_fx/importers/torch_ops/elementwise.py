@@ -240,6 +240,7 @@ def _to(c: NodeBuilder, x: SSAValue, *rest: Any, **options: Any) -> SSAValue:
     "clone",
     "contiguous",
     "detach",
+    "detach_",
     "alias",
     "lift_fresh_copy",
     "lift_fresh",
