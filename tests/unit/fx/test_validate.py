@@ -254,3 +254,64 @@ def test_verdicts_on_special_values():
     faults = [output.faults for output in verdict.outputs]
     assert "1 of 5 values are NaN or infinite" in faults[0][0]
     assert faults[1] == ("1 of 5 values differ from the source's",)
+
+
+class Ties(torch.nn.Module):
+    """What is compared is equal in exact arithmetic, so that rounding decides."""
+
+    def __init__(self, shift=0.0):
+        super().__init__()
+        torch.manual_seed(3)
+        self.w = torch.nn.Parameter(torch.randn(700, 8))
+        self.shift = shift
+
+    def forward(self, x):
+        y = x @ self.w
+        z = x.flip(1) @ self.w.flip(0) + self.shift
+        return torch.stack([y, z], -1).argmax(-1), y > z, ((y + z) * 64).round().long()
+
+
+@pytest.fixture(scope="module")
+def tied():
+    torch.manual_seed(4)
+    calls = [(torch.randn(4, 700),) for _ in range(16)]
+    return Ties(), calls, torsh_fx.compile(Ties(), calls[0])
+
+
+def test_what_rounding_decides_may_differ(tied):
+    net, calls, f = tied
+    wide = Ties().double()
+    both = [
+        int(((mine != plain) & (mine != exact)).sum())
+        for (x,) in calls
+        for mine, plain, exact in zip(f(x), net(x), wide(x.double()), strict=True)
+    ]
+    assert sum(both) > 20, "there is nothing for the margin to explain"
+    verdict = f.validate(calls, net)
+    assert verdict.passed, str(verdict)
+
+
+def test_a_fault_above_the_rounding_is_none_of_its_decisions(tied):
+    net, calls, _ = tied
+    verdict = torsh_fx.compile(Ties(shift=1e-3), calls[0]).validate(calls, net)
+    assert [output.passed for output in verdict.outputs] == [False, False, False]
+
+
+def test_a_decision_against_a_clear_margin_fails(tied, monkeypatch):
+    _, calls, _ = tied
+    source = Ties(shift=1.0)
+    f = torsh_fx.compile(source, calls[0])
+    assert f.validate(calls).passed
+    right = f.flat_outputs
+
+    def wrong(args, kwargs):
+        outputs = [np.array(one) for one in right(args, kwargs)]
+        for one in outputs:
+            one[0, 0] = ~one[0, 0] if one.dtype == bool else 1 - one[0, 0]
+        return outputs
+
+    monkeypatch.setattr(f, "flat_outputs", wrong)
+    verdict = f.validate(calls)
+    assert [output.faults for output in verdict.outputs] == [
+        ("1 of 32 values differ from the source's",)
+    ] * 3
