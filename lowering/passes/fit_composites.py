@@ -39,6 +39,9 @@ from torsh_dialect.types import DimsAttr, dims_of, element_type, rank_of
 ROW_ELEMENTS = (dtypes.f32, dtypes.f64)
 """Element types of the templates over rows."""
 
+MOST_HEAD = 4096
+"""Greatest size of a head that the template computes: it unrolls over the vectors of a row."""
+
 HEADS_LAST = (0, 2, 1, 3)
 """The permutation that puts the rows of an attention's result before its heads."""
 
@@ -74,6 +77,8 @@ def _rows_fit(op: LayerNormOp | RmsNormOp, *others: SSAValue | None) -> bool:
 def _attention_fits(op: AttentionOp) -> bool:
     (_, h, _, e), (_, g, keys, f) = dims_of(op.q), dims_of(op.v)
     if element_type(op.q) != dtypes.f32 or not all(isinstance(d, int) and d for d in (h, g, e, f)):
+        return False
+    if any(isinstance(d, int) and d > MOST_HEAD for d in (e, f)):
         return False
     if op.mask is None:
         return True

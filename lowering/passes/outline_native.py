@@ -48,7 +48,7 @@ from torsh_dialect.dtypes import StringType
 from torsh_dialect.errors import UnsupportedError
 from torsh_dialect.kinds import DefinesSymbols
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
-from torsh_dialect.ops.shape import BindOp
+from torsh_dialect.ops.shape import BindOp, DimOp
 from torsh_dialect.symbols import set_symbols, symbols_in
 from torsh_dialect.types import DimsAttr, OptionalType, SequenceType, dims_of
 
@@ -251,15 +251,26 @@ def _visible(op: Operation) -> Iterator[SSAValue]:
 def _binder(name: str, op: Operation) -> SSAValue | BindOp:
     """What tells the value of a symbol: a tensor with that extent, or the op that binds it.
 
+    A tensor of strings cannot go to native code; its extent is taken by a host function.
+
     Raises:
         UnsupportedError: Nothing does.
     """
+    strings: list[SSAValue] = []
     for value in _visible(op):
         if any(_is_bare(d) and str(d) == name for d in _dims(value.type)):
-            return value
+            if not is_host_type(value.type):
+                return value
+            strings.append(value)
         owner = value.owner
         if isinstance(owner, BindOp) and name in strs_of(owner.names):
             return owner
+    for value in strings:
+        axis = next(n for n, d in enumerate(_dims(value.type)) if str(d) == name)
+        extent = DimOp.make(value, axis=axis, location=op.location)
+        bind = BindOp.make(extent, names=[name], location=op.location)
+        Rewriter.insert_op([extent, bind], InsertPoint.before(op))
+        return bind
     raise UnsupportedError(
         f"the extent {name} is not known where tensor code between sequences or strings needs it; "
         "make it static"

@@ -98,6 +98,10 @@ class Recurrent(Composite):
         """The first states, where they are given."""
         return [self.h0]
 
+    def more(self, hidden: int) -> list[tuple[str, SSAValue | None, tuple[Dim, ...]]]:
+        """Further operands with their extents."""
+        return []
+
     def infer(self) -> Sequence[AnyTensor]:
         for what, value in (("x", self.x), ("w", self.w), ("r", self.r)):
             require_rank(f"{what} (C1)", rank_of(value), 3)
@@ -108,6 +112,14 @@ class Recurrent(Composite):
         require_equal("input size and the third extent of w (C1)", w[2], size)
         require_equal("gates * hidden and the second extent of r (C1)", r[1], self.GATES * hidden)
         require_equal("hidden size and the third extent of r (C1)", r[2], hidden)
+        given = [("bias", self.bias, (count, 2 * self.GATES * hidden)), *self.more(hidden)]
+        given += [("a first state", v, (count, batch, hidden)) for v in self.initial()]
+        given += [("lengths", self.lengths, (batch,))]
+        for what, value, dims in given:
+            if value is not None:
+                require_rank(f"{what} (C1)", rank_of(value), len(dims))
+                for axis, (own, expected) in enumerate(zip(dims_of(value), dims, strict=True)):
+                    require_equal(f"extent {axis} of {what} (C1)", own, expected)
         element, states = element_type(self.x), len(self.initial())
         last = tensor(element, (count, batch, hidden))
         return [tensor(element, (time, count, batch, hidden)), *[last] * states]
@@ -271,6 +283,9 @@ class LstmOp(Recurrent):
 
     def initial(self) -> list[SSAValue | None]:
         return [self.h0, self.c0]
+
+    def more(self, hidden: int) -> list[tuple[str, SSAValue | None, tuple[Dim, ...]]]:
+        return [("peephole", self.peephole, (len(self.directions()), 3 * hidden))]
 
     def peephole_of(self, at: Callable[[SSAValue | None], Array | None], d: int) -> Real | None:
         array = at(self.peephole)
