@@ -1,9 +1,10 @@
-"""`torsh`: compile, run, measure and look into models.
+"""`torsh`: compile, run, measure, quantise and look into models.
 
     torsh run model.onnx --compare onnxruntime
     torsh bench model.onnx --against onnxruntime
     torsh inspect model.onnx --svg model.svg
     torsh compile model.onnx -o model.mlir
+    torsh quantize model.onnx -o model-int8.mlir --calibration images.npz
     torsh ops
 
 Exit codes: 0 success, 1 an error or a difference, 2 wrong usage.
@@ -19,7 +20,7 @@ from .torsh_verbs.console import USAGE, guarded
 from .verbs import verb_parser
 
 PROGRAM = "torsh"
-VERBS = ("compile", "run", "bench", "inspect", "ops")
+VERBS = ("compile", "run", "bench", "inspect", "quantize", "ops")
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
