@@ -36,16 +36,19 @@ class Axes:
         names: For each input, its symbolic axes: `{axis: (name, factor)}`; extents are multiples
             of `factor`.
         sizes: Values of the names.
+        least: Least height and width: torch refuses images of which a window leaves a single row.
     """
 
     names: tuple[dict[int, tuple[str, int]], ...]
     sizes: tuple[dict[str, int], ...]
+    least: int = 1
 
 
-def images(*sizes: tuple[int, int, int], factor: int = 1) -> Axes:
+def images(*sizes: tuple[int, int, int], factor: int = 1, least: int = 1) -> Axes:
     """Batch, height and width of one input [N, C, H, W]."""
     axes = {0: ("batch", 1), 2: ("height", factor), 3: ("width", factor)}
-    return Axes((axes,), tuple({"batch": n, "height": h, "width": w} for n, h, w in sizes))
+    rows = tuple({"batch": n, "height": h, "width": w} for n, h, w in sizes)
+    return Axes((axes,), rows, least)
 
 
 def tokens(*sizes: tuple[int, int]) -> Axes:
@@ -54,10 +57,7 @@ def tokens(*sizes: tuple[int, int]) -> Axes:
     return Axes((axes,), tuple({"batch": n, "length": m} for n, m in sizes))
 
 
-LEAST = {"height": 4, "width": 4}
-"""Least value of a name; torch refuses images of which a window would leave a single row."""
-
-CLASSIFIER = images((1, 224, 224), (3, 160, 192), (1, 97, 131))
+CLASSIFIER = images((1, 224, 224), (3, 160, 192), (1, 97, 131), least=33)
 
 AXES: dict[str, Axes] = {
     "resnet50": CLASSIFIER,
@@ -74,7 +74,7 @@ AXES: dict[str, Axes] = {
         ({"batch": 1, "length": 100}, {"batch": 5, "length": 37}),
     ),
     "mlp_b64": Axes(({0: ("batch", 1)},), tuple({"batch": n} for n in (1, 7, 64, 257))),
-    "audio_cnn": images((1, 98, 40), (4, 61, 40)),
+    "audio_cnn": images((1, 98, 40), (4, 61, 40), least=4),
 }
 """Models by name; `mlp_b1` is `mlp_b64` at batch 1."""
 
@@ -83,8 +83,10 @@ def dynamic_shapes(axes: Axes) -> tuple[dict[int, Any], ...]:
     """The axes as `torch.export` takes them: one symbol for each name."""
     from torch.export import Dim
 
-    base = {name: Dim(f"{name}_" if factor > 1 else name, min=LEAST.get(name, 1))
-            for row in axes.names for name, factor in row.values()}  # fmt: skip
+    base: dict[str, Any] = {}
+    for name, factor in (entry for row in axes.names for entry in row.values()):
+        least = axes.least if name in ("height", "width") else 1
+        base[name] = Dim(f"{name}_" if factor > 1 else name, min=least)
     return tuple(
         {axis: factor * base[name] if factor > 1 else base[name]
          for axis, (name, factor) in row.items()}
