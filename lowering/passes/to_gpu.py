@@ -121,7 +121,7 @@ class Outliner:
         """
         try:
             kernel = region_kernel(op)
-            name = kernel_name(kernel.function)
+            name = kernel_name(kernel.function, "k")
             kernel.function.properties["sym_name"] = text(name)
             if name not in self.kernels:
                 self.kernels[name] = gpu_kernel(kernel.function)

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, UnknownLoc
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Block, Operation, SSAValue
+from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from lowering.codegen import CodegenUnit
 from lowering.cpu.emit import emit_function
@@ -16,6 +16,7 @@ from lowering.cpu.text import Module
 from lowering.generic.kernel import RegionKernel
 from lowering.generic.kernels import whole_kernel_for
 from lowering.kern.dialect import FuncOp as KernFuncOp
+from lowering.kern.dialect import TemplateOp
 from lowering.kernel import Kernel
 from lowering.program.entry import Entry
 from lowering.runtime.spec import (
@@ -164,14 +165,15 @@ class ProgramBuilder:
         if kernel is None:
             kernel = self.regions[key] = build_kernel(op, self.target)
             for one in kernel.parts:
-                self._name(one)
-        sources = [str(inner.location) for inner in op.body.block.ops if inner.results]
+                self._name(one, stem_of(op, one))
+        locations = (inner.location for inner in op.body.block.ops if inner.results)
+        sources = [plain_location(at) for at in locations if not isinstance(at, UnknownLoc)]
         for one in kernel.parts:
             self.sources[one.name].extend(sources)
         return kernel
 
-    def _name(self, kernel: Kernel) -> None:
-        name = kernel_name(kernel.function)
+    def _name(self, kernel: Kernel, stem: str) -> None:
+        name = kernel_name(kernel.function, stem)
         kernel.function.properties["sym_name"] = text(name)
         self.kernels.setdefault(name, kernel)
         self.sources.setdefault(name, [])
@@ -211,9 +213,24 @@ def region_key(op: FusedOp) -> tuple[object, ...]:
     return tuple(rows)
 
 
-def kernel_name(function: KernFuncOp) -> str:
-    """The symbol of a kernel: equal code has equal names."""
-    return f"k_{_digest(repr(structural_key(function)).encode())}"
+def kernel_name(function: KernFuncOp, stem: str) -> str:
+    """The symbol of a kernel: equal code under one stem has equal names."""
+    return f"{stem}_{_digest(repr(structural_key(function)).encode())}"
+
+
+def stem_of(op: FusedOp, kernel: Kernel) -> str:
+    """What a reader of a profile calls a kernel: its template, or the last op of its region."""
+    for inner in kernel.function.body.block.ops:
+        if isinstance(inner, TemplateOp):
+            return str_of(inner.properties["template"])
+    last = op.body.block.last_op
+    made = None if last is None else last.prev_op
+    return "kernel" if made is None else made.name.removeprefix("torsh.")
+
+
+def plain_location(location: Attribute) -> str:
+    """A location without MLIR's punctuation: `loc("conv1")` is `conv1`."""
+    return str(location).removeprefix("loc(").removesuffix(")").replace('"', "")
 
 
 def structural_key(function: KernFuncOp) -> tuple[object, ...]:

@@ -1,6 +1,6 @@
 """Where the time of one call went, by kernel and by the source ops that each kernel computes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lowering.runtime.signature import Array
@@ -43,9 +43,9 @@ class Profile:
         whole = max(1, self.total_ns)
         lines = [f"{'share':>6} {'us':>10} {'runs':>6}  kernel"]
         for kernel, (count, spent) in sorted(totals.items(), key=lambda item: -item[1][1]):
-            sources = f"  <- {', '.join(kernel.sources)}" if kernel.sources else ""
             lines.append(
-                f"{spent / whole:6.1%} {spent / 1e3:10.1f} {count:6}  {kernel.name}{sources}"
+                f"{spent / whole:6.1%} {spent / 1e3:10.1f} {count:6}  {kernel.name}"
+                f"{_sources_text(kernel.sources)}"
             )
         rest = self.total_ns - sum(run.duration_ns for run in self.runs)
         lines.append(f"{rest / whole:6.1%} {rest / 1e3:10.1f} {'':6}  (outside of kernels)")
@@ -70,6 +70,13 @@ class Profile:
                 for run in self.runs
             ],
         }
+
+
+def _sources_text(sources: Sequence[str], most: int = 3) -> str:
+    """The first source ops, and how many there are beside them."""
+    known = list(dict.fromkeys(sources))
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return f"  <- {', '.join(known[:most])}{more}" if known else ""
 
 
 def read_profile(

@@ -26,11 +26,13 @@ from lowering.templates.choose_integer import (
     packed_linear_integer,
 )
 from lowering.templates.choose_rows import norm_rows, softmax_rows
+from lowering.templates.choose_transpose import transposed
 from lowering.templates.shell import TemplateShell, rows_of, static_or
 from torsh_dialect.attributes import bool_of, int_of, str_of
 from torsh_dialect.dims import Dim, ceildiv, product
 from torsh_dialect.ops.contract import MatMulOp
 from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.ops.movement import TransposeOp
 from torsh_dialect.ops.norm import LayerNormOp, RmsNormOp
 from torsh_dialect.ops.packed import (
     PackedConvOp,
@@ -53,8 +55,9 @@ def template_kernel(fused: FusedOp, target: TargetInfo) -> Kernel | None:
     """The kernel of a template that computes the region; None where there is none."""
     for op in fused.body.block.ops:
         chooser = CHOOSERS.get(type(op))
-        if chooser is not None:
-            return chooser(fused, op, target)
+        kernel = None if chooser is None else chooser(fused, op, target)
+        if kernel is not None:
+            return kernel
     return None
 
 
@@ -302,5 +305,6 @@ CHOOSERS: dict[type[Operation], Chooser] = {
     LogSoftmaxOp: softmax_rows,
     LayerNormOp: norm_rows,
     RmsNormOp: norm_rows,
+    TransposeOp: transposed,
 }
 """Templates by the op that is their root."""

@@ -34,7 +34,6 @@ from .model import StepsOnTerminal, add_model_arguments, compile_from
 if TYPE_CHECKING:
     from torsh_fx.compiled import CompiledModule
 
-UNKNOWN = "loc(unknown)"
 MOST_KERNELS = 40
 """Lines of kernels without --all."""
 
@@ -117,7 +116,7 @@ def kernels_text(compiled: CompiledModule, everything: bool) -> str:
     shown = kernels if everything else kernels[:MOST_KERNELS]
     rows = [["kernel", "source ops"]]
     for kernel in shown:
-        known = [plain_location(s) for s in dict.fromkeys(kernel.sources) if s != UNKNOWN]
+        known = dict.fromkeys(kernel.sources)
         rows.append(
             [kernel.name, _shortened(", ".join(known)) if not everything else ", ".join(known)]
         )
@@ -128,11 +127,6 @@ def kernels_text(compiled: CompiledModule, everything: bool) -> str:
 def parts_of(compiled: CompiledModule) -> Sequence[CompiledModule]:
     """The wholly native modules that the model consists of: itself, or those it walks."""
     return list(compiled.natives.values()) if isinstance(compiled, HostedModule) else [compiled]
-
-
-def plain_location(text: str) -> str:
-    """A location without MLIR's punctuation: `loc("conv1")` is `conv1`."""
-    return text.removeprefix("loc(").removesuffix(")").replace('"', "")
 
 
 def _shortened(text: str, width: int = 100) -> str:

@@ -19,6 +19,7 @@ from lowering.cpu.templates import (
     norm,
     pool,
     softmax,
+    transposed,
     winograd,
 )
 from lowering.cpu.templates.epilogue import IDENTITY, Hooks
@@ -61,6 +62,7 @@ EMITTERS: dict[str, EmitWithHooks] = {
     "int8_gemm": _with_epilogue(int8.emit),
     "conv": _with_epilogue(conv.emit),
     "int8_conv": _with_epilogue(conv_int8.emit),
+    "transpose": _alone(transposed.emit),
     "int8_conv_pack": _alone(conv_int8.emit_pack),
     "conv_transposed": _with_epilogue(conv_transposed.emit),
     "winograd": _with_epilogue(winograd.emit),

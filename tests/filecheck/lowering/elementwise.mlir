@@ -16,10 +16,10 @@
 // KERN-LABEL: sym_name = "torsh_plan"
 // KERN:         kern.check
 // KERN-LABEL: sym_name = "torsh_run"
-// KERN:         kern.launch %host, {{.*}}kernel = @k_
+// KERN:         kern.launch %host, {{.*}}kernel = @{{[a-z_]+}}_
 
 // Whole vectors first, then one masked vector for the tail; no fast-math, no fused multiply-add.
-// LLVM-LABEL: define void @k_{{[0-9a-f]+}}(ptr noalias %args, i64 %lo, i64 %hi, i64 %worker) nounwind
+// LLVM-LABEL: define void @{{[a-z_]+}}_{{[0-9a-f]+}}(ptr noalias %args, i64 %lo, i64 %hi, i64 %worker) nounwind
 // LLVM:         load <32 x float>
 // LLVM:         fadd <32 x float>
 // LLVM:         store <32 x float>

@@ -10,7 +10,7 @@
 // KERN:           kern.binary {{.*}} {kind = "add"}
 
 // Every target adds in the same order: 32 lanes, the tail masked, then a tree 16, 8, 4, 2, 1.
-// LLVM-LABEL: define void @k_
+// LLVM-LABEL: define void @{{[a-z_]+}}_
 // LLVM:         fadd <32 x float>
 // LLVM:         @llvm.masked.load
 // LLVM:         fadd <32 x float>
