@@ -1,8 +1,10 @@
 """Memory in which tensors are aligned as they are in a mapped file."""
 
+import os
+
 import numpy
 
-from torsh_package.errors import LimitError
+from torsh_package.errors import LimitError, StorageError
 from torsh_package.tensors import ALIGNMENT
 
 
@@ -22,6 +24,36 @@ def aligned_buffer(size: int) -> memoryview:
     return store[begin : begin + size].data
 
 
+class Recycler:
+    """Buffers for pieces of a stream, each used again once nobody has a view of it any more.
+
+    Fresh memory for every piece would cost more than the cipher: the kernel clears it page by page.
+    """
+
+    def __init__(self) -> None:
+        self._stores: list[bytearray] = []
+
+    def take(self, size: int) -> memoryview:
+        """A buffer of `size` bytes whose content is undefined."""
+        for store in self._stores:
+            if len(store) >= size and _unseen(store):
+                return memoryview(store)[:size]
+        # Those that are too small go as soon as they are free.
+        self._stores = [store for store in self._stores if len(store) >= size]
+        self._stores.append(bytearray(size))
+        return memoryview(self._stores[-1])[:size]
+
+
+def _unseen(store: bytearray) -> bool:
+    """Whether no view of a buffer exists: only then may its size change."""
+    try:
+        store.append(0)
+    except BufferError:
+        return False
+    store.pop()
+    return True
+
+
 def aligned(data: memoryview) -> memoryview:
     """`data` itself if it begins at a multiple of 64, else a read-only copy that does."""
     if not len(data) or numpy.frombuffer(data, numpy.uint8).ctypes.data % ALIGNMENT == 0:
@@ -29,3 +61,19 @@ def aligned(data: memoryview) -> memoryview:
     copy = aligned_buffer(len(data))
     copy[:] = data
     return copy.toreadonly()
+
+
+def read_back(fd: int, into: memoryview, offset: int) -> None:
+    """Fills a buffer from a place in a file.
+
+    Raises:
+        StorageError: It cannot be read, or ends before.
+    """
+    while len(into):
+        try:
+            found = os.preadv(fd, [into], offset)
+        except OSError as error:
+            raise StorageError(f"cannot be read back: {error.strerror}", offset=offset) from error
+        if not found:
+            raise StorageError("cannot be read back: it became shorter", offset=offset)
+        into, offset = into[found:], offset + found

@@ -53,7 +53,7 @@ class Sealer(Protocol):
     ) -> Iterator[Buffer]:
         """Yields the stored bytes for codec output given in pieces, in constant memory.
 
-        Each piece is its own buffer, not used again for the next. A resource may be sealed more
+        A piece does not change while a view of it exists. A resource may be sealed more
         than once per package (to learn its size); each time must use fresh randomness.
         """
         ...
@@ -154,6 +154,23 @@ class BlobWriter(Protocol):
 
     def truncate(self, size: int | None = None, /) -> int:
         """Cuts the blob."""
+        ...
+
+
+@runtime_checkable
+class FileBlob(Protocol):
+    """A blob in the making that is a local file; big contents are written faster to such."""
+
+    def fileno(self) -> int:
+        """A descriptor that `os.pread` reads what has been written from."""
+        ...
+
+    def reserve(self, offset: int, size: int) -> None:
+        """Takes space on the disk for bytes that will be written.
+
+        Raises:
+            StorageError: There is not as much.
+        """
         ...
 
 

@@ -55,7 +55,7 @@ def write_unbound(
         leaves: list[bytes] = []
         for content in loaded.contents:
             entry = content.form.entry
-            written = archive.add(entry.path, [content.form.data])
+            written = archive.add(entry.path, [content.form.data], expected=entry.size)
             if written.root != entry.root:
                 raise IntegrityError("changed since it was verified", entry=entry.path)
             if len(written.leaves) > 1:

@@ -41,8 +41,8 @@ class Sink(Protocol):
 
     hasher: Hasher
 
-    def add(self, name: str, pieces: Iterator[Buffer]) -> Written:
-        """Takes one entry."""
+    def add(self, name: str, pieces: Iterator[Buffer], *, expected: int = 0) -> Written:
+        """Takes one entry of about `expected` bytes."""
         ...
 
 
@@ -52,7 +52,7 @@ class Measure:
     def __init__(self, hasher: Hasher):
         self.hasher = hasher
 
-    def add(self, name: str, pieces: Iterator[Buffer]) -> Written:
+    def add(self, name: str, pieces: Iterator[Buffer], *, expected: int = 0) -> Written:
         """Hashes one entry."""
         return self.hasher.measure(pieces)
 
@@ -220,7 +220,9 @@ def _add(
         record = sealer.record(context)
         entry = replace(entry, encryption=record)
         pieces = sealer.seal(context, record, pieces)
-    written = sink.add(entry.path, watched(pieces, resource.name, resource.size, progress))
+    expected = resource.size if encoded.spool is None else encoded.spool.size
+    watching = watched(pieces, resource.name, resource.size, progress)
+    written = sink.add(entry.path, watching, expected=expected)
     entry = replace(entry, size=written.size, root=written.root, crc32=written.crc32)
     return entry, written.leaves
 
@@ -234,7 +236,7 @@ def _pass_on(
 ) -> tuple[ResourceEntry, tuple[bytes, ...]]:
     """Copies a stored form; digests are made again, so damage cannot be passed on."""
     pieces = watched(iter([data]), resource.name, len(data), progress)
-    written = sink.add(entry.path, pieces)
+    written = sink.add(entry.path, pieces, expected=len(data))
     if written.root != entry.root:
         raise IntegrityError(
             "stored bytes do not have the digest of the manifest; the file is damaged",

@@ -5,6 +5,7 @@ lives. `commit` brings it to disk, renames it, and brings the directory to disk.
 killed leaves its temporary file unlocked; the next writer of the same file removes it.
 """
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -93,6 +94,24 @@ class AtomicFile:
         with storage_errors(self._path):
             os.ftruncate(self._fd, size)
         return size
+
+    def fileno(self) -> int:
+        """The descriptor, open for reading too."""
+        return self._fd
+
+    def reserve(self, offset: int, size: int) -> None:
+        """Takes space on the disk; where the file system cannot, writing will find out."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        allocate = getattr(libc, "fallocate64", None)
+        if allocate is None:
+            return
+        # Not os.posix_fallocate: where the file system cannot, that writes to every block.
+        allocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+        if allocate(self._fd, 0, offset, size):
+            code = ctypes.get_errno()
+            if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                with storage_errors(self._path):
+                    raise OSError(code, os.strerror(code))
 
     @property
     def _prefix(self) -> str:

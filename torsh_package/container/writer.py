@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from torsh_package.buffers import read_back
 from torsh_package.container.crc32 import combine, crc32
 from torsh_package.container.layout import (
     ArchiveEntry,
@@ -14,11 +15,18 @@ from torsh_package.container.layout import (
     directory,
     local_header,
 )
-from torsh_package.digest import DigestSpec, default_workers
+from torsh_package.digest import LANE_GROUP, DigestSpec, default_workers, grouped
 from torsh_package.errors import InvalidArgumentError
 from torsh_package.limits import DEFAULT_LIMITS, Limits
 from torsh_package.names import check_path, find_collision
-from torsh_package.protocols import BlobWriter, Buffer
+from torsh_package.protocols import BlobWriter, Buffer, FileBlob
+
+if TYPE_CHECKING:
+    from torsh_package.sha256_lanes import LaneHasher
+
+
+CACHED = 256 << 10
+"""Bytes that are still in a core's cache when they have been written, for their CRC."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +146,13 @@ class ArchiveWriter:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def add(self, name: str, pieces: Iterable[Buffer]) -> Written:
+    def add(self, name: str, pieces: Iterable[Buffer], *, expected: int = 0) -> Written:
         """Writes one entry from a content in pieces of any size.
+
+        Args:
+            name: Its path.
+            pieces: Its bytes.
+            expected: About how many bytes these are, if that is known.
 
         Raises:
             InvalidArgumentError: The name is unsafe.
@@ -149,10 +162,15 @@ class ArchiveWriter:
         begin = self._end
         offset = data_offset(begin, name.encode("utf-8"), self._alignment)
         self._blob.seek(offset)
-        result: list[Written] = []
-        for leaf in self.hasher.tee(pieces, result):
-            self._write(leaf)
-        written = result[0]
+        lanes = self.hasher.spec.lanes(expected)
+        if lanes is not None and isinstance(self._blob, FileBlob):
+            self._blob.reserve(offset, expected)
+            written = self._add_to_file(lanes, self._blob.fileno(), offset, pieces)
+        else:
+            result: list[Written] = []
+            for leaf in self.hasher.tee(pieces, result):
+                self._write(leaf)
+            written = result[0]
         entry = ArchiveEntry(name, begin, offset, written.size, written.crc32)
         self._blob.seek(begin)
         self._write(local_header(entry, self._alignment))
@@ -175,6 +193,46 @@ class ArchiveWriter:
         self._end += len(tail)
         self._blob.truncate(self._end)
         return self._end
+
+    def _add_to_file(
+        self, lanes: "LaneHasher", fd: int, offset: int, pieces: Iterable[Buffer]
+    ) -> Written:
+        """Writes a big content, whose leaves are hashed as the file has them, 16 at a time.
+
+        So no piece is held until 15 more leaves have come; reading them again is a copy.
+        """
+        leaf_bytes = self.hasher.spec.leaf_bytes
+        group = LANE_GROUP * leaf_bytes
+        crc = size = 0
+        hashed: list[Future[list[bytes]]] = []
+        for piece in pieces:
+            view = memoryview(piece).cast("B")
+            for begin in range(0, len(view), CACHED):
+                part = view[begin : begin + CACHED]
+                self._write(part)
+                crc = crc32(part, crc)
+            size += len(view)
+            while size - len(hashed) * group >= group:
+                begin = offset + len(hashed) * group
+                job = self._pool.submit(lanes.of_file, fd, begin, leaf_bytes, LANE_GROUP)
+                hashed.append(job)
+        done = len(hashed) * group
+        count, full = -(-(size - done) // leaf_bytes), (size - done) // leaf_bytes
+        for indices in grouped(range(count), full):
+            begin = done + indices[0] * leaf_bytes
+            if len(indices) > 1:
+                args = (offset + begin, leaf_bytes, len(indices))
+                hashed.append(self._pool.submit(lanes.of_file, fd, *args))
+            else:
+                args = (offset + begin, min(leaf_bytes, size - begin))
+                hashed.append(self._pool.submit(self._leaf_of_file, fd, *args))
+        leaves = [leaf for job in hashed for leaf in job.result()]
+        return Written(size, crc, self.hasher.spec.root(size, leaves), tuple(leaves))
+
+    def _leaf_of_file(self, fd: int, offset: int, size: int) -> list[bytes]:
+        data = memoryview(bytearray(size))
+        read_back(fd, data, offset)
+        return [self.hasher.spec.leaf(data)]
 
     def _write(self, data: Buffer) -> None:
         view = memoryview(data)

@@ -4,11 +4,17 @@ import hmac
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 
+from torsh_package.buffers import Recycler
 from torsh_package.canonical_json import JsonObject, dumps
 from torsh_package.crypto.algorithms import KEY_BYTES, EncryptionAlgorithm
 from torsh_package.crypto.header import EncryptionHeader
 from torsh_package.crypto.recipients import Identity, PasswordIdentity, Recipient
-from torsh_package.crypto.stream import CANNOT_DECRYPT, SealedReader, StreamSealer
+from torsh_package.crypto.stream import (
+    CANNOT_DECRYPT,
+    SealedReader,
+    sealed_bound,
+    stream_sealer,
+)
 from torsh_package.errors import DecryptionError, InvalidArgumentError
 from torsh_package.limits import DEFAULT_LIMITS, Limits
 from torsh_package.protocols import Buffer, SealContext
@@ -69,11 +75,13 @@ class PackageSealer:
         """The sealed form of `plain`, in pieces of about 1 MiB at most."""
         if record != _record(self._algorithm):
             raise InvalidArgumentError("the encryption record is that of another sealer")
-        sealer = StreamSealer(self._algorithm, self._key, context_bytes(context))
+        sealer = stream_sealer(self._algorithm, self._key, context_bytes(context))
+        buffers, room = Recycler(), sealed_bound(PIECE_BYTES)
         for piece in plain:
             view = memoryview(piece).cast("B")
             for start in range(0, len(view), PIECE_BYTES):
-                yield sealer.update(view[start : start + PIECE_BYTES])
+                sealed = buffers.take(room)
+                yield sealed[: sealer.update_into(view[start : start + PIECE_BYTES], sealed)]
         yield sealer.finalize()
 
     def header(self, manifest: bytes) -> bytes:
