@@ -5,6 +5,8 @@ from __future__ import annotations
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
 from torsh_dialect.attributes import dims_attribute, extents_of, ints_of
+from torsh_dialect.kinds import contents_of, normal_axes
+from torsh_dialect.ops.gather import GatherOp
 from torsh_dialect.ops.join import ConcatOp, PadOp
 from torsh_dialect.ops.movement import (
     BroadcastToOp,
@@ -88,6 +90,34 @@ class DropSingleConcat(RewritePattern):
             rewriter.replace(op, (), [op.operands[0]])
 
 
+class SliceOfOneIndex(RewritePattern):
+    """A gather by one index that is known is a slice: where it is in front, a view."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: GatherOp, rewriter: PatternRewriter):
+        index, dims = contents_of(op.indices), list(dims_of(op.x))
+        axis = normal_axes([op.axis.value.data], len(dims))[0]
+        extent = dims[axis]
+        if index is None or len(index) != 1 or not isinstance(index[0], int):
+            return
+        if not isinstance(extent, int) or not -extent <= index[0] < extent:
+            return
+        starts = [0] * len(dims)
+        starts[axis] = index[0] % extent
+        dims[axis] = 1
+        part = SliceOp.make(
+            op.x,
+            starts=dims_attribute(starts),
+            sizes=dims_attribute(dims),
+            steps=[1] * len(dims),
+            location=op.location,
+        )
+        target = dims_attribute(dims_of(op.results[0]))
+        shaped = ReshapeOp.make(part.results[0], target=target, location=op.location)
+        rewriter.insert([part, shaped])
+        rewriter.replace(op, (), list(shaped.results))
+
+
 CANONICAL: tuple[type[RewritePattern], ...] = (
     DropCastToSameType,
     UnitAxesAsReshape,
@@ -96,5 +126,6 @@ CANONICAL: tuple[type[RewritePattern], ...] = (
     DropEmptyPad,
     DropSameBroadcast,
     DropSingleConcat,
+    SliceOfOneIndex,
 )
 """Patterns of the `canonicalize` pass, in the order in which they are tried."""

@@ -50,3 +50,27 @@ func.func @main(%x: tensor<?x3xf32, #torsh.dims<[n, 3]>>) -> tensor<2xi64> {
   %s = torsh.shape_of %x : (tensor<?x3xf32, #torsh.dims<[n, 3]>>) -> tensor<2xi64>
   func.return %s : tensor<2xi64>
 }
+
+// -----
+
+// Fires: one index that is known, from the end, is a slice.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    %[[S:.*]] = torsh.slice %x {sizes = #torsh.dims<[1, 3]>, starts = #torsh.dims<[4, 0]>
+// CHECK-NEXT:    %[[R:.*]] = torsh.reshape %[[S]] {target = #torsh.dims<[3]>}
+// CHECK-NEXT:    func.return %[[R]]
+func.func @main(%x: tensor<5x3xf32>) -> tensor<3xf32> {
+  %i = torsh.constant {value = #torsh.literal<"i64", [], [-1]>} : () -> tensor<i64>
+  %y = torsh.gather %x, %i {axis = 0 : i64} : (tensor<5x3xf32>, tensor<i64>) -> tensor<3xf32>
+  func.return %y : tensor<3xf32>
+}
+
+// -----
+
+// Does not fire: whether the index is in range is known at run time only.
+// CHECK-LABEL: func.func @main
+// CHECK:         torsh.gather
+func.func @main(%x: tensor<?x3xf32, #torsh.dims<[n, 3]>>) -> tensor<3xf32> {
+  %i = torsh.constant {value = #torsh.literal<"i64", [], [4]>} : () -> tensor<i64>
+  %y = torsh.gather %x, %i {axis = 0 : i64} : (tensor<?x3xf32, #torsh.dims<[n, 3]>>, tensor<i64>) -> tensor<3xf32>
+  func.return %y : tensor<3xf32>
+}
