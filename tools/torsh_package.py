@@ -8,11 +8,14 @@ import sys
 from collections.abc import Sequence
 
 from torsh_package.errors import PackageError
+from torsh_package.observing import Observer, observed
 
 from .package_verbs import FAILED, VERBS, Output
 from .verbs import verb_parser
 
 PROGRAM = "torsh-package"
+_SUBJECTS = ("package", "source", "first", "output", "store", "file", "log")
+"""Arguments that name what a verb works on, the most telling first."""
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
@@ -20,6 +23,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print one JSON value")
     shared.add_argument("--quiet", action="store_true", help="print errors only")
+    shared.add_argument("--audit", metavar="LOG", help="record this in an audit log")
     shared.add_argument("--debug", action="store_true", help="show where an error came from")
     return verb_parser(PROGRAM, __doc__, shared, f"{__package__}.package_verbs", VERBS, only)
 
@@ -29,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = build_parser(argv[0] if argv else None).parse_args(argv)
     try:
-        return args.run(args, Output(args.json, args.quiet))
+        return _run(args)
     except PackageError as error:
         if args.debug:
             raise
@@ -41,6 +45,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
+
+
+def _run(args: argparse.Namespace) -> int:
+    """The verb, recorded in the log of `--audit` with its outcome, also when it is refused."""
+    logs: list[Observer] = []
+    if args.audit:
+        from torsh_package.governance.audit import AuditLog
+
+        logs.append(AuditLog(args.audit))
+    subject = next((vars(args)[key] for key in _SUBJECTS if vars(args).get(key)), "")
+    with observed(logs, args.verb, str(subject)) as noted:
+        code = args.run(args, Output(args.json, args.quiet, noted))
+        if code:
+            noted.details["exit"] = str(code)
+    return code
 
 
 if __name__ == "__main__":

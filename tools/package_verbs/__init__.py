@@ -9,13 +9,14 @@ import json
 import pkgutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from torsh_package.canonical_json import JsonObject
 from torsh_package.errors import InvalidArgumentError, PackageEncryptedError, StorageError
+from torsh_package.observing import Noted
 from torsh_package.package import Package
 from torsh_package.reading import Loaded, LoadOptions, read_archive
 
@@ -30,10 +31,14 @@ VERBS = tuple(sorted(info.name.replace("_", "-") for info in pkgutil.iter_module
 
 @dataclass(frozen=True)
 class Output:
-    """Where a verb's result goes: text for people, or one JSON value for scripts."""
+    """Where a verb's result goes: text for people, or one JSON value for scripts.
+
+    `noted` is what an audit log (`--audit`) gets besides the verb and its outcome.
+    """
 
     as_json: bool = False
     quiet: bool = False
+    noted: Noted = field(default_factory=lambda: Noted(""))
 
     def result(self, value: JsonObject, text: str | Callable[[], str]) -> None:
         """Prints the result, to standard output."""

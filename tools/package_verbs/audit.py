@@ -3,34 +3,20 @@
 torsh-package audit LOG                                       verify and show
 torsh-package audit LOG --make-checkpoint C --key KEY         sign what it holds now
 torsh-package audit LOG --checkpoint C --public-key KEY.pub   nothing was cut off since
+
+Every other verb records itself, and how it ended, with --audit LOG.
 """
 
 import argparse
-from collections.abc import Generator
-from contextlib import contextmanager
 
 from torsh_package.errors import InvalidArgumentError
 from torsh_package.governance.audit import AuditLog, AuditRecord
-from torsh_package.observing import Noted, observed
 from torsh_package.small_files import read_file, replace_file
 from torsh_package.trust.dsse import MAX_SIGNATURES_BYTES
 from torsh_package.trust.keys import PrivateKey, PublicKey
 
 from ..tables import table
 from . import OK, Output, read_password
-
-
-def add_audit_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds the log that a verb records itself in."""
-    parser.add_argument("--audit", metavar="LOG", help="record this in an audit log")
-
-
-@contextmanager
-def audited(args: argparse.Namespace, name: str, subject: str) -> Generator[Noted]:
-    """Records what happens inside in the log of `--audit`, with its outcome."""
-    logs = [AuditLog(args.audit)] if args.audit else []
-    with observed(logs, name, subject) as noted:
-        yield noted
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

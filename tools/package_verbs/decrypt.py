@@ -10,7 +10,6 @@ from torsh_package.crypto.encryptor import decrypted
 from torsh_package.package import Package
 
 from . import OK, Output, ProgressBar, add_load_arguments, load_options, read
-from .audit import add_audit_argument, audited
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,17 +17,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("package")
     parser.add_argument("-o", "--output", metavar="FILE", required=True)
     add_load_arguments(parser)
-    add_audit_argument(parser)
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
     """Decrypts the package."""
-    with audited(args, "decrypt", args.package) as noted:
-        options = replace(load_options(args, lazy=True), keyless=False)
-        package = decrypted(Package.from_loaded(read(args.package, options)))
-        noted.subject = f"{package.name} {package.version}"
-        with ProgressBar(out, "decrypting") as progress:
-            package.save(args.output, progress=progress)
+    options = replace(load_options(args, lazy=True), keyless=False)
+    package = decrypted(Package.from_loaded(read(args.package, options)))
+    out.noted.subject = f"{package.name} {package.version}"
+    with ProgressBar(out, "decrypting") as progress:
+        package.save(args.output, progress=progress)
     out.result(
         {"output": args.output, "name": package.name, "version": package.version},
         f"{args.output}: {package.name} {package.version}, in plain text",

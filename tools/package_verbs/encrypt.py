@@ -19,7 +19,6 @@ from torsh_package.errors import InvalidArgumentError
 from torsh_package.package import Package
 
 from . import OK, Output, ProgressBar, read_password
-from .audit import add_audit_argument, audited
 
 _KDFS: dict[str, KdfParams] = {"argon2id": Argon2idParams(), "scrypt": ScryptParams()}
 
@@ -32,7 +31,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--algorithm", choices=[a.value for a in EncryptionAlgorithm], default="aes-256-gcm"
     )
     add_recipient_arguments(parser)
-    add_audit_argument(parser)
 
 
 def add_recipient_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,13 +55,12 @@ def run(args: argparse.Namespace, out: Output) -> int:
     found = recipients(args.password_file, args.kdf, args.recipient)
     if not found:
         found = [PasswordRecipient(_ask(), _KDFS[args.kdf])]
-    with audited(args, "encrypt", args.package) as noted:
-        package = Package.load(args.package, lazy=True)
-        noted.subject = f"{package.name} {package.version}"
-        encryptor = PackageEncryptor(EncryptionAlgorithm(args.algorithm))
-        encrypted = encryptor.encrypt_package(package, found)
-        with ProgressBar(out, "encrypting") as progress:
-            encrypted.save(args.output, progress=progress)
+    package = Package.load(args.package, lazy=True)
+    out.noted.subject = f"{package.name} {package.version}"
+    encryptor = PackageEncryptor(EncryptionAlgorithm(args.algorithm))
+    encrypted = encryptor.encrypt_package(package, found)
+    with ProgressBar(out, "encrypting") as progress:
+        encrypted.save(args.output, progress=progress)
     out.result(
         {"output": args.output, "algorithm": args.algorithm, "recipients": len(found)},
         f"{args.output}: encrypted for {len(found)} recipient{'s'[: len(found) > 1]}",

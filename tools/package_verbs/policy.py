@@ -12,7 +12,6 @@ from torsh_package.trust.store import TrustStore
 
 from ..tables import table
 from . import FAILED, OK, Output, add_load_arguments, load_options, read
-from .audit import add_audit_argument, audited
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,18 +20,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", metavar="FILE", required=True)
     parser.add_argument("--markdown", action="store_true", help="print a report in Markdown")
     add_load_arguments(parser)
-    add_audit_argument(parser)
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
     """Judges the package."""
     policy = GovernancePolicy.load(args.policy)
     store = TrustStore.load(args.trust) if args.trust else None
-    with audited(args, "policy", args.package) as noted:
-        package = Package.from_loaded(read(args.package, load_options(args)))
-        noted.subject = f"{package.name} {package.version}"
-        report = ComplianceReport.of(package, policy, store=store)
-        noted.details["compliant"] = str(report.compliant).lower()
+    package = Package.from_loaded(read(args.package, load_options(args)))
+    out.noted.subject = f"{package.name} {package.version}"
+    report = ComplianceReport.of(package, policy, store=store)
+    out.noted.details["compliant"] = str(report.compliant).lower()
     text = report.to_markdown() if args.markdown else _text(report)
     out.result(report.to_json(), text)
     return OK if report.compliant else FAILED

@@ -13,7 +13,6 @@ from torsh_package.crypto.recipients import Identity, PasswordIdentity, X25519Id
 from torsh_package.errors import InvalidArgumentError
 
 from . import OK, Output, read_password
-from .audit import add_audit_argument, audited
 from .encrypt import recipients
 
 
@@ -29,7 +28,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--remove", metavar="KEYID", action="append", default=[], help="or 'password'"
     )
-    add_audit_argument(parser)
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -40,10 +38,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if not keys:
         raise InvalidArgumentError("give --password-file or --identity to open the package")
     added = recipients(args.add_password_file, args.kdf, args.add)
-    with audited(args, "rewrap", args.package):
-        package = EncryptedPackage.load(args.package)
-        package.rewrap(keys, add=added, remove=args.remove)
-        package.save(args.output or args.package)
+    package = EncryptedPackage.load(args.package)
+    package.rewrap(keys, add=added, remove=args.remove)
+    package.save(args.output or args.package)
     out.result(
         {"output": args.output or args.package, "recipients": list(package.recipients)},
         "\n".join(package.recipients),

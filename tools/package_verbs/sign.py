@@ -17,7 +17,6 @@ from torsh_package.trust.package_files import detached_path, sign_file
 from torsh_package.trust.signer import PackageSigner
 
 from . import OK, Output, read_password
-from .audit import add_audit_argument, audited
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +32,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model-signing", metavar="FILE", help="write an OpenSSF bundle instead (ecdsa-p256)"
     )
-    add_audit_argument(parser)
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -41,13 +39,12 @@ def run(args: argparse.Namespace, out: Output) -> int:
     passphrase = read_password(args.passphrase_file) if args.passphrase_file else None
     key = PrivateKey.load(args.key, passphrase)
     key_id = key.public_key.key_id
-    with audited(args, "sign", args.package) as noted:
-        noted.details["keyid"] = key_id
-        if args.model_signing:
-            replace_file(args.model_signing, export_model_signing(args.package, key))
-            target = args.model_signing
-        else:
-            target = _sign(args, key)
+    out.noted.details["keyid"] = key_id
+    if args.model_signing:
+        replace_file(args.model_signing, export_model_signing(args.package, key))
+        target = args.model_signing
+    else:
+        target = _sign(args, key)
     out.result(
         {"package": args.package, "signature": target, "keyid": key_id},
         f"{args.package}: signed by {key_id[:16]} in {target}",
