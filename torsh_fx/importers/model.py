@@ -12,7 +12,7 @@ from xdsl.dialects.func import FuncOp
 
 from torsh_dialect.attributes import text
 from torsh_dialect.dims import Bounds
-from torsh_dialect.errors import Finding, UnsupportedError
+from torsh_dialect.errors import Finding, TorshError, UnsupportedError
 from torsh_dialect.weights import WeightStore
 
 
@@ -32,6 +32,19 @@ class Fate(Enum):
     """The compiler does not know it, or it depends on a node of which that is so."""
 
 
+MALFORMED = (
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    ZeroDivisionError,
+    AttributeError,
+    AssertionError,
+)
+"""What a converter raises when a node breaks the operator's rules in a way it does not expect."""
+
+
 @dataclass
 class Report:
     """Every source node and its fate.
@@ -39,15 +52,19 @@ class Report:
     Attributes:
         fates: Node name to fate.
         findings: Details of refused nodes.
+        cause: The first error that was not expected: shown with the report's traceback.
     """
 
     fates: dict[str, Fate] = field(default_factory=dict[str, Fate])
     findings: list[Finding] = field(default_factory=list[Finding])
+    cause: Exception | None = None
 
-    def refuse(self, finding: Finding) -> None:
+    def refuse(self, finding: Finding, cause: Exception | None = None) -> None:
         """Record a node that the compiler does not know."""
         self.fates[finding.node] = Fate.REFUSED
         self.findings.append(finding)
+        if self.cause is None and cause is not None and not isinstance(cause, TorshError):
+            self.cause = cause
 
     def counts(self) -> dict[Fate, int]:
         """How many nodes had each fate."""
@@ -81,7 +98,7 @@ class Report:
         raise UnsupportedError(
             f"{source}: {len(nodes)} node(s) not supported{also}:\n  {lines}{paste}",
             findings=self.findings,
-        )
+        ) from self.cause
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ def finding_of(error: Exception, node: NodeProto, name: str, version: int) -> Fi
     """The finding that an error of a converter means.
 
     An error of Python, raised where a node breaks a rule that its converter does not look for,
-    is named with the function that met it; its text would tell users nothing.
+    is named with the function that met it; its text would tell users nothing. It is the cause of
+    the report's error, so that `--debug` shows it.
     """
     reason = error.message if isinstance(error, TorshError) else _broken(error)
     remedy = getattr(error, "remedy", "") or REPAIR

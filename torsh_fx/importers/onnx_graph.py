@@ -7,13 +7,15 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
 
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.declare import OPS
+from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import ImportModelError, TorshError
 from torsh_dialect.kinds import TensorOp
-from torsh_fx.importers.model import Fate
+from torsh_dialect.types import element_type
+from torsh_fx.importers.model import MALFORMED, Fate
 from torsh_fx.importers.onnx_findings import NoConverter, finding_of
 from torsh_fx.importers.onnx_ops.node import CONVERTERS, MS, Converter, Node, NotSupported
 from torsh_fx.importers.onnx_scope import Scope, Skipped, hint_of, named_location
@@ -21,18 +23,6 @@ from torsh_fx.importers.onnx_signature import Signature, function_signature, sig
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
-
-MALFORMED = (
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    ZeroDivisionError,
-    AttributeError,
-    AssertionError,
-)
-"""What a converter raises when a node breaks the operator's rules in a way it does not expect."""
 
 
 def normal_domain(domain: str) -> str:
@@ -132,7 +122,7 @@ def convert_node(scope: Scope, node: NodeProto, name: str) -> None:
     except Skipped:
         report.fates[name] = Fate.REFUSED
     except (TorshError, *MALFORMED) as error:
-        report.refuse(finding_of(error, node, name, importing.opsets.get(domain, 0)))
+        report.refuse(finding_of(error, node, name, importing.opsets.get(domain, 0)), error)
     for position, output in enumerate(node.output):
         if output:
             scope.set(output, outputs[position] if position < len(outputs) else None)
@@ -147,7 +137,9 @@ def _converted(scope: Scope, node: NodeProto, domain: str, name: str) -> Sequenc
     version = importing.opsets.get(domain, 0)
     convert = importing.converters.get((domain, node.op_type))
     if (domain, node.op_type) not in importing.custom:
-        _require_form(node, signature(domain, node.op_type, version))
+        form = signature(domain, node.op_type, version)
+        _require_form(node, form)
+        _require_kinds(scope, node, form)
     if convert is None:
         return _by_definition(scope, node, domain, version, name)
     seen = Node(node, scope, version, name)
@@ -170,6 +162,20 @@ def _require_outputs(node: NodeProto, values: Sequence[SSAValue | None]) -> None
     ]
     if missing:
         raise NotSupported(f"the outputs {', '.join(missing)} are not supported")
+
+
+def _require_kinds(scope: Scope, node: NodeProto, form: Signature | None) -> None:
+    if form is None or not form.kinds:
+        return
+    values = [(n, scope.find(name)) for n, name in enumerate(node.input) if name]
+    found = [(n, kind) for n, value in values if value is not None and (kind := _kind(value.type))]
+    if faults := list(form.mistyped(found)):
+        raise NotSupported("; ".join(faults), "cast the input")
+
+
+def _kind(type: Attribute) -> str:
+    """The kind of a tensor's elements; empty for sequences and optional values."""
+    return dtype_of(element_type(type)).kind if hasattr(type, "element_type") else ""
 
 
 def _by_definition(

@@ -276,6 +276,13 @@ class Scope:
             f"the value {name!r} is used before anything defines it; repair the model"
         )
 
+    def find(self, name: str) -> SSAValue | None:
+        """The value called `name`; None where there is none, or its producer was refused."""
+        try:
+            return self.get(name)
+        except (Skipped, ImportModelError):
+            return None
+
     def set(self, name: str, value: SSAValue | None) -> None:
         """Give a value a name (and take it as a hint for the text form).
 

@@ -6,7 +6,8 @@ set's version, or for operators of onnxruntime the rows of `onnx_ops/signatures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ class Signature:
         needed: Attributes without a default.
         required: Positions of inputs that must be there, with their names.
         fixed: Attributes that may have one value only, as nothing honours another.
+        kinds: For each input the kinds of elements (`torsh_dialect.dtypes.DType.kind`) that it may
+            have; the last stands for all further ones, an empty set for any.
     """
 
     inputs: tuple[int, int]
@@ -37,6 +40,7 @@ class Signature:
     needed: frozenset[str] = frozenset()
     required: tuple[tuple[int, str], ...] = ()
     fixed: Mapping[str, int | str] = field(default_factory=dict[str, "int | str"])
+    kinds: tuple[frozenset[str], ...] = ()
 
     def faults(self, node: NodeProto) -> Iterator[str]:
         """Everything in a node that breaks the form."""
@@ -50,6 +54,18 @@ class Signature:
             yield from self._attribute(attribute)
         for name in sorted(self.needed - given):
             yield f"attribute {name!r} is missing"
+
+    def mistyped(self, found: Sequence[tuple[int, str]]) -> Iterator[str]:
+        """Inputs whose elements are of a kind that the operator does not take.
+
+        Args:
+            found: Position and kind of inputs.
+        """
+        for position, kind in found:
+            known = self.kinds[min(position, len(self.kinds) - 1)] if self.kinds else ()
+            if known and kind not in known:
+                listed = " or ".join(sorted(known))
+                yield f"input {position} holds elements of kind {kind}, expected {listed}"
 
     def _inputs(self, names: Sequence[str]) -> Iterator[str]:
         count = _present(names)
@@ -149,7 +165,20 @@ def _of_schema(schema: Any) -> Signature:
         {name: attribute.type.value for name, attribute in schema.attributes.items()},
         frozenset(name for name, attribute in schema.attributes.items() if attribute.required),
         tuple((n, i.name) for n, i in enumerate(schema.inputs) if i.option == single),
+        kinds=tuple(_kinds_of(i.types) for i in schema.inputs),
     )
+
+
+def _kinds_of(types: Iterable[str]) -> frozenset[str]:
+    """The kinds of elements in type strings of a schema, e.g. `tensor(float16)`."""
+    names = [match[1] for text in types if (match := re.fullmatch(r"tensor\((\w+)\)", text))]
+    return frozenset(KINDS.get(re.sub(r"\d.*", "", name), "float") for name in names)
+
+
+KINDS = {
+    "bool": "bool", "complex": "complex", "int": "int", "string": "string", "uint": "uint",
+}  # fmt: skip
+"""Kinds by what the names of element types begin with; those of all others are float."""
 
 
 def function_signature(function: FunctionProto) -> Signature:

@@ -24,15 +24,11 @@ from torsh_dialect.errors import Finding, TorshError
 from torsh_dialect.ops.constant import WeightOp
 from torsh_dialect.types import dims_of, element_type, tensor
 from torsh_dialect.weights import digest_of
-from torsh_fx.importers.model import Fate, Report
+from torsh_fx.importers.model import MALFORMED, Fate, Report
+from torsh_fx.importers.torch_findings import REMEDY, REPAIR, stub_of
 from torsh_fx.importers.torch_ops import CONVERTERS, SYMBOLIC, NodeBuilder
 from torsh_fx.importers.torch_symbols import dim_of
 from torsh_fx.importers.torch_types import element_of, row_of_torch
-
-REMEDY = (
-    "register a converter with torsh_fx.importers.torch_ops.converts, or replace the op in "
-    "the model"
-)
 
 
 class Refused:
@@ -222,8 +218,10 @@ class GraphImporter:
             result = CONVERTERS[spelling(node.target)](c, *args, **kwargs)
             if self.exact:
                 self._check(node, result)
-        except TorshError as error:
-            return self._refuse(node, error.message, words)
+        except (TorshError, *MALFORMED) as error:
+            expected = isinstance(error, TorshError)
+            said = error.message if expected else f"its converter fails ({type(error).__name__})"
+            return self._refuse(node, said, words, error)
         self.shared.report.fates[self.path + node.name] = Fate.MAPPED
         return result
 
@@ -247,10 +245,17 @@ class GraphImporter:
                     f"the converter gives {value.type}, torch says {fake.dtype} {list(fake.shape)}"
                 )
 
-    def _refuse(self, node: Node, reason: str, words: str | None = None) -> Refused:
+    def _refuse(
+        self, node: Node, reason: str, words: str | None = None, cause: Exception | None = None
+    ) -> Refused:
         where = words or location_of(node, self.path)[1]
         name = self.path + node.name
-        self.shared.report.refuse(Finding(spelling(node.target), name, reason, where, REMEDY))
+        known = self._is_known(node)
+        remedy, stub = (
+            (REPAIR, "") if known else (REMEDY, stub_of(node.target, spelling(node.target)))
+        )
+        finding = Finding(spelling(node.target), name, reason, where, remedy, stub)
+        self.shared.report.refuse(finding, cause)
         return REFUSED
 
     def _attribute(self, node: Node) -> Any:

@@ -56,7 +56,7 @@ class Process:
     """A worker, started again when it dies or is silent for too long."""
 
     def __init__(self, corpus: Path | None, limit: float = LIMIT_S):
-        self.arguments = [str(corpus)] if corpus else []
+        self.command = [str(HERE / "robust_worker.py"), *([str(corpus)] if corpus else [])]
         self.limit = limit
         self._process: subprocess.Popen[str] | None = None
 
@@ -76,7 +76,7 @@ class Process:
     def _start(self) -> None:
         environ = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}",
                    "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # fmt: skip
-        command = [sys.executable, str(HERE / "robust_worker.py"), *self.arguments]
+        command = [sys.executable, *self.command]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             text=True, env=environ, start_new_session=True,

@@ -35,12 +35,14 @@ CONVERTERS: dict[str, Converter] = {}
 def converts(*names: str) -> Callable[[Converter], Converter]:
     """Register a converter `f(c, *args, **kwargs)` for op overloads.
 
-    A name without an overload means its `default`; `aten.` may be left out.
+    A name without an overload means its `default`; `aten.` may be left out. Of a library that is
+    not known here, give all three: `mylib.foo.default`.
     """
 
     def register(function: Converter) -> Converter:
         for name in names:
-            full = name if name.count(".") and name.split(".")[0] in LIBRARIES else f"aten.{name}"
+            whole = name.count(".") >= 2 or ("." in name and name.split(".")[0] in LIBRARIES)
+            full = name if whole else f"aten.{name}"
             full = full if full.count(".") >= 2 else f"{full}.default"
             CONVERTERS[full] = function
         return function
