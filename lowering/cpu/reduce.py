@@ -7,20 +7,19 @@ lane (the reduction runs inside other lanes): one chain a block, blocks in order
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from xdsl.ir import Block, Operation, SSAValue
 
+from lowering.cpu.emitter import Emitter, emits
+from lowering.cpu.lanes import lane_loop
 from lowering.cpu.text import Text, Value, vector_of
 from lowering.cpu.values import Val, register_type
+from lowering.kern import dialect as kern
 from torsh_dialect.attributes import int_of
-
-if TYPE_CHECKING:
-    from lowering.cpu.emit import Emitter
 
 Accumulators = list[Value]
 
 
+@emits(kern.ReduceOp)
 def emit_reduce(e: Emitter, op: Operation) -> None:
     """Emit one reduction; see the module docstring for the order."""
     width = int_of(op.properties["lanes"])
@@ -46,8 +45,6 @@ def _inits(e: Emitter, op: Operation, lanes: int) -> Accumulators:
 
 
 def _blocks(e: Emitter, op: Operation, width: int, size: int) -> None:
-    from lowering.cpu.emit import lane_loop
-
     text, (element, combine) = e.text, (r.block for r in op.regions)
     lower, upper = (e.scalar(v) for v in op.operands[:2])
     narrow, wide = _types(op, 1), _types(op, width)

@@ -1,0 +1,108 @@
+"""`kern.lanes`: independent iterations as vectors, the last group masked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xdsl.dialects.builtin import IndexType
+from xdsl.ir import Attribute, Block, Operation, OpResult, SSAValue
+
+from lowering.cpu.emitter import Emitter, emits
+from lowering.cpu.text import Text, Value
+from lowering.cpu.values import Val, element_bytes
+from lowering.kern import dialect as kern
+from torsh_dialect.attributes import int_of
+
+VIRTUAL_BYTES = 128
+"""Bytes of a virtual vector: several registers, so that latencies overlap (cpu_codegen 3)."""
+
+
+def lane_width(block: Block, extent: int | None) -> int:
+    """How many lanes a loop over `block` gets; 1 where its code cannot be vectorised."""
+    widest, bytes_ = 4, VIRTUAL_BYTES
+    varying: set[SSAValue] = {block.args[0]}
+    for op in block.walk():
+        if isinstance(op, kern.WhileOp) or _branches_on(op, varying):
+            return 1
+        if isinstance(op, kern.ReduceOp):
+            if int_of(op.properties["lanes"]) != 1:
+                return 1
+            bytes_ = 2 * VIRTUAL_BYTES
+        if any(v in varying for v in op.operands):
+            varying.update(op.results)
+        for region in op.regions:
+            varying.update(a for a in region.block.args if not isinstance(a.type, IndexType))
+        values = (*op.operands, *op.results)
+        if not isinstance(op, kern.PointerOp | kern.OffsetOp):
+            sizes = (_value_bytes(v.type) for v in values if not isinstance(v.type, IndexType))
+            widest = max(widest, *sizes, 0)
+    width = bytes_ // widest
+    while extent is not None and width > 1 and width // 2 >= extent:
+        width //= 2
+    return width
+
+
+def _value_bytes(type: Attribute) -> int:
+    return element_bytes(type.element if isinstance(type, kern.BufferType) else type)
+
+
+def _branches_on(op: Operation, varying: set[SSAValue]) -> bool:
+    if isinstance(op, kern.ForOp | kern.ReduceOp):
+        return any(v in varying for v in op.operands[:2])
+    return isinstance(op, kern.IfOp) and op.operands[0] in varying
+
+
+def static_extent(op: Operation) -> int | None:
+    """The number of iterations of a loop op, where both bounds are constants."""
+    bounds: list[int] = []
+    for value in op.operands[:2]:
+        if not isinstance(value, OpResult) or not isinstance(value.op, kern.ConstOp):
+            return None
+        bounds.append(int_of(value.op.properties["value"]))
+    return max(0, bounds[1] - bounds[0])
+
+
+@emits(kern.LanesOp)
+def _lanes(e: Emitter, op: Operation) -> None:
+    block, text = op.regions[0].block, e.text
+    width = lane_width(block, static_extent(op)) if e.lanes == 1 else 1
+    lower, upper = (e.scalar(v) for v in op.operands)
+
+    def run(index: Value, mask: Value | None) -> None:
+        e.values[block.args[0]] = Val(index, "i64") if width == 1 else Val(index, "i64", width, 1)
+        e.inner(width, mask).block(block)
+
+    lane_loop(text, lower, upper, width, run)
+
+
+def lane_loop(
+    text: Text, lower: Value, upper: Value, width: int, run: Callable[[Value, Value | None], None]
+) -> None:
+    """`run(first index, None)` for whole groups, `run(index, mask)` for what is left."""
+    count = text.sub(upper, lower)
+    if width == 1:
+        text.loop(lower, upper, 1, lambda i, _: run(i, None))
+        return
+    if count.lstrip("-").isdigit():
+        whole = str(int(count) // width * width)
+    else:
+        whole = text.binary("and", "i64", count, str(-width))
+    end = text.add(lower, whole)
+    text.loop(lower, end, width, lambda i, _: run(i, None))
+    rest = text.sub(count, whole)
+    if rest.lstrip("-").isdigit():
+        if int(rest) > 0:
+            run(end, first_lanes(text, rest, width))
+        return
+    some = text.compare("sgt", rest, 0)
+    text.when(some, lambda: run(end, first_lanes(text, rest, width)))
+
+
+def first_lanes(text: Text, count: Value, width: int) -> Value:
+    """The mask of the first `count` lanes."""
+    if count.isdigit():
+        return "<" + ", ".join(f"i1 {int(n < int(count))}" for n in range(width)) + ">"
+    narrow = text.let(f"trunc i64 {count} to i32")
+    type = f"<{width} x i32>"
+    lanes = ", ".join(f"i32 {n}" for n in range(width))
+    return text.let(f"icmp ult {type} <{lanes}>, {text.splat(type, narrow)}", "mask")

@@ -1,0 +1,160 @@
+"""Ops without control flow: arithmetic, comparisons, casts, buffers."""
+
+from __future__ import annotations
+
+from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr
+from xdsl.ir import Operation
+
+from lowering.cpu import arithmetic
+from lowering.cpu.emitter import Emitter, emits
+from lowering.cpu.memory import emit_load, emit_store
+from lowering.cpu.text import vector_of
+from lowering.cpu.values import Val, register_type
+from lowering.kern import dialect as kern
+from torsh_dialect.attributes import int_of, str_of
+
+
+@emits(kern.ConstOp)
+def _const(e: Emitter, op: Operation) -> None:
+    attribute = op.properties["value"]
+    assert isinstance(attribute, IntegerAttr | FloatAttr)
+    result = op.results[0]
+    value = attribute.value.data
+    e.values[result] = Val(arithmetic.constant(result.type, value, 1), register_type(result.type))
+
+
+@emits(kern.BinaryOp)
+def _binary(e: Emitter, op: Operation) -> None:
+    kind, result = str_of(op.properties["kind"]), op.results[0]
+    if isinstance(result.type, IndexType) and (val := _index_binary(e, kind, op)) is not None:
+        e.values[result] = val
+        return
+    (a, b), lanes = e.operands(op.operands)
+    e.set(result, arithmetic.binary(e.text, kind, result.type, a, b, lanes), lanes)
+
+
+def _index_binary(e: Emitter, kind: str, op: Operation) -> Val | None:
+    """Index arithmetic that keeps the form base + lane * step; None where it does not."""
+    a, b = (e.get(v) for v in op.operands)
+    if kind in ("add", "sub") and a.is_affine and b.is_affine:
+        base = (e.text.add if kind == "add" else e.text.sub)(a.text, b.text)
+        other = (b.step or 0) if kind == "add" else -(b.step or 0)
+        step = (a.step or 0) + other
+        lanes = max(a.lanes, b.lanes)
+        return Val(base, "i64", lanes, step) if lanes > 1 else Val(base, "i64")
+    if kind == "mul":
+        if b.is_literal and a.step is not None:
+            return Val(e.text.mul(a.text, b.text), "i64", a.lanes, a.step * int(b.text))
+        if a.is_literal and b.step is not None:
+            return Val(e.text.mul(a.text, b.text), "i64", b.lanes, b.step * int(a.text))
+        if a.lanes == b.lanes == 1:
+            return Val(e.text.mul(a.text, b.text), "i64")
+    return None
+
+
+@emits(kern.UnaryOp)
+def _unary(e: Emitter, op: Operation) -> None:
+    (x,), lanes = e.operands(op.operands)
+    kind, element = str_of(op.properties["kind"]), op.results[0].type
+    e.set(op.results[0], arithmetic.unary(e.text, kind, element, x, lanes), lanes)
+
+
+@emits(kern.FmaOp)
+def _fma(e: Emitter, op: Operation) -> None:
+    (a, b, c), lanes = e.operands(op.operands)
+    type = vector_of(register_type(op.results[0].type), lanes)
+    e.set(op.results[0], e.text.fma(type, a, b, c), lanes)
+
+
+@emits(kern.CompareOp)
+def _compare(e: Emitter, op: Operation) -> None:
+    (a, b), lanes = e.operands(op.operands)
+    kind, element = str_of(op.properties["kind"]), op.operands[0].type
+    e.set(op.results[0], arithmetic.compare(e.text, kind, element, a, b, lanes), lanes)
+
+
+@emits(kern.SelectOp)
+def _select(e: Emitter, op: Operation) -> None:
+    condition, a, b = (e.get(v) for v in op.operands)
+    lanes = max(condition.lanes, a.lanes, b.lanes)
+    type = vector_of(a.type, lanes)
+    texts = [v.vector(e.text, lanes) for v in (a, b)]
+    test = condition.text if condition.lanes == 1 else condition.vector(e.text, lanes)
+    mask = vector_of("i1", condition.lanes)
+    chosen = e.text.let(f"select {mask} {test}, {type} {texts[0]}, {type} {texts[1]}")
+    e.set(op.results[0], chosen, lanes)
+
+
+@emits(kern.CastOp)
+def _cast(e: Emitter, op: Operation) -> None:
+    (x,), lanes = e.operands(op.operands)
+    source, target = op.operands[0].type, op.results[0].type
+    e.set(op.results[0], arithmetic.cast(e.text, source, target, x, lanes), lanes)
+
+
+@emits(kern.BitcastOp)
+def _bitcast(e: Emitter, op: Operation) -> None:
+    (x,), lanes = e.operands(op.operands)
+    source, target = op.operands[0].type, op.results[0].type
+    e.set(op.results[0], arithmetic.bitcast(e.text, source, target, x, lanes), lanes)
+
+
+@emits(kern.ClockOp)
+def _clock(e: Emitter, op: Operation) -> None:
+    """Read the counter that user programs may read: the time stamp, or ARM's virtual timer."""
+    x86 = e.target.triple.startswith("x86")
+    name = "llvm.readcyclecounter" if x86 else "llvm.readsteadycounter"
+    e.text.module.declare(name, "i64", ())
+    e.set(op.results[0], e.text.let(f"call i64 @{name}()"), 1)
+
+
+@emits(kern.MathOp)
+def _math(e: Emitter, op: Operation) -> None:
+    operands, lanes = e.operands(op.operands)
+    function, element = str_of(op.properties["function"]), op.results[0].type
+    e.set(op.results[0], arithmetic.math(e.text, function, element, tuple(operands), lanes), lanes)
+
+
+@emits(kern.LoadOp)
+def _load(e: Emitter, op: Operation) -> None:
+    buffer, index = e.scalar(op.operands[0]), e.get(op.operands[1])
+    given = e.get(op.operands[2]) if len(op.operands) > 2 else None
+    element = op.results[0].type
+    e.values[op.results[0]] = emit_load(e.text, element, buffer, index, given, e.lanes, e.mask)
+
+
+@emits(kern.StoreOp)
+def _store(e: Emitter, op: Operation) -> None:
+    value, index = e.get(op.operands[0]), e.get(op.operands[2])
+    given = e.get(op.operands[3]) if len(op.operands) > 3 else None
+    buffer = e.scalar(op.operands[1])
+    element = op.operands[0].type
+    emit_store(e.text, element, buffer, index, value, given, e.lanes, e.mask)
+
+
+@emits(kern.ScratchOp)
+def _scratch(e: Emitter, op: Operation) -> None:
+    pointer = e.text.alloca("i8", int_of(op.properties["bytes"]), role="scratch")
+    e.values[op.results[0]] = Val(pointer, "ptr")
+
+
+@emits(kern.PointerOp)
+def _pointer(e: Emitter, op: Operation) -> None:
+    slot = e.text.at(e.scalar(op.operands[0]), e.scalar(op.operands[1]), "i64")
+    e.values[op.results[0]] = Val(e.text.load("ptr", slot, 8, "buffer"), "ptr")
+
+
+@emits(kern.OffsetOp)
+def _offset(e: Emitter, op: Operation) -> None:
+    moved = e.text.at(e.scalar(op.operands[0]), e.scalar(op.operands[1]), "i8")
+    e.values[op.results[0]] = Val(moved, "ptr")
+
+
+@emits(kern.CopyOp)
+def _copy(e: Emitter, op: Operation) -> None:
+    """Copies nothing where both are the same memory."""
+    target, source, count = (e.scalar(v) for v in op.operands)
+    name = e.text.module.declare("llvm.memmove.p0.p0.i64", "void", ("ptr", "ptr", "i64", "i1"))
+    same = e.text.let(f"icmp eq ptr {target}, {source}", "same")
+    count = e.text.let(f"select i1 {same}, i64 0, i64 {count}", "count")
+    e.text.put(f"call void {name}(ptr {target}, ptr {source}, i64 {count}, i1 false)")
