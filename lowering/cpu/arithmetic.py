@@ -229,9 +229,38 @@ def _float_to_integer(
     a, b = (vector_of(register_type(t), lanes) for t in (source, target))
     if register_type(target) == "i1":
         return text.let(f"fcmp une {a} {x}, {constant(source, 0.0, lanes)}", "c")
-    name = f"llvm.fpto{'u' if is_unsigned(target) else 's'}i.sat.{suffix_of(b)}.{suffix_of(a)}"
+    bits, unsigned = int(register_type(target)[1:]), is_unsigned(target)
+    if lanes > 1 and bits <= (16 if unsigned else 32):
+        return sub_byte(text, target, _clamped_to_integer(text, source, target, x, lanes), lanes)
+    name = f"llvm.fpto{'u' if unsigned else 's'}i.sat.{suffix_of(b)}.{suffix_of(a)}"
     text.module.declare(name, b, (a,))
     return sub_byte(text, target, text.let(f"call {b} @{name}({a} {x})"), lanes)
+
+
+def _clamped_to_integer(
+    text: Text, source: Attribute, target: Attribute, x: Value, lanes: int
+) -> Value:
+    """What `llvm.fptosi.sat` gives, NaN as 0, in vector instructions.
+
+    LLVM takes the saturating intrinsics of vectors apart, lane by lane.
+    """
+    bits, unsigned = int(register_type(target)[1:]), is_unsigned(target)
+    low, above = (0, 2**bits) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+    single = register_type(source) == "float"
+    last = float(np.nextafter(np.float32(above), np.float32(0))) if single else above - 1.0
+    high = min(float(above - 1), last)
+    a, words, out = (vector_of(t, lanes) for t in (register_type(source), "i32", f"i{bits}"))
+    least, most = constant(source, float(low), lanes), constant(source, high, lanes)
+    value = text.select(a, text.let(f"fcmp ogt {a} {x}, {least}", "c"), x, least)
+    value = text.select(a, text.let(f"fcmp olt {a} {value}, {most}", "c"), value, most)
+    result = text.let(f"fptosi {a} {value} to {words}")
+    if high != above - 1:
+        beyond = text.let(f"fcmp oge {a} {x}, {constant(source, float(above), lanes)}", "c")
+        result = text.select(words, beyond, f"splat (i32 {above - 1})", result)
+    if low:
+        ordered = text.let(f"fcmp ord {a} {x}, {x}", "c")
+        result = text.select(words, ordered, result, "zeroinitializer")
+    return text.let(f"trunc {words} {result} to {out}") if bits < 32 else result
 
 
 def _integer_to_integer(

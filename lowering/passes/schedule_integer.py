@@ -39,6 +39,7 @@ from torsh_dialect.driver import rewrite
 from torsh_dialect.dtypes import f32, i8, i32, ui8
 from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.conv import ConvOp
+from torsh_dialect.ops.elementwise import AddOp, SubOp
 from torsh_dialect.ops.join import PadOp
 from torsh_dialect.ops.logic import BitwiseXorOp
 from torsh_dialect.ops.packed_integer import PackedConvIntegerOp, PackedLinearIntegerOp
@@ -193,9 +194,13 @@ class PackConvInteger(RewritePattern):
         signed = activation_signed(x, self.target)
         zero = None if op.x_zero is None else c.reshape(op.x_zero, ())
         conv = _Conv(c, self.target, signed, groups, axes)
-        y = conv.centred(shifted(c, x, zero, signed=signed), _filters(c, op))
+        operands = shifted(c, x, zero, signed=signed), _filters(c, op)
+        y, offsets = conv.products(*operands), conv.offsets(*operands)
+        axis = rank - 1
         if not op.channels_last():
-            y = c.transpose(y, [0, rank - 1, *range(1, rank - 1)])
+            y, axis = c.transpose(y, [0, rank - 1, *range(1, rank - 1)]), 1
+        if offsets is not None:
+            y = c.sub(y, c.per_channel(offsets, rank, axis))
         rewriter.replace(op, (), [y])
 
 
@@ -232,32 +237,35 @@ class _Conv:
     groups: int
     axes: Sequence[Axis]
 
-    def centred(self, x: Factor, w: Factor) -> SSAValue:
-        """Sums of (x - zero) (w - zero).
+    def products(self, x: Factor, w: Factor) -> SSAValue:
+        """Sums of x (w - zw); the sum of x in a window is its convolution by ones.
 
-        With zx outside of the image each window is whole, so that the identity of products
-        holds; the sum of x in a window is its convolution by ones.
+        With zx outside of the image each window is whole, so that the sums of
+        (x - zx) (w - zw) differ from these by `offsets`.
         """
         c, columns = self.c, dims_of(w.value)[0]
-        steps = prod(d for d in dims_of(w.value)[1:] if isinstance(d, int))
         data, axes = self._padded(x)
         outside = x.zero if isinstance(x.zero, int) else 0
         y = self._packed(data, w.value, axes, outside)
-        if not x.is_centred:
-            sums = c.sum(c.cast(w.value, i32), list(range(1, rank_of(w.value))))
-            if not w.is_centred:
-                sums = c.sub(
-                    sums, steps * w.zero if isinstance(w.zero, int) else c.mul(w.zero, steps)
-                )
-            y = c.sub(y, c.mul(sums, x.zero))
+        if w.is_centred:
+            return y
+        ones = c.broadcast(c.constant(1, i8), (self.groups, *dims_of(w.value)[1:]))
+        windows = self._packed(data, ones, axes, outside)
+        assert isinstance(columns, int)
+        if self.groups > 1:
+            windows = c.repeat(windows, columns // self.groups, rank_of(windows) - 1)
+        return c.sub(y, c.mul(windows, w.zero))
+
+    def offsets(self, x: Factor, w: Factor) -> SSAValue | None:
+        """The sums of zx (w - zw), one for each filter; None where they are 0."""
+        if x.is_centred:
+            return None
+        c, steps = self.c, prod(d for d in dims_of(w.value)[1:] if isinstance(d, int))
+        sums = c.sum(c.cast(w.value, i32), list(range(1, rank_of(w.value))))
         if not w.is_centred:
-            ones = c.broadcast(c.constant(1, i8), (self.groups, *dims_of(w.value)[1:]))
-            windows = self._packed(data, ones, axes, outside)
-            assert isinstance(columns, int)
-            if self.groups > 1:
-                windows = c.repeat(windows, columns // self.groups, rank_of(windows) - 1)
-            y = c.sub(y, c.mul(windows, w.zero))
-        return y
+            taken = steps * w.zero if isinstance(w.zero, int) else c.mul(w.zero, steps)
+            sums = c.sub(sums, taken)
+        return c.mul(sums, x.zero)
 
     def _padded(self, x: Factor) -> tuple[SSAValue, Sequence[Axis]]:
         """The activation, with what padding the kernel cannot supply in memory, and the rest.
@@ -302,6 +310,20 @@ class _Conv:
         )  # fmt: skip
 
 
+class MergeCorrections(RewritePattern):
+    """x - weights + weights in i32 is x + (weights - weights): one addition behind a product."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: AddOp, rewriter: PatternRewriter):
+        inner = op.a.owner
+        if not isinstance(inner, SubOp) or element_type(op.y) != i32 or not op.a.has_one_use():
+            return
+        plain = is_weight_only(op.b) and is_weight_only(inner.b) and not is_weight_only(inner.a)
+        if plain and dims_of(inner.a) == dims_of(op.y):
+            c = Compose(RewriterBuilder(rewriter))
+            rewriter.replace(op, (), [c.add(inner.a, c.sub(op.b, inner.b))])
+
+
 @dataclass(frozen=True)
 class ScheduleIntegerPass(ModulePass):
     """See the module docstring."""
@@ -313,3 +335,4 @@ class ScheduleIntegerPass(ModulePass):
         if ctx.settings.allows("weight-only"):
             rewrite(op, PackBlocks(ctx.target))
         rewrite(op, PackMatMulInteger(ctx.target), PackConvInteger(ctx.target))
+        rewrite(op, MergeCorrections())

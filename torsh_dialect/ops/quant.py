@@ -40,6 +40,17 @@ def integer_range(row: DType) -> tuple[int, int]:
     return -(2 ** (row.bits - 1)), 2 ** (row.bits - 1) - 1
 
 
+def saturated(c: Compose, y: SSAValue, to: DType) -> SSAValue:
+    """Whole floats as an integer type, the nearest one where they are beyond its range.
+
+    A cast does so for the types that fill their bytes.
+    """
+    low, high = integer_range(to)
+    if to.bits % 8:
+        y = c.minimum(c.maximum(y, float(low)), float(high))
+    return c.cast(y, to.element)
+
+
 class Quantisation(Composite):
     """x with a scale and a zero point for the whole tensor, each index of `axis`, or each block.
 
@@ -164,10 +175,8 @@ class QuantizeLinearOp(Quantisation):
         y = c.wide(c.div(c.cast(self.x, working), scale))
         zero = None if self.zero is None else c.cast(self.spread_ops(c, self.zero), element_type(y))
         if to.kind in ("int", "uint"):
-            low, high = integer_range(to)
             y = c.round(y)
-            y = y if zero is None else c.add(y, zero)
-            return (c.cast(c.minimum(c.maximum(y, float(low)), float(high)), self.to),)
+            return (saturated(c, y if zero is None else c.add(y, zero), to),)
         y = y if zero is None else c.add(y, zero)
         return (c.cast(y, self.to, saturate=self._clips()),)
 

@@ -44,11 +44,11 @@ from torsh_dialect.ops.quant import (
     DequantizeLinearOp,
     MatMulIntegerOp,
     QuantizeLinearOp,
-    integer_range,
+    saturated,
 )
 from torsh_dialect.ops.select import CastOp
 from torsh_dialect.passes.expand_composites import RewriterBuilder
-from torsh_dialect.passes.roles import is_weight_only
+from torsh_dialect.passes.roles import integer_of, is_weight_only
 from torsh_dialect.types import dims_of, element_type, is_static, rank_of
 
 REWRITE = "recognize-quantized"
@@ -197,11 +197,10 @@ class ScaleBeforeRounding(RewritePattern):
         if added is not None:
             y = c.add(y, c.div(added.operands[1], scale))
         y = c.round(c.b(ReluOp, y) if relu is not None else y)
-        if op.zero is not None:
+        if integer_of(op.zero) != 0:
+            assert op.zero is not None
             y = c.add(y, c.cast(c.reshape(op.zero, ()), f32))
-        low, high = integer_range(to)
-        y = c.minimum(c.maximum(y, float(low)), float(high))
-        rewriter.replace(op, (), [c.cast(y, op.to)])
+        rewriter.replace(op, (), [saturated(c, y, to)])
 
 
 def _only(value: SSAValue, cls: type[ReluOp | AddOp | MulOp]):

@@ -15,7 +15,7 @@ from torsh_dialect.ops.quant import (
     DynamicQuantizeLinearOp,
     MatMulIntegerOp,
     QuantizeLinearOp,
-    integer_range,
+    saturated,
 )
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.onnx_ops.node import MS, Node, converter
@@ -99,12 +99,13 @@ def conv_integer(n: Node) -> SSAValue:
 
 def _requantized(n: Node, total: SSAValue, factor: SSAValue, zero: SSAValue) -> SSAValue:
     """saturate(round(total * factor) + zero) in the zero point's type, as QuantizeLinear does."""
-    c, row = n.c, dtype_of(element_type(zero))
-    low, high = integer_range(row)
+    c, known = n.c, n.array(zero)
     y = c.round(c.mul(c.cast_like(total, factor), factor))
-    y = c.add(y, c.cast_like(zero, factor))
-    y = c.minimum(c.maximum(y, float(low)), float(high))
-    return c.cast(y, row.element)
+    if known is None:
+        y = c.add(y, c.cast_like(zero, factor))
+    elif np.any(known):
+        y = c.add(y, n.constant(known.reshape(-1)[0], element_type(factor)))
+    return saturated(c, y, dtype_of(element_type(zero)))
 
 
 @converter("QLinearMatMul")
