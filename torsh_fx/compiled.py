@@ -250,7 +250,7 @@ class CompiledModule:
         Arguments that the model writes have their new values then.
         """
         flat = self.flat_inputs(args, kwargs)
-        from_torch = any(map(is_torch, flat))
+        from_torch = any(map(is_torch, flat)) if flat else self.imported.out_spec is not None
         found: list[Any] = run_writing(self, [*flat, *state], self.imported.written)
         after = [found[one.output] for one in self.states]
         outputs: list[Any] = [as_torch(v) for v in found] if from_torch else found

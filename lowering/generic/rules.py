@@ -23,6 +23,7 @@ from torsh_dialect.dims import Dim, product
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import UnsupportedError
 from torsh_dialect.kinds import Elementwise, Movement, Reduce
+from torsh_dialect.ops.bits import BitcastOp
 from torsh_dialect.ops.constant import ConstantOp
 from torsh_dialect.types import dims_of, element_type
 
@@ -36,6 +37,16 @@ def elementwise(
     result = e.dims(op.results[0])
     x = [e.computed(v, e.broadcast(v, index, result), where) for v in op.operands]
     return e.builder.cast(op.body(e.builder, *x), result_element(op))
+
+
+@rule(BitcastOp)
+def same_bits(
+    e: Evaluator, op: Operation, number: int, index: Sequence[Index], where: SSAValue | None
+) -> SSAValue:
+    """The operand's own bits: half precision is not widened on the way."""
+    assert isinstance(op, BitcastOp)
+    at = e.broadcast(op.x, index, e.dims(op.y))
+    return e.builder.bitcast(e.element(op.x, at, where), op.to)
 
 
 @rule(Movement)

@@ -129,3 +129,31 @@ def test_linear_cross_entropy_in_chunks(reduction):
 
     with torch.no_grad():
         check(f, x, weight, target)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_neighbours_of_half_precision(dtype):
+    a = torch.tensor([0.0, 0.0, -0.0, 1.0, 1.0, -2.0, -2.0, float("nan"), 3.0, 65504.0])
+    b = torch.tensor([1.0, -1.0, 0.0, 2.0, -2.0, 0.0, -9.0, 1.0, 3.0, float("inf")])
+    check(torch.nextafter, a.to(dtype), b.to(dtype))
+
+
+def test_half_precision_rounds_once_behind_a_product():
+    generator = torch.Generator().manual_seed(3)
+    x, a, b = (torch.randn(8, 8, generator=generator).to(torch.bfloat16) for _ in range(3))
+    compiled = torsh_fx.compile(
+        Function(lambda x, a, b: torch.addmm(x, a, b, beta=0.3, alpha=0.7)), (x, a, b), threads=1
+    )
+    exact = 0.3 * x.double() + 0.7 * (a.double() @ b.double())
+    assert ((compiled(x, a, b).double() - exact).abs() <= exact.abs() * 2**-8 + 1e-6).all()
+
+
+def test_a_model_without_inputs_gives_tensors():
+    check(lambda: (torch.arange(5, dtype=torch.bfloat16), torch.eye(2)))
+
+
+def test_logcumsumexp_of_complex_numbers():
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(3, 5, 2, dtype=torch.complex64, generator=generator)
+    z[0, 2] += 200
+    check(lambda z: (torch.logcumsumexp(z, 1), torch.logcumsumexp(z, -1)), z)

@@ -18,6 +18,7 @@ from torsh_dialect.dtypes import Element, is_complex, is_float, is_integer
 from torsh_dialect.kinds import Elementwise, TensorOp
 from torsh_dialect.ops import activation as act
 from torsh_dialect.ops import compare, elementwise, logic, maths, rounding, select, special
+from torsh_dialect.ops.bits import BitcastOp
 from torsh_dialect.ops.complex import ComplexAbsOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, Scalar, converts
@@ -472,6 +473,21 @@ def _small_power(c: NodeBuilder, x: SSAValue, power: float) -> SSAValue:
 def _not(c: NodeBuilder, x: SSAValue) -> SSAValue:
     cls = logic.LogicalNotOp if "logical" in str(c.node.target) else logic.BitwiseNotOp
     return c.b(cls, x)
+
+
+@converts("nextafter")
+def _nextafter(c: NodeBuilder, a: SSAValue, b: SSAValue) -> SSAValue:
+    """Of half precision by the bits, which ascend with the magnitude."""
+    element = c.out_element()
+    if element not in (dtypes.f16, dtypes.bf16):
+        return c.b(rounding.NextAfterOp, a, b)
+    bits = c.b(BitcastOp, a, to=dtypes.i16)
+    away = c.b(logic.LogicalXorOp, c.lt(a, b), c.lt(a, 0))
+    stepped = c.where(away, c.add(bits, 1), c.sub(bits, 1))
+    least = c.where(c.gt(b, 0), c.tensor(1, dtypes.i16), c.tensor(0x8001, dtypes.i16))
+    y = c.b(BitcastOp, c.where(c.eq(a, 0), least, stepped), to=element)
+    broken = c.either(c.b(compare.NotEqualOp, a, a), c.b(compare.NotEqualOp, b, b))
+    return c.where(broken, c.add(a, b), c.where(c.eq(a, b), b, y))
 
 
 @converts("frexp.Tensor")

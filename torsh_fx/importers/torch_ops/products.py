@@ -34,16 +34,24 @@ def _linear(c: NodeBuilder, x: SSAValue, w: SSAValue, bias: SSAValue | None = No
 def _addmm(
     c: NodeBuilder, x: SSAValue, a: SSAValue, b: SSAValue, *, beta: Scalar = 1, alpha: Scalar = 1
 ) -> SSAValue:
+    """Beta x + alpha a b; half precision is rounded once, at the end."""
     name = str(c.node.target).split(".")[1]
+    if name == "addmm" and alpha == beta == 1 and rank_of(x) == 1 and _is_half(a):
+        return c.linear(a, c.transpose(b, [1, 0]), x)
+    x, a, b = c.wide(x), c.wide(a), c.wide(b)
     outer = name == "addr"
     y = c.mul(c.unsqueeze(a, 1), c.unsqueeze(b, 0)) if outer else c.matmul(a, b)
     y = c.sum(y, [0]) if name == "addbmm" else y
     if alpha != 1:
         y = c.mul(y, c.tensor(alpha, element_type(y)))
     if beta == 0:
-        return y
+        return c.finished(y)
     x = x if beta == 1 else c.mul(x, c.tensor(beta, element_type(x)))
     return c.finished(c.add(c.cast(x, element_type(y)), y))
+
+
+def _is_half(x: SSAValue) -> bool:
+    return element_type(x) in (dtypes.f16, dtypes.bf16)
 
 
 @converts("transformers.grouped_mm_fallback")

@@ -205,7 +205,22 @@ def _cumulative(c: NodeBuilder, x: SSAValue, dim: int, *, dtype: Any = None) -> 
         "cumprod": scan.CumProdOp,
         "logcumsumexp": scan.LogCumSumExpOp,
     }
-    return _scanned(c, table[name], c.finished(x), dim)
+    x = c.finished(x)
+    if name == "logcumsumexp" and is_complex(element_type(x)) and rank_of(x):
+        return _complex_logcumsumexp(c, x, dim % rank_of(x))
+    return _scanned(c, table[name], x, dim)
+
+
+def _complex_logcumsumexp(c: NodeBuilder, x: SSAValue, axis: int) -> SSAValue:
+    """The log of each sum of exp(x[j]) over j <= i, scaled by the largest real part up to i."""
+    top = c.cast(c.b(scan.CumMaxOp, c.b(RealOp, x), axis=axis), element_type(x))
+    place = c.iota(dims_of(x)[axis])
+    seen = c.le(c.unsqueeze(place, 0), c.unsqueeze(place, 1))  # [i, j]
+    after = rank_of(x) - 1 - axis
+    seen = c.unsqueeze(seen, *range(2, 2 + after)) if after else seen
+    terms = c.exp(c.sub(c.unsqueeze(x, axis), c.unsqueeze(top, axis + 1)))
+    total = c.sum(c.where(seen, terms, c.like(0, terms)), [axis + 1])
+    return c.add(c.log(total), top)
 
 
 def _scanned(c: NodeBuilder, cls: type[TensorOp], x: SSAValue, dim: int) -> SSAValue:
