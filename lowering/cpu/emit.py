@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from xdsl.ir import Block, Region, SSAValue
 
 # These fill the table of emitters.
-import lowering.cpu.control
-import lowering.cpu.lanes
-import lowering.cpu.plain
-import lowering.cpu.reduce  # noqa: F401
+import lowering.cpu.control  # pyright: ignore[reportUnusedImport]
+import lowering.cpu.lanes  # pyright: ignore[reportUnusedImport]
+import lowering.cpu.plain  # pyright: ignore[reportUnusedImport]
+import lowering.cpu.reduce  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from lowering.cpu.emitter import EMITTERS, Emitter
 from lowering.cpu.templates.epilogue import Epilogue, EpilogueBody, Hooks
 from lowering.cpu.text import KERNEL_PARAMETERS, Module, Text, Value, lanes_of, vector_of
