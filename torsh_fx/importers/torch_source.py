@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from torsh_dialect.context import Context
@@ -15,6 +16,7 @@ from torsh_dialect.errors import InvalidArgumentError
 from torsh_fx.importers.model import ImportedModel
 from torsh_fx.importers.torch_examples import describes_one_tensor, export
 from torsh_fx.importers.torch_export import import_exported_program
+from torsh_fx.importers.torch_shapes import inputs_of_graph
 
 
 def import_torch(
@@ -28,7 +30,8 @@ def import_torch(
     Args:
         model: The model; modules are exported in the mode (train or eval) that they are in.
         ctx: Where weights go.
-        example_inputs: Positional arguments of one call; needed for modules.
+        example_inputs: Positional arguments of one call; needed for modules, but for traced graphs
+            that say the shapes of their inputs (see `torch_shapes`).
         dynamic_shapes: As `torch.export.export` takes them.
 
     Raises:
@@ -40,6 +43,9 @@ def import_torch(
         return import_exported_program(model, ctx)
     if not isinstance(model, torch.nn.Module):
         raise InvalidArgumentError(f"{type(model).__name__} is no torch model")
+    if example_inputs is None and isinstance(model, GraphModule):
+        example_inputs, symbolic = inputs_of_graph(model)
+        dynamic_shapes = dynamic_shapes or symbolic
     if example_inputs is None:
         raise InvalidArgumentError(
             "compiling an nn.Module needs example inputs: compile(module, (x,))"
