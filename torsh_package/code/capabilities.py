@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 
 from . import linux
+from .seccomp import ARCHITECTURES
 
 _PROBE_SECONDS = 10
 
@@ -69,12 +70,12 @@ def probe() -> Capabilities:
     landlock = linux.landlock_version()
     if not landlock:
         reasons.append("the kernel has no Landlock, or it is switched off or forbidden here")
-    seccomp = linux.seccomp_available()
-    if not seccomp:
+    machine = platform.machine()
+    seccomp = machine in ARCHITECTURES and linux.seccomp_available()
+    if machine not in ARCHITECTURES:
+        reasons.append(f"the system calls of {machine} are not in the filter's table")
+    elif not seccomp:
         reasons.append("the kernel refuses seccomp filters")
-    elif platform.machine() != "x86_64":
-        seccomp = False
-        reasons.append(f"the system calls of {platform.machine()} are not in the filter's table")
     namespaces = _namespaces()
     if not namespaces:
         reasons.append("neither bubblewrap nor unshare can make namespaces here")

@@ -4,11 +4,14 @@ Standard library only: the jailed child loads this file by its path before it co
 """
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Iterable
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF, _SECCOMP, _CAPSET = 444, 445, 446, 317, 126
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every processor
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
+_CAPSET = {"x86_64": 126, "aarch64": 91}
 _PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP, _PR_SET_DUMPABLE = 38, 24, 4
 _RULE_PATH_BENEATH, _VERSION_FLAG = 1, 1
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_GET_ACTION_AVAIL, _TSYNC = 1, 2, 1
@@ -22,6 +25,14 @@ _CAPABILITY_VERSION = 0x20080522
 
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
+
+
+def _number(table: dict[str, int]) -> int:
+    """The number of a system call on this processor."""
+    found = table.get(os.uname().machine)
+    if found is None:
+        raise OSError(errno.ENOSYS, f"system calls of {os.uname().machine} are not known")
+    return found
 
 
 def _syscall(number: int, *arguments: object) -> int:
@@ -45,7 +56,9 @@ def seccomp_available() -> bool:
     """Whether the kernel takes seccomp filters that fail calls with an error number."""
     action = struct.pack("=I", _RET_ERRNO)
     try:
-        _syscall(_SECCOMP, ctypes.c_uint(_SECCOMP_GET_ACTION_AVAIL), ctypes.c_uint(0), action)
+        _syscall(
+            _number(_SECCOMP), ctypes.c_uint(_SECCOMP_GET_ACTION_AVAIL), ctypes.c_uint(0), action
+        )
     except (OSError, AttributeError):
         return False
     return True
@@ -66,7 +79,7 @@ def drop_capabilities() -> None:
     while libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
         capability += 1
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
-    _syscall(_CAPSET, header, struct.pack("=6I", 0, 0, 0, 0, 0, 0))
+    _syscall(_number(_CAPSET), header, struct.pack("=6I", 0, 0, 0, 0, 0, 0))
 
 
 def restrict_files(readable: Iterable[str]) -> int:
@@ -121,4 +134,4 @@ def install_filter(program: bytes) -> None:
     buffer = ctypes.create_string_buffer(program, len(program))
     header = _Program(len(program) // 8, ctypes.addressof(buffer))
     mode, flags = ctypes.c_uint(_SECCOMP_SET_MODE_FILTER), ctypes.c_uint(_TSYNC)
-    _syscall(_SECCOMP, mode, flags, ctypes.byref(header))
+    _syscall(_number(_SECCOMP), mode, flags, ctypes.byref(header))

@@ -1,22 +1,41 @@
-"""A seccomp filter for x86-64, assembled here: system calls that pure computation needs.
+"""A seccomp filter, assembled here: the system calls that pure computation needs.
 
-Everything else fails with EPERM. Source of the encoding: linux/bpf_common.h, linux/seccomp.h.
+Everything else fails with EPERM. Source of the encoding: linux/bpf_common.h, linux/seccomp.h; of
+the numbers: asm/unistd_64.h (x86-64) and asm-generic/unistd.h (64-bit ARM).
 """
 
 import errno
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 _LD_ABS, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
-_AUDIT_ARCH_X86_64 = 0xC000003E
 _X32_BIT = 0x40000000
 _NR, _ARCH = 0, 4
 
 Instruction = tuple[int, int, int, int]
 
-# name -> number on x86-64. No call here names a process, a socket or another credential.
-ALLOWED = {
+
+@dataclass(frozen=True)
+class Architecture:
+    """How one processor's kernel names system calls.
+
+    Args:
+        audit: AUDIT_ARCH value that the kernel gives the filter (linux/audit.h).
+        allowed: Calls that pass whatever their arguments are, by name.
+        judged: Calls that pass for some arguments.
+        x32: Whether numbers with the x32 bit are another calling convention.
+    """
+
+    audit: int
+    allowed: Mapping[str, int]
+    judged: Mapping[str, int]
+    x32: bool = False
+
+
+# No call here names a process, a socket or another credential.
+X86_64 = Architecture(0xC000003E, {
     "read": 0, "write": 1, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "lseek": 8,
     "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15,
     "pread64": 17, "readv": 19, "writev": 20, "access": 21, "sched_yield": 24, "mremap": 25,
@@ -28,11 +47,33 @@ ALLOWED = {
     "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231,
     "newfstatat": 262, "readlinkat": 267, "faccessat": 269, "set_robust_list": 273,
     "getcpu": 309, "getrandom": 318, "statx": 332, "rseq": 334, "faccessat2": 439,
-}  # fmt: skip
+}, {
+    "open": 2, "mmap": 9, "mprotect": 10, "ioctl": 16, "clone": 56, "fcntl": 72, "openat": 257,
+    "prlimit64": 302, "clone3": 435,
+}, x32=True)  # fmt: skip
 
-_OPEN, _MMAP, _MPROTECT, _IOCTL, _CLONE, _FCNTL, _OPENAT, _PRLIMIT, _CLONE3 = (
-    2, 9, 10, 16, 56, 72, 257, 302, 435,
-)  # fmt: skip
+# The calls of x86-64 that are old names of newer ones do not exist here; poll is ppoll.
+AARCH64 = Architecture(0xC00000B7, {
+    "getcwd": 17, "dup": 23, "faccessat": 48, "close": 57, "getdents64": 61, "lseek": 62,
+    "read": 63, "write": 64, "readv": 65, "writev": 66, "pread64": 67, "ppoll": 73,
+    "readlinkat": 78, "newfstatat": 79, "fstat": 80, "exit": 93, "exit_group": 94,
+    "set_tid_address": 96, "futex": 98, "set_robust_list": 99, "nanosleep": 101,
+    "clock_gettime": 113, "clock_getres": 114, "clock_nanosleep": 115, "sched_getaffinity": 123,
+    "sched_yield": 124, "restart_syscall": 128, "sigaltstack": 132, "rt_sigaction": 134,
+    "rt_sigprocmask": 135, "rt_sigreturn": 139, "times": 153, "uname": 160, "getrlimit": 163,
+    "getrusage": 165, "getcpu": 168, "gettimeofday": 169, "getpid": 172, "getppid": 173,
+    "getuid": 174, "geteuid": 175, "getgid": 176, "getegid": 177, "gettid": 178, "sysinfo": 179,
+    "brk": 214, "munmap": 215, "mremap": 216, "madvise": 233, "getrandom": 278, "statx": 291,
+    "rseq": 293, "faccessat2": 439,
+}, {
+    "fcntl": 25, "ioctl": 29, "openat": 56, "clone": 220, "mmap": 222, "mprotect": 226,
+    "prlimit64": 261, "clone3": 435,
+})  # fmt: skip
+
+ARCHITECTURES = {"x86_64": X86_64, "aarch64": AARCH64}
+"""By the name that `platform.machine()` gives."""
+
+# The same numbers on both (asm-generic/fcntl.h, mman-common.h, ioctls.h).
 _WRITING = 0o1 | 0o2 | 0o100 | 0o1000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC
 _PROT_WRITE, _PROT_EXEC, _MAP_ANONYMOUS, _CLONE_THREAD = 2, 4, 0x20, 0x10000
 _TERMINAL_QUERIES = (0x5401, 0x5450, 0x5451, 0x541B)  # TCGETS, FIONCLEX, FIOCLEX, FIONREAD
@@ -68,42 +109,51 @@ def _one_of(index: int, values: Sequence[int]) -> list[Instruction]:
     return [_argument(index), *tests, _DENY]
 
 
-def instructions() -> list[Instruction]:
-    """The filter as (code, jump if true, jump if false, operand)."""
-    program: list[Instruction] = [
-        (_LD_ABS, 0, 0, _ARCH),
-        (_JEQ, 1, 0, _AUDIT_ARCH_X86_64),
-        (_RET, 0, 0, _KILL),
-        (_LD_ABS, 0, 0, _NR),
-        (_JGE, 0, 1, _X32_BIT),
-        (_RET, 0, 0, _KILL),
-    ]
-    for number in sorted(ALLOWED.values()):
-        program += _on(number, [_PASS])
-    program += _on(_OPEN, _unless_bits(1, _WRITING, errno.EACCES))
-    program += _on(_OPENAT, _unless_bits(2, _WRITING, errno.EACCES))
+def _rules() -> dict[str, list[Instruction]]:
+    """What is done with the calls whose arguments count."""
     # No page that is or was writable may hold code; libraries are mapped from files.
-    program += _on(_MPROTECT, _unless_bits(2, _PROT_EXEC))
     executable = [
         _argument(2), (_JSET, 1, 0, _PROT_EXEC), _PASS,
         (_JSET, 0, 1, _PROT_WRITE), _DENY, *_unless_bits(3, _MAP_ANONYMOUS),
     ]  # fmt: skip
-    program += _on(_MMAP, executable)
-    program += _on(_IOCTL, _one_of(1, _TERMINAL_QUERIES))
-    program += _on(_FCNTL, _one_of(1, _DESCRIPTOR_FLAGS))
-    threads = [_argument(0), (_JSET, 0, 1, _CLONE_THREAD), _PASS, _DENY]
-    program += _on(_CLONE, threads)
-    # Its flags lie in memory, where no filter can look: glibc falls back to clone.
-    program += _on(_CLONE3, [_fail(errno.ENOSYS)])
     # Reading limits is fine, setting them is not: the pointer to new ones must be null.
     reading = [
         _argument(2), (_JEQ, 1, 0, 0), _DENY,
         _argument(2, high=True), (_JEQ, 0, 1, 0), _PASS, _DENY,
     ]  # fmt: skip
-    program += _on(_PRLIMIT, reading)
+    return {
+        "open": _unless_bits(1, _WRITING, errno.EACCES),
+        "openat": _unless_bits(2, _WRITING, errno.EACCES),
+        "mprotect": _unless_bits(2, _PROT_EXEC),
+        "mmap": executable,
+        "ioctl": _one_of(1, _TERMINAL_QUERIES),
+        "fcntl": _one_of(1, _DESCRIPTOR_FLAGS),
+        "clone": [_argument(0), (_JSET, 0, 1, _CLONE_THREAD), _PASS, _DENY],
+        # Its flags lie in memory, where no filter can look: glibc falls back to clone.
+        "clone3": [_fail(errno.ENOSYS)],
+        "prlimit64": reading,
+    }
+
+
+def instructions(architecture: Architecture) -> list[Instruction]:
+    """The filter as (code, jump if true, jump if false, operand)."""
+    program: list[Instruction] = [
+        (_LD_ABS, 0, 0, _ARCH),
+        (_JEQ, 1, 0, architecture.audit),
+        (_RET, 0, 0, _KILL),
+        (_LD_ABS, 0, 0, _NR),
+    ]
+    if architecture.x32:
+        program += [(_JGE, 0, 1, _X32_BIT), (_RET, 0, 0, _KILL)]
+    for number in sorted(architecture.allowed.values()):
+        program += _on(number, [_PASS])
+    rules = _rules()
+    for name, number in architecture.judged.items():
+        program += _on(number, rules[name])
     return [*program, _DENY]
 
 
-def assemble() -> bytes:
-    """The filter as an array of `struct sock_filter`."""
-    return b"".join(struct.pack("<HBBI", *instruction) for instruction in instructions())
+def assemble(machine: str) -> bytes:
+    """The filter of a machine in `ARCHITECTURES`, as an array of `struct sock_filter`."""
+    program = instructions(ARCHITECTURES[machine])
+    return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
