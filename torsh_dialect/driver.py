@@ -12,12 +12,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
-from xdsl.dialects.builtin import ModuleOp, UnknownLoc
+from xdsl.dialects.builtin import LocationAttr, ModuleOp, UnknownLoc
 from xdsl.ir import Operation, OpResult, SSAValue
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern
 from xdsl.transforms.dead_code_elimination import is_trivially_dead
 
-from torsh_dialect.errors import PassError
+from torsh_dialect.errors import PassError, TorshError
+
+
+def words_of(location: LocationAttr) -> str:
+    """Where in the user's model, in words; empty if unknown."""
+    text = str(location)
+    return "" if "unknown" in text else text.removeprefix("loc(").removesuffix(")").strip('"')
 
 
 def rooted_types(pattern: RewritePattern) -> tuple[type[Operation], ...]:
@@ -111,7 +117,11 @@ class Driver:
             rewriter.operation_removal_handler.append(self._removed)
             rewriter.operation_modification_handler.append(self._touched)
             location = op.location
-            pattern.match_and_rewrite(op, rewriter)
+            try:
+                pattern.match_and_rewrite(op, rewriter)
+            except TorshError as error:
+                error.place(words_of(location))
+                raise
             if rewriter.has_done_action:
                 for new in inserted:
                     if isinstance(new.location, UnknownLoc):

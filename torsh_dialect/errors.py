@@ -19,6 +19,12 @@ class TorshError(Exception):
         self.location = location
         super().__init__(f"{location}: {message}" if location else message)
 
+    def place(self, location: str) -> None:
+        """Say where, if that is not known yet."""
+        if self.location is None and location:
+            self.location = location
+            self.args = (f"{location}: {self.message}",)
+
 
 class ShapeError(TorshError):
     """Extents, ranks or dtypes of operands do not fit the op that uses them."""

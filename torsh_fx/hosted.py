@@ -20,7 +20,8 @@ from lowering.passes.outline_native import PREFIX, OutlineNativePass, is_hosted
 from lowering.runtime.profile import Profile
 from torsh_dialect.attributes import Array
 from torsh_dialect.context import Context
-from torsh_dialect.errors import InputError, UnsupportedError
+from torsh_dialect.driver import words_of
+from torsh_dialect.errors import ExecutionError, InputError, TorshError, UnsupportedError
 from torsh_dialect.evaluate import Evaluator, names_of
 from torsh_dialect.kinds import Control, TensorOp
 from torsh_dialect.ops.constant import ConstantOp
@@ -30,6 +31,9 @@ from torsh_dialect.symbols import symbols_in
 from torsh_dialect.target import TargetInfo
 from torsh_fx.compiled import CompiledModule, CompileReport, initial_state
 from torsh_fx.importers.model import ImportedModel, Report
+
+DATA_ERRORS = (ValueError, TypeError, IndexError, KeyError, OverflowError)
+"""What host functions raise for data that they cannot take, e.g. text that is no number."""
 
 
 @dataclass
@@ -59,7 +63,17 @@ class HostWalker(Evaluator):
             return (self.constants[op],)
         if isinstance(op, BindOp):
             return operands
-        return super()._op(op, operands, values, symbols)
+        try:
+            return super()._op(op, operands, values, symbols)
+        except TorshError as error:
+            error.place(words_of(op.location))
+            raise
+        except DATA_ERRORS as error:
+            if not is_host_op(op):
+                raise
+            raise ExecutionError(
+                f"{op.name}: {error}", location=words_of(op.location) or None
+            ) from error
 
 
 class HostedModule(CompiledModule):

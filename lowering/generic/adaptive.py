@@ -104,7 +104,7 @@ def max_unpool(op: Operation) -> Kernel:
         def put(i: SSAValue) -> None:
             at = b.cast(b.load(k.sources[1], b.add_index(first, i)), b.index_type)
             inside = b.and_(b.compare_index("ge", at, 0), b.compare_index("lt", at, size))
-            b.check(k.record, inside, at, size, Checks.INDEX)
+            b.check(k.record, inside, at, size, Checks.PLACE)
             value = b.load(k.sources[0], b.add_index(first, i))
             b.store(value, target, b.add_index(start, at), inside)
 

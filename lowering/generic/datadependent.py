@@ -175,4 +175,9 @@ def _steps(b: KernBuilder, start: SSAValue, limit: SSAValue, step: SSAValue) -> 
     whole, rest = b.div(span, step), b.rem(span, step)
     along = b.eq(b.lt(rest, zero), b.lt(step, zero))
     up = b.and_(b.ne(rest, zero), along)
-    return b.cast(b.add(whole, b.cast(up, span.type)), b.index_type)
+    count = b.add(whole, b.cast(up, span.type))
+    # A span of 2^63 and more wraps to the other sign; so many elements are refused as any are.
+    wrapped = b.ne(b.lt(span, zero), b.lt(limit, start))
+    forward = b.eq(b.lt(limit, start), b.lt(step, zero))
+    far = b.select(forward, b.const((1 << 63) - 1, span.type), zero)
+    return b.cast(b.select(wrapped, far, count), b.index_type)

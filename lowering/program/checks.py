@@ -32,14 +32,17 @@ class Checks:
     CODE: ClassVar[int] = 3
     INDEX: ClassVar[int] = 1
     STEP: ClassVar[int] = 2
+    PLACE: ClassVar[int] = 3
 
     specs: list[CheckSpec] = field(default_factory=list[CheckSpec])
     _codes: dict[CheckSpec, int] = field(default_factory=dict[CheckSpec, int])
 
     def __post_init__(self) -> None:
         message = "an index is {0}, outside of an axis of extent {1}"
-        assert self.add("execution", message) == self.INDEX
+        assert self.add("index", message) == self.INDEX
         assert self.add("execution", "the step of a range is 0") == self.STEP
+        text = "a place is {0}, outside of {1} elements"
+        assert self.add("execution", text) == self.PLACE
 
     def add(self, kind: str, message: str, location: str = "") -> int:
         """The code of a check; equal checks have one code."""

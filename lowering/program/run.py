@@ -28,6 +28,7 @@ from lowering.runtime.abi import ALIGNMENT, Word
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import extents_of, int_of, integer, str_of, strs_of
 from torsh_dialect.dims import LARGEST_EXTENT, symbol
+from torsh_dialect.driver import words_of
 from torsh_dialect.errors import UnsupportedError
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 from torsh_dialect.ops.control import CondOp, LoopOp, YieldOp
@@ -54,8 +55,7 @@ def pointer_now(b: KernBuilder, table: SSAValue, index: Index, element: Attribut
 
 def location_of(op: Operation) -> str:
     """Where in the user's model an op comes from; empty if unknown."""
-    text = str(op.location)
-    return "" if "unknown" in text else text.removeprefix("loc(").removesuffix(")").strip('"')
+    return words_of(op.location)
 
 
 @dataclass

@@ -211,7 +211,10 @@ class Record:
             return ExecutionError(f"the program stopped with status {status}, which it never gives")
         check = self.spec.checks[status - 1]
         kind = InputError if check.kind == "input" else ExecutionError
-        return kind(check.message.format(*self.error), location=check.location or None)
+        value, limit, *more = map(int, self.error)
+        if check.kind == "index" and value < 0:  # it has been counted from the end already
+            value -= limit
+        return kind(check.message.format(value, limit, *more), location=check.location or None)
 
     def new_outputs(
         self,

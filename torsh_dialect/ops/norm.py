@@ -18,7 +18,7 @@ from xdsl.irdl import (
 
 from torsh_dialect.attributes import Array, dims_attribute, ints_of
 from torsh_dialect.declare import Spelled, op
-from torsh_dialect.dims import Dim, floordiv
+from torsh_dialect.dims import Dim, floordiv, provably_different
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Builder, Composite, normal_axes
 from torsh_dialect.ops.compose import Compose
@@ -254,6 +254,13 @@ class GroupNormOp(Normalisation):
         if rank_of(self.x) < 2:
             raise ShapeError(f"x needs a batch and a channel axis, got {list(dims_of(self.x))}")
         _grouped(dims_of(self.x), self.groups.value.data)
+        channels = dims_of(self.x)[1]
+        for value in (self.scale, self.bias):
+            if value is not None and (
+                rank_of(value) != 1 or provably_different(dims_of(value)[0], channels)
+            ):
+                given = list(dims_of(value))
+                raise ShapeError(f"a scale or bias is {given}, expected [{channels}] (C2)")
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
         at = operands_by_value(self, args)

@@ -27,7 +27,7 @@ from torsh_dialect.dims import broadcast_shapes, symbol
 from torsh_dialect.dtypes import dtype_named, f32, i1, i64, string
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import DataDependent, TensorOp
-from torsh_dialect.ops.reference import require_element
+from torsh_dialect.ops.reference import require_element, require_equal
 from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tensor
 
 
@@ -172,6 +172,8 @@ class StringNormalizerOp(DataDependent):
         require_element("x (C1)", self.x, string)
         if rank_of(self.x) not in (1, 2):
             raise ShapeError(f"x has rank {rank_of(self.x)}, expected 1 or 2 (C1)")
+        if rank_of(self.x) == 2:
+            require_equal("rows of x and 1 (C1)", dims_of(self.x)[0], 1)
         return (tensor(string, (*dims_of(self.x)[:-1], symbol(str_of(self.count)))),)
 
     def evaluate(self, *args: Any) -> Sequence[Any]:

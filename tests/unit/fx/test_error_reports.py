@@ -122,6 +122,97 @@ def test_malformed_nodes_are_told_in_words_of_the_model(node: onnx.NodeProto):
     assert not re.search("unpack|index out of range|NoneType|positional", str(caught.value))
 
 
+def two(operator: str, dims: list[Any], dtype: int = TensorProto.INT64, **more: Any):
+    """A node `it` of x: f32[2, n] and an input i, as a model."""
+    node = MAKE(operator, ["x", "i", *more.pop("behind", [])], ["y"], name="it", **more)
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [
+            helper.make_tensor_value_info("x", F, [2, "n"]),
+            helper.make_tensor_value_info("i", dtype, dims),
+        ],
+        [helper.make_tensor_value_info("y", F, None)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+X = np.ones((2, 3), np.float32)
+MOST = np.array(2**63 - 1)
+AT_RUN_TIME = {
+    "gather": (two("Gather", [1]), [-5], r"an index is -5, outside of an axis of extent 2"),
+    "gather-behind": (two("Gather", [1]), [7], r"an index is 7, outside of an axis of extent 2"),
+    "elements": (two("GatherElements", [1, 1]), [[-4]], r"an index is -4, .* extent 2"),
+    "pad": (two("Pad", [4]), [0, -9, 0, 0], r"it \(Pad\): .* = 9 must be at most n = 3"),
+    "expand": (two("Expand", [2]), [2**40, 1], r"it \(Expand\): the extent .* 1099511627776"),
+}
+
+
+@pytest.mark.parametrize("name", AT_RUN_TIME)
+def test_errors_of_data_tell_what_was_given_and_where(name: str):
+    model, data, says = AT_RUN_TIME[name]
+    compiled = torsh_fx.compile(model, threads=1)
+    with pytest.raises(torsh_fx.TorshError, match=says):
+        compiled(x=X, i=np.array(data))
+
+
+def test_pads_below_nothing_are_told_where_nobody_else_would_see_them():
+    """The sum over -6 columns would be 0."""
+    model = two("Pad", [4])
+    model.graph.node[0].output[0] = "p"
+    model.graph.node.append(MAKE("ReduceSum", ["p"], ["y"], keepdims=0))
+    compiled = torsh_fx.compile(model, threads=1)
+    assert compiled(x=X, i=np.array([0, -1, 0, 0])) == 4
+    with pytest.raises(torsh_fx.TorshError, match=r"it \(Pad\)"):
+        compiled(x=X, i=np.array([0, -9, 0, 0]))
+
+
+def ranges() -> onnx.ModelProto:
+    values = [helper.make_tensor_value_info(n, TensorProto.INT64, []) for n in "abc"]
+    graph = helper.make_graph(
+        [MAKE("Range", list("abc"), ["y"], name="it")], "g", values,
+        [helper.make_tensor_value_info("y", TensorProto.INT64, None)],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def test_ranges_of_all_integers_are_refused_and_not_empty():
+    compiled = torsh_fx.compile(ranges(), threads=1)
+    for a, b, c in ((-(2**63), MOST, 1), (MOST, -(2**63), -1), (-(2**62) * 2, 1, 1)):
+        with pytest.raises(torsh_fx.TorshError, match=r"too big|memory"):
+            compiled(a=np.array(a), b=np.array(b), c=np.array(c))
+    for a, b, c in ((5, 1, 1), (MOST, -(2**63), 1), (-(2**63), MOST, -1)):
+        assert compiled(a=np.array(a), b=np.array(b), c=np.array(c)).size == 0
+    for a, b, c in ((0, 7, 3), (7, 0, -3), (-(2**63), -(2**63) + 5, 2)):
+        found = compiled(a=np.array(a), b=np.array(b), c=np.array(c))
+        assert found.tolist() == list(range(int(a), int(b), int(c)))
+
+
+def test_errors_of_passes_name_the_node():
+    """What is found when an op expands is told with the place that the op came from."""
+    nodes = [MAKE("GroupNormalization", ["x", "s", "s"], ["y"], name="it", num_groups=2)]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", F, [1, 4, 3])],
+        [helper.make_tensor_value_info("y", F, None)],
+        [numpy_helper.from_array(np.ones(3, np.float32), "s")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    with pytest.raises(torsh_fx.TorshError, match=r"node it\): .*expected \[4\] \(C2\)"):
+        torsh_fx.compile(model)
+
+
+def test_what_host_functions_refuse_is_told_with_the_node():
+    model = two("SplitToSequence", [])
+    model.graph.node[0].output[0] = "parts"
+    model.graph.node[0].input[1] = "one"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1), "one"))
+    model.graph.node.append(MAKE("SequenceAt", ["parts", "i"], ["y"], name="at"))
+    compiled = torsh_fx.compile(model)
+    assert compiled(x=X, i=np.array(1)).shape == (1, 3)
+    with pytest.raises(torsh_fx.TorshError, match=r"at \(SequenceAt\)"):
+        compiled(x=X, i=np.array(7))
+
+
 def sources(nodes: Any, functions: dict[str, onnx.FunctionProto]) -> Iterator[onnx.NodeProto]:
     """Nodes with those of subgraphs, and of a function's body for each call."""
     for node in nodes:

@@ -16,6 +16,7 @@ from torsh_dialect.ops.scatter import ScatterElementsOp, ScatterNdOp
 from torsh_dialect.ops.shape import RangeOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
+from torsh_fx.importers.onnx_scope import KNOWN_LIMIT
 
 
 @converter("Gather")
@@ -117,7 +118,10 @@ def range_(n: Node) -> SSAValue:
     arrays = [n.array(v) for v in values]
     if all(a is not None for a in arrays):
         start, limit, step = (np.asarray(a).item() for a in arrays)
-        return n.constant(np.arange(start, limit, step), element_type(values[0]))
+        if step == 0:
+            raise NotSupported("the step of the range is 0", "repair the model")
+        if (limit - start) / step <= KNOWN_LIMIT:
+            return n.constant(np.arange(start, limit, step), element_type(values[0]))
     contents = [n.contents(v) for v in values]
     known = all(c is not None for c in contents) and isinstance(contents[2][0], int)  # pyright: ignore
     return n(RangeOp, *values, length=None if known else n.fresh("u"))

@@ -12,6 +12,7 @@ from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import (
     Dim,
     Expr,
+    bounds_of,
     broadcast_shapes,
     ceildiv,
     divide_exact,
@@ -419,6 +420,10 @@ def pad(n: Node) -> SSAValue:
     for axis, a, b in zip(axes, low, high, strict=True):
         starts[axis], ends[axis] = a, b
     filler = None if filler is None else n.scalar(filler)
+    for dim, a, b in zip(dims_of(x), starts, ends, strict=True):
+        least, _ = bounds_of(dim + a + b, n.scope.importing.bounds)
+        if not isinstance(dim + a + b, int) and (least is None or least < 0):
+            x = n.assume(x, -1 * (a + b), "le", dim)
     return n(PadOp, x, filler, low=dims_attribute(starts), high=dims_attribute(ends), mode=mode)
 
 
