@@ -27,9 +27,8 @@ from lowering.cpu.templates.schedule import (
     ELEMENT_BYTES,
     K_BLOCK,
     Extent,
-    panels_per_group,
     register_tile,
-    rows_per_block,
+    unit_size,
 )
 from lowering.cpu.templates.tiling import Place, Tiling, Walker, store_tile
 from lowering.cpu.templates.window import Axis, Pixels, neighbouring_pixels, read_pixels
@@ -87,20 +86,21 @@ class ConvParams(ConvShape[Axis]):
 def tiling(params: ConvParams, target: TargetInfo) -> Tiling:
     """How the result is cut: rows are output pixels, or the pixels of one row for strips."""
     registers = register_tile(params.columns, target, params.element)
-    panels = -(-params.columns // registers.width)
     batch, height, width = params.dims
     if params.strip:
         whole = width is not None and params.horizontal.output(width) == params.strip_columns
         rows = params.strip_columns if whole else None
-        return Tiling(registers, rows, params.columns, 1 << 40, panels)
+        return Tiling(
+            registers, rows, params.columns, 1 << 40, -(-params.columns // registers.width)
+        )
     rows = None
     if batch is not None and height is not None and width is not None:
         rows = batch * params.vertical.output(height) * params.horizontal.output(width)
     down, across = params.vertical, params.horizontal
     touched = min(down.kernel, down.stride) * min(across.kernel, across.stride)
     row_bytes = touched * params.channels * ELEMENT_BYTES[params.element]
-    block_rows = rows_per_block(row_bytes, registers.rows, target)
-    return Tiling(registers, rows, params.columns, block_rows, panels_per_group(panels))
+    block, group = unit_size(registers, rows, params.columns, params.steps, row_bytes, target)
+    return Tiling(registers, rows, params.columns, block, group)
 
 
 def parallel_extent(params: ConvParams, target: TargetInfo) -> Extent:

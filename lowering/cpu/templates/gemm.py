@@ -18,13 +18,15 @@ from lowering.cpu.templates.schedule import (
     ELEMENT_BYTES,
     K_BLOCK,
     Extent,
-    panels_per_group,
     register_tile,
-    rows_per_block,
+    unit_size,
 )
 from lowering.cpu.templates.tiling import Place, Tiling, Walker, store_tile
 from lowering.cpu.text import Module, Text, Value
 from torsh_dialect.target import TargetInfo
+
+FEW_ROWS = 8
+"""Up to so many rows pass over B in one tile, for B is what a product of few rows waits for."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,8 @@ def tiling(params: GemmParams, target: TargetInfo) -> Tiling:
     """How `params` is cut on `target`."""
     registers = register_tile(params.n, target, params.element)
     row_bytes = params.k * ELEMENT_BYTES[params.element]
-    panels = -(-params.n // registers.width)
-    return Tiling(
-        registers=registers,
-        rows=params.m,
-        columns=params.n,
-        block_rows=rows_per_block(row_bytes, registers.rows, target),
-        group_panels=panels_per_group(panels),
-    )
+    block, group = unit_size(registers, params.m, params.n, params.k, row_bytes, target)
+    return Tiling(registers, params.m, params.n, block, group, FEW_ROWS)
 
 
 def parallel_extent(params: GemmParams, target: TargetInfo) -> Extent:

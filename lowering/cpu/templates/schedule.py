@@ -124,6 +124,47 @@ def panels_per_group(panels: int) -> int:
     return max(1, min(4, panels)) if panels <= 64 else 8
 
 
+UNITS_WANTED = 16
+"""Units that keep a few threads equally busy: 5 units leave one of two threads idle a fifth."""
+
+UNIT_FLOPS = 500_000
+"""Operations of a unit, about 5 us, beside which starting it costs nothing."""
+
+SOME_ROWS = 256
+"""Rows of a result for the choice of its units, where they are dynamic."""
+
+
+def unit_size(
+    registers: Registers,
+    rows: int | None,
+    columns: int,
+    steps: int,
+    row_bytes: int,
+    target: TargetInfo,
+) -> tuple[int, int]:
+    """Rows and panels of a unit of a contraction of `steps` steps.
+
+    As large as the caches like, then cut in halves, panels before rows, until there are enough
+    units for threads or they get too small. A row of A takes `row_bytes`.
+    """
+    panels = -(-columns // registers.width)
+    block = rows_per_block(row_bytes, registers.rows, target)
+    group = panels_per_group(panels)
+    rows = SOME_ROWS if rows is None else max(1, rows)
+    least = min(group, panels_for_rows(registers, min(rows, registers.rows)))
+    while -(-rows // block) * -(-panels // group) < UNITS_WANTED:
+        high = min(rows, block)
+        if 2 * high * min(columns, group * registers.width) * steps < 2 * UNIT_FLOPS:
+            break
+        if group > least:
+            group = max(least, -(-group // 2))
+        elif high > 2 * registers.rows:
+            block = -(-high // (2 * registers.rows)) * registers.rows
+        else:
+            break
+    return block, group
+
+
 def winograd_tiles(channels: int, target: TargetInfo) -> int:
     """Tiles of a Winograd unit: 16 transformed values per channel take 3/4 of the level 2 cache.
 

@@ -32,6 +32,8 @@ class Tiling:
         columns: Number of columns.
         block_rows: Most rows of a unit, a multiple of the tile height.
         group_panels: Most panels of a unit.
+        short_rows: Tallest tile for the last rows of a dynamic number; every height up to it is
+            code. From 4 rows on a tile keeps the FMA units busy.
     """
 
     registers: Registers
@@ -39,6 +41,7 @@ class Tiling:
     columns: int
     block_rows: int
     group_panels: int
+    short_rows: int = 4
 
     @property
     def panels(self) -> int:
@@ -99,38 +102,36 @@ class Segment:
     guarded: bool = False
 
 
-def tail_heights(height: int) -> list[int]:
-    """Tile heights for the last rows of a dynamic number of rows: halves, then 1.
-
-    Every height is code, so not each tail has its own: a tail of 2 runs in a tile of 3.
-    """
-    heights = [height]
-    while heights[-1] > 3:
-        heights.append(-(-heights[-1] // 2))
-    return [*heights, 1] if heights[-1] > 1 else heights
-
-
 def _segments(text: Text, tiling: Tiling, rows: Value) -> tuple[Value, list[Segment]]:
     """Number of row tiles, and their segments."""
     height = tiling.registers.rows
-    segments: list[Segment] = []
     if tiling.rows is not None:
-        tile, row = 0, 0
-        for count, size in split_rows(tiling.rows, height):
-            segments.append(Segment(str(tile), str(tile + count), str(row), size))
-            tile, row = tile + count, row + count * size
-        return str(tile), segments
+        return _static_segments(tiling.rows, height)
     full, tail = text.udiv(rows, height), text.urem(rows, height)
-    segments.append(Segment("0", full, "0", height))
-    heights = tail_heights(height)
-    first_row = text.sub(rows, tail)
-    for size, smaller in zip(heights, [*heights[1:], 0], strict=True):
-        fits = text.let(
-            f"and i1 {text.compare('sgt', tail, smaller)}, {text.compare('sle', tail, size)}"
-        )
-        end = text.add(full, text.let(f"zext i1 {fits} to i64"))
-        segments.append(Segment(full, end, first_row, size, guarded=size > 1))
-    return text.ceildiv(rows, height), segments
+    segments = [Segment("0", full, "0", height)]
+    # As `split_rows` cuts the tail: `high` tiles of `low + 1` rows, then the others of `low`.
+    most = max(1, min(height - 1, tiling.short_rows))
+    count = text.ceildiv(tail, most)
+    low = text.udiv(tail, text.maximum(count, 1))
+    high = text.sub(tail, text.mul(low, count))
+    tile, row = full, text.sub(rows, tail)
+    for size in range(most, 0, -1):
+        higher = text.choose(text.compare("eq", low, size - 1), high, "0")
+        lower = text.choose(text.compare("eq", low, size), text.sub(count, high), "0")
+        tiles = text.add(higher, lower)
+        end = text.add(tile, tiles)
+        segments.append(Segment(tile, end, row, size))
+        tile, row = end, text.add(row, text.mul(tiles, size))
+    return tile, segments
+
+
+def _static_segments(rows: int, height: int) -> tuple[Value, list[Segment]]:
+    segments: list[Segment] = []
+    tile, row = 0, 0
+    for count, size in split_rows(rows, height):
+        segments.append(Segment(str(tile), str(tile + count), str(row), size))
+        tile, row = tile + count, row + count * size
+    return str(tile), segments
 
 
 class Walker:
