@@ -6,17 +6,24 @@ and weights that are mapped and used in place.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from zipfile import BadZipFile
 
-from lowering.runtime.executable import Executable, Program, RunOptions
+import numpy as np
+
+from lowering.runtime.dtypes import numpy_dtype
+from lowering.runtime.executable import PREPARE, Executable, Program, RunOptions
 from lowering.runtime.machine import NEEDED_FLAGS, machine_flags
 from lowering.runtime.signature import Array
 from lowering.runtime.spec import EntrySpec, ProgramSpec
 from torsh_dialect.errors import ExecutionError, InvalidArgumentError
 from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
-from torsh_package import Package
+from torsh_package import Package, Resource
 
 if TYPE_CHECKING:
     from torsh_package.entrypoints import EntryPoint
@@ -42,6 +49,55 @@ def spec_resource(target: str) -> str:
 def weights_resource(target: str) -> str:
     """The resource with the weights as a target's kernels want them."""
     return f"weights/{target}"
+
+
+def constants_resource(target: str) -> str:
+    """The resource with the names of the weights that the compiler made for a target."""
+    return f"aot/{target}/constants.json"
+
+
+def prepare_folder(target: str) -> str:
+    """Where the code is that makes a target's weights of the model's own."""
+    return f"prepare/{target}/"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a program's weights are made of the model's own (`torsh_fx.weights`, without xdsl).
+
+    Attributes:
+        spec: The program.
+        constants: Weights that the compiler made.
+        entry: The code that makes weights; None where the kernels want them as they are.
+    """
+
+    spec: ProgramSpec
+    constants: Mapping[str, Array]
+    entry: Executable | None
+
+    @property
+    def types(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Dtype and shape of the model's own weights, by name."""
+        inputs, outputs = (), ()
+        if self.entry is not None:
+            inputs, outputs = self.entry.spec.inputs, self.entry.spec.outputs
+        made = {*self.constants, *(one.name for one in outputs)}
+        kept = {
+            one.name: (one.dtype, one.dims) for one in self.spec.weights if one.name not in made
+        }
+        return kept | {one.name: (one.dtype, tuple(map(int, one.dims))) for one in inputs}
+
+    def prepared(self, own: Mapping[str, Array]) -> dict[str, Array]:
+        """The program's weights."""
+        arrays = dict(self.constants)
+        if self.entry is not None:
+            inputs = [np.asarray(own[one.name], order="C") for one in self.entry.spec.inputs]
+            names = [one.name for one in self.entry.spec.outputs]
+            arrays.update(zip(names, self.entry.run(inputs), strict=True))
+        return {
+            one.name: arrays[one.name] if one.name in arrays else own[one.name]
+            for one in self.spec.weights
+        }
 
 
 class PackagedModel:
@@ -71,6 +127,7 @@ class PackagedModel:
         self.program = Program(spec, objects, self._weights(spec), host=host)
         self.executable = Executable(self.program, entrypoint, options)
         self._state = _first_state(package, self.entrypoint, self.executable.spec)
+        self._own: dict[str, Array] = {}
 
     def _bytes(self, resource: str) -> bytes:
         return bytes(self.package.get_resource(resource).data)
@@ -109,6 +166,88 @@ class PackagedModel:
         outputs = [as_torch(one) for one in found] if any(map(is_torch, given)) else found
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
+    forward = __call__
+
+    @cached_property
+    def _preparation(self) -> Preparation:
+        """What makes the program's weights of the model's own; linked when it is first wanted."""
+        folder, program = prepare_folder(self.target), self.program
+        constants = cast("list[str]", self.package.get_resource(
+            constants_resource(self.target)).json())  # fmt: skip
+        table = program.weights
+        now = dict(zip((w.name for w in program.spec.weights), table.arrays if table else (),
+                       strict=True))  # fmt: skip
+        entry = None
+        if self.package.has_resource(f"{folder}program.json"):
+            spec = ProgramSpec.from_json(self._bytes(f"{folder}program.json"))
+            objects = [n for n in self.package.list_resources() if n.startswith(folder)]
+            code = [self._bytes(name) for name in objects if name.endswith(".o")]
+            given: Mapping[str, Array] = {}
+            if self.package.has_resource(f"{folder}constants"):
+                given = self.package.get_resource(f"{folder}constants").tensors
+            host = self._bytes(f"aot/{self.target}/0000.o")
+            entry = Executable(Program(spec, code, given, host=host), PREPARE)
+        return Preparation(program.spec, {name: now[name] for name in constants}, entry)
+
+    @property
+    def weight_types(self) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+        """Dtype and shape of the model's own weights, by name."""
+        return self._preparation.types
+
+    def load_weights(
+        self,
+        weights: Mapping[str, Any] | Resource | bytes,
+        strict: bool = True,
+        *,
+        mapping: Mapping[str, str] | None = None,
+    ) -> None:
+        """Use other weights from now on; calls that are running finish with the old ones.
+
+        Args:
+            weights: Arrays or tensors by the model's names (`weight_types`), a resource with a
+                table of tensors, or the bytes of an `.npz` file.
+            strict: Refuse names that the model does not have, and want all that it has. Without
+                it other names are ignored, and weights that were loaded before stay.
+            mapping: New names for those given, such as `{"fc1.weight": "layers.0.weight"}`.
+
+        Raises:
+            InvalidArgumentError: Names are missing or unknown, or a dtype or shape differs; all
+                of them are listed, and nothing has changed then.
+        """
+        names = mapping or {}
+        found = {names.get(k, k): as_numpy(v) for k, v in arrays_of(weights).items()}
+        types = self.weight_types
+        problems = [f"{name} is not in the model" for name in found if strict and name not in types]
+        problems += [f"{name} is missing" for name in types if strict and name not in found]
+        found = {name: array for name, array in found.items() if name in types}
+        for name, array in found.items():
+            dtype, dims = types[name]
+            if (array.dtype, array.shape) != (numpy_dtype(dtype), dims):
+                has = f"{array.dtype}{list(array.shape)}"
+                problems.append(f"{name} is {has}, expected {dtype}{list(dims)}")
+        own = {**self._own, **found}
+        if not problems and (absent := [name for name in types if name not in own]):
+            problems = [
+                f"{name} is not known: the package has it only as the kernels want it; "
+                "load all weights once" for name in absent
+            ]  # fmt: skip
+        if problems:
+            raise InvalidArgumentError("weights cannot be loaded: " + "; ".join(problems))
+        self.program.update_weights(self._preparation.prepared(own))
+        self._own = own
+
+    def set_parameter(self, name: str, weight: Any) -> None:
+        """Use another value for one weight; see `load_weights`.
+
+        Raises:
+            InvalidArgumentError: The name is unknown, dtype or shape differs, or the others were
+                never loaded and are in the package only as the kernels want them.
+        """
+        if name not in self.weight_types:
+            known = ", ".join(list(self.weight_types)[:8]) or "none"
+            raise InvalidArgumentError(f"the model has no weight {name!r}; it has {known}")
+        self.load_weights({name: weight}, strict=False)
+
     def run(self, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Array]:
         """Run on numpy arrays, in order or by name; returns the outputs in order.
 
@@ -119,6 +258,25 @@ class PackagedModel:
             ExecutionError: A run-time check failed, or memory ran out.
         """
         return self.executable.run(inputs)
+
+
+def arrays_of(weights: Mapping[str, Any] | Resource | bytes) -> Mapping[str, Any]:
+    """Weights by name, from a mapping, a resource, or the bytes of an `.npz` file.
+
+    Raises:
+        InvalidArgumentError: The bytes are no such file.
+    """
+    if isinstance(weights, Resource):
+        if weights.table is not None:
+            return weights.tensors
+        weights = bytes(weights)
+    if isinstance(weights, Mapping):
+        return weights
+    try:
+        with np.load(io.BytesIO(weights), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, KeyError, AttributeError, BadZipFile) as error:
+        raise InvalidArgumentError(f"the bytes are no .npz file of arrays: {error}") from None
 
 
 def _entry_of(package: Package, name: str) -> EntryPoint:

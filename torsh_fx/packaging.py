@@ -1,7 +1,8 @@
 """A compiled model as a `.torshpkg`: program, prepared weights, code for each target, golden cases.
 
 For each target the package has `aot/TARGET/` with the specification and the objects, and
-`weights/TARGET` with the weights as that target's kernels want them. Sample inputs and the
+`weights/TARGET` with the weights as that target's kernels want them; `prepare/TARGET/` holds the
+code that makes these of the model's own, should it get others. Sample inputs and the
 outputs they gave when the package was made are golden cases, which `torsh-package verify
 --replay` computes again on the user's machine. `torsh_fx.packaged` loads all this with neither
 xdsl nor torch nor onnx.
@@ -9,6 +10,7 @@ xdsl nor torch nor onnx.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from lowering.codegen import host_unit
-from lowering.program.build import lower_module
+from lowering.program.build import Lowered, lower_module
 from lowering.runtime.abi import ABI_VERSION
 from lowering.runtime.spec import EntrySpec
 from torsh_dialect.attributes import Array
@@ -28,7 +30,14 @@ from torsh_fx.compiled import CompiledModule
 from torsh_fx.compiler import compile_imported, generator
 from torsh_fx.hosted import HostedModule
 from torsh_fx.importers.model import ImportedModel
-from torsh_fx.packaged import STATE, STATE_KEY, spec_resource, weights_resource
+from torsh_fx.packaged import (
+    STATE,
+    STATE_KEY,
+    constants_resource,
+    prepare_folder,
+    spec_resource,
+    weights_resource,
+)
 from torsh_fx.save import module_text
 from torsh_package import GoldenCase, Package, ResourceType, TensorSignature
 from torsh_package.entrypoints import CompiledObject, EntryPoint
@@ -148,14 +157,13 @@ def package_of(
 def _add_code(
     package: Package, compiled: CompiledModule, target: TargetInfo
 ) -> list[CompiledObject]:
-    main, _ = lower_module(compiled.optimised, target)
+    main, prepare = lower_module(compiled.optimised, target)
     units = [host_unit(target), *main.units]
-    package.add_resource(
-        spec_resource(target.name),
-        main.spec.to_json(),
-        ResourceType.Metadata,
-        media_type="application/json",
-    )
+    _add_spec(package, spec_resource(target.name), main)
+    package.add_resource(constants_resource(target.name), json.dumps(sorted(main.constants)),
+                         ResourceType.Metadata, media_type="application/json")  # fmt: skip
+    if prepare is not None:
+        _add_preparation(package, prepare, target)
     features = [f for f in target.features.split(",") if f]
     return [
         package.add_object(
@@ -168,6 +176,22 @@ def _add_code(
         )
         for number, code in enumerate(generator(False, True).compile(units))
     ]
+
+
+def _add_spec(package: Package, name: str, lowered: Lowered) -> None:
+    text = lowered.spec.to_json()
+    package.add_resource(name, text, ResourceType.Metadata, media_type="application/json")
+
+
+def _add_preparation(package: Package, prepare: Lowered, target: TargetInfo) -> None:
+    """What makes a target's weights of the model's own: `PackagedModel.load_weights` runs it."""
+    folder = prepare_folder(target.name)
+    _add_spec(package, f"{folder}program.json", prepare)
+    for number, code in enumerate(generator(False, True).compile(prepare.units)):
+        package.add_resource(f"{folder}{number:04}.o", code, ResourceType.Binary,
+                             media_type="application/x-object")  # fmt: skip
+    if prepare.constants:
+        package.add_resource(f"{folder}constants", prepare.constants, ResourceType.Data)
 
 
 def _add_weights(package: Package, compiled: CompiledModule, target: TargetInfo) -> list[str]:
