@@ -18,7 +18,7 @@ from torsh_dialect import dtypes
 from torsh_dialect.attributes import bool_of
 from torsh_dialect.dims import minimum, product
 from torsh_dialect.ops.determinant import DeterminantOp
-from torsh_dialect.ops.linalg import CholeskyOp, LuOp, QrOp, TriangularSolveOp
+from torsh_dialect.ops.linalg import CholeskyOp, LuOp, QrOp, QrReflectionsOp, TriangularSolveOp
 from torsh_dialect.types import dims_of, element_type
 
 CUBE = 4096
@@ -279,6 +279,25 @@ class Householder:
             self._apply(q, j, self.taus.get(0, j), 0, columns)
 
         b.each(0, self.count, back)
+
+
+@whole_kernel(QrReflectionsOp)
+def qr_reflections(op: Operation) -> Kernel:
+    """Householder's QR, whose reflections are the result."""
+    assert isinstance(op, QrReflectionsOp)
+    k, (*batch, rows, columns) = MatrixKernel(op), dims_of(op.x)
+    b = k.b
+    rooms = [k.room(batch, rows, columns), k.room(batch, 1, minimum(rows, columns))]
+
+    def matrix(index: list[Index], unit: SSAValue) -> None:
+        a, taus = (room(unit) for room in rooms)
+        k.copy(k.source(0, index), a, b.dim(rows), b.dim(columns))
+        Householder(k, a, taus, b.dim(rows), b.dim(columns))
+        k.give(0, unit, a.get)
+        k.give_vector(1, unit, lambda i: taus.get(0, i))
+
+    k.each_matrix(batch, matrix)
+    return k.finish(product(batch), CUBE)
 
 
 @whole_kernel(QrOp)

@@ -170,6 +170,34 @@ class QrOp(OfMatrices):
 
 
 @op
+class QrReflectionsOp(OfMatrices):
+    """R in the upper triangle and below it the reflections whose product is Q, and their factors.
+
+    Reflection i is I - tau[i] v v^H, where v is 0 above place i, 1 at it and column i of the
+    result below it; Q is their product in order, as of LAPACK's geqrf.
+    C1: matrices of f32, f64 or complex numbers.
+
+    %y, %t = torsh.qr_reflections %x : (tensor<4x3xf32>) -> (tensor<4x3xf32>, tensor<3xf32>)
+    """
+
+    name = "torsh.qr_reflections"
+    y = result_def()
+    taus = result_def()
+
+    def infer(self) -> Sequence[AnyTensor]:
+        batch, rows, columns = self.matrices()
+        element = element_type(self.x)
+        taus = tensor(element, (*batch, minimum(rows, columns)))
+        return (tensor(element, dims_of(self.x)), taus)
+
+    @rounded_once
+    def evaluate(self, *args: Array) -> Sequence[Array]:
+        x: Any = args[0]
+        turned, taus = np.linalg.qr(x, "raw")
+        return (np.swapaxes(turned, -1, -2), taus)
+
+
+@op
 class SvdOp(OfMatrices):
     """U, S and V^H with x = U diag(S) V^H, S real and descending.
 

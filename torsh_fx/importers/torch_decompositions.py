@@ -8,10 +8,10 @@ transformer.cpp and attention.cpp of torch 2.13: a mask that is not zero hides a
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from typing import Any
 
 import torch
-import torch.nn.modules.linear_cross_entropy  # defines the ops of torch.ops.torch_nn
 from torch import Tensor
 
 
@@ -177,6 +177,7 @@ def linear_cross_entropy_of_rows(
     return loss.to(input.dtype)
 
 
+import_module("torch.nn.modules.linear_cross_entropy")  # defines ops of torch.ops.torch_nn
 _LIBRARY: Any = torch.ops.torch_nn
 DECOMPOSITIONS: dict[Any, Any] = {
     _LIBRARY._linear_cross_entropy_batch_chunked.default: chunked_linear_cross_entropy,

@@ -14,6 +14,7 @@ from torsh_dialect.dtypes import is_complex
 from torsh_dialect.ops import linalg
 from torsh_dialect.ops.complex import ComplexAbsOp, ConjOp
 from torsh_dialect.ops.diagonal import DiagEmbedOp, DiagonalOp, TriangleOp
+from torsh_dialect.ops.ldl import LdlOp, LdlSolveOp
 from torsh_dialect.ops.maths import Log2Op
 from torsh_dialect.ops.reduce import CountNonzeroOp, ProdOp
 from torsh_dialect.ops.sort import SortOp
@@ -237,6 +238,25 @@ def _slogdet(c: NodeBuilder, x: SSAValue) -> Any:
 def _qr(c: NodeBuilder, x: SSAValue, mode: str = "reduced") -> Any:
     q, r = c.b.all(linalg.QrOp, x, complete=(mode == "complete") or None)
     return (c.full(0, [0], element_type(x)) if mode == "r" else q), r
+
+
+@converts("geqrf")
+def _geqrf(c: NodeBuilder, x: SSAValue) -> Any:
+    return c.b.all(linalg.QrReflectionsOp, x)
+
+
+@converts("linalg_ldl_factor_ex")
+def _ldl_factor(
+    c: NodeBuilder, x: SSAValue, *, hermitian: bool = False, check_errors: bool = False
+) -> Any:
+    return c.b.all(LdlOp, x, hermitian=hermitian or None)
+
+
+@converts("linalg_ldl_solve")
+def _ldl_solve(
+    c: NodeBuilder, x: SSAValue, pivots: SSAValue, b: SSAValue, *, hermitian: bool = False
+) -> SSAValue:
+    return c.b(LdlSolveOp, x, pivots, b, hermitian=hermitian or None)
 
 
 @converts("_linalg_svd")
