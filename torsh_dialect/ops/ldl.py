@@ -94,7 +94,7 @@ class LdlSolveOp(OfMatrices):
         for place in np.ndindex(*batch):
             order, lower, blocks = _unpacked(x[place], pivots[place], bool_of(self.hermitian))
             upper = lower.conj().T if bool_of(self.hermitian) else lower.T
-            inner = np.linalg.solve(blocks, np.linalg.solve(lower, y[place][order]))
+            inner: Any = np.linalg.solve(blocks, np.linalg.solve(lower, y[place][order]))
             y[place][order] = np.linalg.solve(upper, inner)
         return (y,)
 
@@ -104,7 +104,7 @@ def _wide(x: Any) -> Any:
 
 
 def _size(x: Any) -> Any:
-    return np.abs(np.real(x)) + np.abs(np.imag(x))
+    return np.abs(x.real) + np.abs(x.imag)
 
 
 def _pivot(a: Any, k: int) -> tuple[int, int]:
@@ -140,7 +140,7 @@ def _factor(a: Any, pivots: Any, hermitian: bool) -> int:
         elif extent == 1 or count > k + 2:
             block = block + (np.tril(block, -1).conj() if hermitian else np.tril(block, -1)).T
             column = a[rest, k : k + extent]
-            factor = column @ np.linalg.inv(block)
+            factor: Any = column @ np.linalg.inv(block)
             a[rest, rest] -= np.tril(factor @ (column.conj() if hermitian else column).T)
             a[rest, k : k + extent] = factor
             if hermitian:

@@ -32,6 +32,7 @@ MINE = [
     "elementwise",
     "gather",
     "join",
+    "ldl",
     "linalg",
     "logic",
     "maths",
