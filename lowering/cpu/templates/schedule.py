@@ -147,7 +147,7 @@ def unit_size(
     As large as the caches like, then cut in halves, panels before rows, until there are enough
     units for threads or they get too small. A row of A takes `row_bytes`.
     """
-    panels = -(-columns // registers.width)
+    panels, given = -(-columns // registers.width), rows
     block = rows_per_block(row_bytes, registers.rows, target)
     group = panels_per_group(panels)
     rows = SOME_ROWS if rows is None else max(1, rows)
@@ -162,6 +162,8 @@ def unit_size(
             block = -(-high // (2 * registers.rows)) * registers.rows
         else:
             break
+    if given and block < given:  # a power of two of blocks, for equal shares of 2, 4, ... threads
+        block = -(-given // (1 << (-(-given // block) - 1).bit_length()))
     return block, group
 
 

@@ -30,7 +30,7 @@ class Tiling:
         registers: The register tile.
         rows: Static number of rows, None if it is an argument.
         columns: Number of columns.
-        block_rows: Most rows of a unit, a multiple of the tile height.
+        block_rows: About as many rows as a unit has: it takes whole tiles.
         group_panels: Most panels of a unit.
         short_rows: Tallest tile for the last rows of a dynamic number; every height up to it is
             code. From 4 rows on a tile keeps the FMA units busy.
