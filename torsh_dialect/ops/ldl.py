@@ -94,8 +94,8 @@ class LdlSolveOp(OfMatrices):
         for place in np.ndindex(*batch):
             order, lower, blocks = _unpacked(x[place], pivots[place], bool_of(self.hermitian))
             upper = lower.conj().T if bool_of(self.hermitian) else lower.T
-            inner: Any = np.linalg.solve(blocks, np.linalg.solve(lower, y[place][order]))
-            y[place][order] = np.linalg.solve(upper, inner)
+            solve: Any = np.linalg.solve
+            y[place][order] = solve(upper, solve(blocks, solve(lower, y[place][order])))
         return (y,)
 
 
@@ -140,7 +140,8 @@ def _factor(a: Any, pivots: Any, hermitian: bool) -> int:
         elif extent == 1 or count > k + 2:
             block = block + (np.tril(block, -1).conj() if hermitian else np.tril(block, -1)).T
             column = a[rest, k : k + extent]
-            factor: Any = column @ np.linalg.inv(block)
+            inverse: Any = np.linalg.inv
+            factor = column @ inverse(block)
             a[rest, rest] -= np.tril(factor @ (column.conj() if hermitian else column).T)
             a[rest, k : k + extent] = factor
             if hermitian:
