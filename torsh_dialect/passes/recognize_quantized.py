@@ -13,8 +13,11 @@ After:
 
 The sum is exact where the floats were rounded in every step, so values change by rounding: it is
 the rewrite `recognize-quantized` of the settings. A quantisation of such a result multiplies by
-the reciprocal of its scale, which goes into the factor and the bias. Quantising what was
-dequantised with the same scale and zero point gives the integers back; that changes no value.
+the reciprocal of its scale, which goes into the factor and the bias where there is one.
+
+Two changes keep all values: quantising what was dequantised with the same scale and zero point
+gives the integers back; and a dequantisation with one use stands before it, so that a residual is
+read as bytes where it is added.
 """
 
 from __future__ import annotations
@@ -27,11 +30,13 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import OpResult, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
+from xdsl.rewriter import InsertPoint, Rewriter
 
 from torsh_dialect.attributes import int_of, ints_of
 from torsh_dialect.context import Context
 from torsh_dialect.driver import rewrite
 from torsh_dialect.dtypes import dtype_of, f32, i8, i32, ui8
+from torsh_dialect.kinds import Elementwise
 from torsh_dialect.ops.activation import ReluOp
 from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.constant import ConstantOp
@@ -52,6 +57,9 @@ from torsh_dialect.passes.roles import integer_of, is_weight_only
 from torsh_dialect.types import dims_of, element_type, is_static, rank_of
 
 REWRITE = "recognize-quantized"
+
+MOST_OPS = 64
+"""Element-wise ops that are looked through for integers."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +211,43 @@ class ScaleBeforeRounding(RewritePattern):
         rewriter.replace(op, (), [saturated(c, y, to)])
 
 
+class MultiplyByReciprocal(RewritePattern):
+    """Another quantisation of what was computed from integers multiplies too."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: QuantizeLinearOp, rewriter: PatternRewriter):
+        to = dtype_of(op.to)
+        if to.kind not in ("int", "uint") or not op.single() or op.precision is not None:
+            return
+        if element_type(op.scale) != f32 or element_type(op.x) != f32:
+            return
+        if not is_weight_only(op.scale) or not _from_integers(op.x):
+            return
+        c = Compose(RewriterBuilder(rewriter))
+        scale = c.reshape(op.scale, ())
+        y = c.round(c.mul(op.x, c.div(c.like(1.0, scale), scale)))
+        if integer_of(op.zero) != 0:
+            assert op.zero is not None
+            y = c.add(y, c.cast(c.reshape(op.zero, ()), f32))
+        rewriter.replace(op, (), [saturated(c, y, to)])
+
+
+def _from_integers(value: SSAValue) -> bool:
+    """Whether element-wise ops compute a value from dequantised or summed integers."""
+    work, seen = [value], set[SSAValue]()
+    while work and len(seen) < MOST_OPS:
+        current = work.pop()
+        owner = current.owner
+        if isinstance(owner, DequantizeLinearOp) and not is_weight_only(owner.x):
+            return True
+        if isinstance(owner, CastOp) and element_type(owner.x) == i32:
+            return True
+        if isinstance(owner, Elementwise) and current not in seen:
+            seen.add(current)
+            work.extend(owner.operands)
+    return False
+
+
 def _only(value: SSAValue, cls: type[ReluOp | AddOp | MulOp]):
     """The op of class `cls` that gives a value with one use; None if another one does."""
     found = value.has_one_use() and isinstance(value.owner, cls)
@@ -221,6 +266,17 @@ class DropRoundTrip(RewritePattern):
             return
         if op.precision is None and _same(op.scale, source.scale) and _same(op.zero, source.zero):
             rewriter.replace(op, (), [source.x])
+
+
+def sink_dequantised(module: ModuleOp) -> None:
+    """Move a dequantised activation to its use, where it joins what is behind a product."""
+    for op in list(module.walk()):
+        if not isinstance(op, DequantizeLinearOp) or is_weight_only(op.x):
+            continue
+        users = [use.operation for use in op.y.uses]
+        if len(users) == 1 and users[0].parent_block() is op.parent_block():
+            op.detach()
+            Rewriter.insert_op(op, InsertPoint.before(users[0]))
 
 
 def _same(a: SSAValue | None, b: SSAValue | None) -> bool:
@@ -244,3 +300,5 @@ class RecognizeQuantizedPass(ModulePass):
         if ctx.settings.allows(REWRITE):
             rewrite(op, ContractProduct(), ContractConv())
             rewrite(op, ScaleBeforeRounding())
+            rewrite(op, MultiplyByReciprocal())
+        sink_dequantised(op)

@@ -71,8 +71,8 @@ func.func @main(%a: tensor<2x64xui8>) -> tensor<2x16xf32> {
   %q = torsh.weight {id = "q", type = tensor<16x64xi8>} : () -> tensor<16x64xi8>
   %s = torsh.weight {id = "s", type = tensor<64xf32>} : () -> tensor<64xf32>
   %e = torsh.constant {value = #torsh.literal<"f32", [], [0.5]>} : () -> tensor<f32>
-  %x = torsh.dequantize_linear %a, %e : (tensor<2x64xui8>, tensor<f32>) -> tensor<2x64xf32>
   %w = torsh.dequantize_linear %q, %s {axis = 1 : i64} : (tensor<16x64xi8>, tensor<64xf32>) -> tensor<16x64xf32>
+  %x = torsh.dequantize_linear %a, %e : (tensor<2x64xui8>, tensor<f32>) -> tensor<2x64xf32>
   %l = torsh.linear %x, %w : (tensor<2x64xf32>, tensor<16x64xf32>) -> tensor<2x16xf32>
   func.return %l : tensor<2x16xf32>
 }
@@ -86,8 +86,32 @@ func.func @main(%a: tensor<2x64xui8>) -> tensor<2x16xf32> {
 func.func @main(%a: tensor<2x64xi16>) -> tensor<2x16xf32> {
   %q = torsh.weight {id = "q", type = tensor<16x64xi8>} : () -> tensor<16x64xi8>
   %e = torsh.constant {value = #torsh.literal<"f32", [], [0.5]>} : () -> tensor<f32>
-  %x = torsh.dequantize_linear %a, %e : (tensor<2x64xi16>, tensor<f32>) -> tensor<2x64xf32>
   %w = torsh.dequantize_linear %q, %e : (tensor<16x64xi8>, tensor<f32>) -> tensor<16x64xf32>
+  %x = torsh.dequantize_linear %a, %e : (tensor<2x64xi16>, tensor<f32>) -> tensor<2x64xf32>
   %l = torsh.linear %x, %w : (tensor<2x64xf32>, tensor<16x64xf32>) -> tensor<2x16xf32>
   func.return %l : tensor<2x16xf32>
+}
+
+// -----
+
+// Fires: a sum of dequantised values is quantised by the reciprocal of the scale; in strict
+// numerics it stays a quotient. A dequantisation moves to its use.
+// CHECK-LABEL: func.func @main
+// CHECK:         %[[R:.*]] = torsh.div
+// CHECK:         torsh.mul {{.*}}, %[[R]]
+// CHECK:         torsh.dequantize_linear %c
+// CHECK-NEXT:    torsh.tanh
+// STRICT-LABEL: func.func @main
+// STRICT:        torsh.quantize_linear
+// STRICT-NEXT:   torsh.dequantize_linear %c
+// STRICT-NEXT:   torsh.tanh
+func.func @main(%a: tensor<4xi8>, %b: tensor<4xi8>, %c: tensor<4xi8>) -> (tensor<4xi8>, tensor<4xf32>) {
+  %e = torsh.constant {value = #torsh.literal<"f32", [], [0.3]>} : () -> tensor<f32>
+  %x = torsh.dequantize_linear %a, %e : (tensor<4xi8>, tensor<f32>) -> tensor<4xf32>
+  %y = torsh.dequantize_linear %b, %e : (tensor<4xi8>, tensor<f32>) -> tensor<4xf32>
+  %z = torsh.dequantize_linear %c, %e : (tensor<4xi8>, tensor<f32>) -> tensor<4xf32>
+  %s = torsh.add %x, %y : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %q = torsh.quantize_linear %s, %e {to = i8} : (tensor<4xf32>, tensor<f32>) -> tensor<4xi8>
+  %t = torsh.tanh %z : (tensor<4xf32>) -> tensor<4xf32>
+  func.return %q, %t : tensor<4xi8>, tensor<4xf32>
 }

@@ -217,7 +217,7 @@ def multi_head_attention(n: Node) -> Sequence[SSAValue | None]:
     past = n.optional(6)
     if past is not None:
         k, v = c.concat([past, k], 2), c.concat([n.input(7), v], 2)
-    mask = _padding(n, n.optional(4), n.float("mask_filter_value", -10000.0), q)
+    mask = padding(n, n.optional(4), n.float("mask_filter_value", -10000.0), q)
     extra = n.optional(5)
     if extra is not None:
         mask = extra if mask is None else c.add(mask, extra)
@@ -227,7 +227,7 @@ def multi_head_attention(n: Node) -> Sequence[SSAValue | None]:
     return [heads_together(n, y), k, v]
 
 
-def _padding(n: Node, mask: SSAValue | None, hidden: float, like: SSAValue) -> SSAValue | None:
+def padding(n: Node, mask: SSAValue | None, hidden: float, like: SSAValue) -> SSAValue | None:
     """A key padding mask [batch, keys] (0 hides) as what is added to scores."""
     if mask is None:
         return None
@@ -252,7 +252,7 @@ def ms_attention(n: Node) -> Sequence[SSAValue | None]:
         packed = c.add(packed, n.input(2))
     width = floordiv(dims_of(packed)[2], 3)
     q, k, v = (heads_apart(n, c.slice(packed, 2, width * i, width), heads) for i in range(3))
-    mask = _padding(n, n.optional(3), n.float("mask_filter_value", -10000.0), q)
+    mask = padding(n, n.optional(3), n.float("mask_filter_value", -10000.0), q)
     causal = bool(n.int("unidirectional", 0)) or None
     y = n(AttentionOp, q, k, v, mask, causal=causal, scale=n.float("scale", 0.0) or None)
     return [heads_together(n, y), None]

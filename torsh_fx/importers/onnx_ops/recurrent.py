@@ -27,14 +27,19 @@ def recurrent(n: Node) -> Sequence[SSAValue | None]:
     more = [n.optional(7)] if n.op_type == "LSTM" else []
     hidden = n.int("hidden_size") if n.has("hidden_size") else dims_of(r)[2]
     operands = (x, w, r, n.optional(3), n.optional(4), *states, *more)
-    results = n.all(LAYERS[n.op_type], *operands, hidden=hidden, **_options(n))
+    results = n.all(LAYERS[n.op_type], *operands, hidden=hidden, **_options(n, n.op_type))
     if not batch_first:
         return results
     first = n.c.transpose(results[0], [2, 0, 1, 3])
     return [first, *(n.c.transpose(s, [1, 0, 2]) for s in results[1:])]
 
 
-def _options(n: Node) -> dict[str, Any]:
+def lstm_options(n: Node) -> dict[str, Any]:
+    """The properties of an LSTM."""
+    return {"hidden": n.int("hidden_size"), **_options(n, "LSTM")}
+
+
+def _options(n: Node, layer: str) -> dict[str, Any]:
     found: dict[str, Any] = {"direction": n.str("direction", "forward")}
     if n.has("activations"):
         found["activations"] = n.strs("activations")
@@ -43,8 +48,8 @@ def _options(n: Node) -> dict[str, Any]:
             found[key] = n.floats(name)
     if n.has("clip"):
         found["clip"] = n.float("clip")
-    if n.op_type == "LSTM" and n.int("input_forget", 0):
+    if layer == "LSTM" and n.int("input_forget", 0):
         found["input_forget"] = True
-    if n.op_type == "GRU" and n.int("linear_before_reset", 0):
+    if layer == "GRU" and n.int("linear_before_reset", 0):
         found["linear_before_reset"] = True
     return found
