@@ -43,6 +43,7 @@ from torsh_dialect.ops.packed import (
 from torsh_dialect.ops.packed_blocks import PackedLinearBlocksOp
 from torsh_dialect.ops.packed_integer import PackedConvIntegerOp, PackedLinearIntegerOp
 from torsh_dialect.ops.pool import AvgPoolOp, MaxPoolOp, Pool
+from torsh_dialect.ops.reduce import MeanOp
 from torsh_dialect.ops.softmax import LogSoftmaxOp, SoftmaxOp
 from torsh_dialect.ops.strided_attention import StridedAttentionOp
 from torsh_dialect.target import TargetInfo
@@ -253,6 +254,27 @@ def pooling(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
     return shell.finish("pool", params, units_of(extent, batch * down), flops)
 
 
+def global_mean(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
+    """The mean over H and W of an activation in NHWC, alone in its region."""
+    assert isinstance(op, MeanOp)
+    element = ELEMENTS.get(element_type(op.x))
+    alone = len(fused.body.block.ops) == 2 and op.x in fused.body.block.args
+    if element is None or not alone or rank_of(op.x) != 4 or op.axis_list() != (1, 2):
+        return None
+    dims = dims_of(op.x)
+    if not isinstance(dims[3], int):
+        return None
+    shell = TemplateShell(fused, op)
+    shell.operand(op.x)
+    shell.extent(0)
+    shell.result()
+    params = pool.GlobalMeanParams(dims[3], _image(shell, dims), element=element)
+    extent = pool.parallel_extent(params, target)
+    _, down, across = _some(dims)
+    flops = down * across * dims[3] / extent.value(1)
+    return shell.finish("global_mean", params, units_of(extent, dims[0]), flops)
+
+
 def _pool_axis(op: Pool, axis: int) -> Axis | None:
     found = window_axis(op.geometry(), axis)
     if found is None:
@@ -299,6 +321,7 @@ CHOOSERS: dict[type[Operation], Chooser] = {
     WinogradFiltersOp: winograd_filters,
     MaxPoolOp: pooling,
     AvgPoolOp: pooling,
+    MeanOp: global_mean,
     MatMulOp: matmul,
     StridedAttentionOp: strided_attention,
     SoftmaxOp: softmax_rows,
