@@ -79,7 +79,8 @@ def import_onnx(
             "convert it with onnx.version_converter"
         )
     functions = {(normal_domain(f.domain), f.name, f.overload): f for f in proto.functions}
-    load, table = tensor_reader(folder), converters()
+    file = Path(model).resolve() if isinstance(model, str | Path) else None
+    load, table = tensor_reader(folder, file), converters()
     own = {
         (one, operator): convert
         for (domain, operator), convert in (custom or {}).items()

@@ -6,15 +6,18 @@ It must lie in that folder after links are followed, and the file must hold all 
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lowering.runtime.contexts import aligned_bytes
 from torsh_dialect.attributes import Array
 from torsh_dialect.dtypes import dtype_of_numpy
 from torsh_dialect.errors import ImportModelError, InvalidArgumentError
+from torsh_fx.importers.onnx_outline import LARGE, outline
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -37,7 +40,7 @@ def read_model(source: str | Path | bytes | ModelProto) -> tuple[ModelProto, Pat
         path = Path(data)
         folder, name = path.resolve().parent, str(path)
         try:
-            data = path.read_bytes()
+            data = _message_in(path)
         except OSError as error:
             raise ImportModelError(f"cannot read {name}: {error.strerror or error}") from error
     model = ModelProto()
@@ -49,6 +52,16 @@ def read_model(source: str | Path | bytes | ModelProto) -> tuple[ModelProto, Pat
         ) from error
     _require_graph(model, name)
     return model, folder, name
+
+
+def _message_in(path: Path) -> bytes:
+    """The message in a file, without its large tensors where it is of the usual form."""
+    if path.stat().st_size < LARGE:
+        return path.read_bytes()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        with memoryview(mapped) as data:
+            found = outline(data, path.resolve().name)
+        return found or mapped[:]
 
 
 def _require_graph(model: ModelProto, name: str) -> None:
@@ -76,10 +89,11 @@ def _damaged_text(message: Any) -> bytes | None:
     return None
 
 
-def tensor_reader(folder: Path | None) -> Callable[[TensorProto], Array]:
+def tensor_reader(folder: Path | None, own: Path | None = None) -> Callable[[TensorProto], Array]:
     """A function that gives the array of a tensor; external data is looked up in `folder`.
 
-    It gives the same array for the same message, as an import may be tried several times.
+    Data in `own`, the model's file, is copied, that of other files is mapped. It gives the same
+    array for the same message, as an import may be tried several times.
     """
     arrays: dict[int, tuple[TensorProto, Array]] = {}  # the message kept alive keeps its id
 
@@ -93,7 +107,7 @@ def tensor_reader(folder: Path | None) -> Callable[[TensorProto], Array]:
 
         try:
             if proto.data_location == TensorProto.EXTERNAL:
-                return _external(proto, folder)
+                return _external(proto, folder, own)
             return np.asarray(numpy_helper.to_array(proto))
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise ImportModelError(
@@ -103,7 +117,7 @@ def tensor_reader(folder: Path | None) -> Callable[[TensorProto], Array]:
     return read
 
 
-def _external(proto: TensorProto, folder: Path | None) -> Array:
+def _external(proto: TensorProto, folder: Path | None, own: Path | None) -> Array:
     from onnx import helper
 
     entries = {entry.key: entry.value for entry in proto.external_data}
@@ -133,7 +147,23 @@ def _external(proto: TensorProto, folder: Path | None) -> Array:
         )
     if count == 0:
         return np.empty(dims, dtype)
-    return np.memmap(path, dtype, "r", offset, dims)
+    if own is None or path != own:
+        return np.memmap(path, dtype, "r", offset, dims)
+    return _copied(path, offset, length).view(dtype).reshape(dims)
+
+
+def _copied(path: Path, offset: int, length: int) -> Array:
+    """Bytes of a file, aligned as kernels want weights."""
+    array = aligned_bytes(length)
+    rest = array.data
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        while rest:
+            count = file.readinto(rest)
+            if not count:
+                raise ImportModelError(f"{path} became shorter while it was read")
+            rest = rest[count:]
+    return array
 
 
 def _number(tensor: str, entries: dict[str, str], key: str, default: int) -> int:
