@@ -3,6 +3,7 @@
     torsh inspect model.onnx
     torsh inspect model.onnx --size batch=8 --svg model.svg
     torsh inspect model.onnx --ir optimised > optimised.mlir
+    torsh inspect model.onnx --shapes
 
 Prints the signature, a histogram of ops, the kernels with their source ops, the memory that a
 call takes, and which rewrites changed values. --dot and --svg draw the optimised program.
@@ -25,11 +26,12 @@ from torsh_dialect.context import Context
 from torsh_fx.hosted import HostedModule
 from torsh_fx.memory import memory_plan
 from torsh_fx.pipeline import REWRITES, optimise
+from torsh_fx.shapes import axis_facts, onnx_facts
 
 from ..tables import size_text, table, time_text
 from .console import OK
 from .inputs import add_input_arguments, inputs_of_arguments
-from .model import StepsOnTerminal, add_model_arguments, compile_from
+from .model import Loaded, StepsOnTerminal, add_model_arguments, compile_from, import_from
 
 if TYPE_CHECKING:
     from torsh_fx.compiled import CompiledModule
@@ -43,6 +45,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     add_input_arguments(parser)
     parser.add_argument("--all", action="store_true", help="list every kernel")
+    parser.add_argument(
+        "--shapes",
+        action="store_true",
+        help="print what the inputs' extents may be and which op decides; compiles nothing",
+    )
     parser.add_argument("--dot", metavar="FILE", help="draw the optimised program, for Graphviz")
     parser.add_argument("--svg", metavar="FILE", help="draw the optimised program")
     parser.add_argument(
@@ -52,6 +59,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the model."""
+    if args.shapes:
+        with StepsOnTerminal(quiet=args.quiet) as watch:
+            loaded = import_from(args, watch)
+        print(shapes_text(loaded))
+        return OK
     with StepsOnTerminal(quiet=args.quiet) as watch:
         loaded, compiled = compile_from(args, watch)
         inputs = inputs_of_arguments(args, loaded.entry)
@@ -76,6 +88,17 @@ def run(args: argparse.Namespace) -> int:
     ]
     print("\n\n".join(f"{title}\n{'-' * len(title)}\n{text}" for title, text in parts))
     return OK
+
+
+def shapes_text(loaded: Loaded) -> str:
+    """Every axis of the inputs: free, bounded, derived or fixed, and by what."""
+    is_onnx = isinstance(loaded.source, Path) and loaded.source.suffix == ".onnx"
+    facts = onnx_facts(loaded.source, loaded.ctx) if is_onnx else axis_facts(loaded.imported)
+    rows = [["input", "axis", "extent", "", "reason"]]
+    for fact in facts:
+        axis = str(fact.axis) if fact.name else ""
+        rows.append([fact.name, axis, fact.extent, fact.kind, fact.reason])
+    return table(rows)
 
 
 def signature_text(spec: EntrySpec) -> str:

@@ -1,0 +1,280 @@
+"""What the extents of a model's inputs may be, and which op decides: free, bounded, derived, fixed.
+
+The program is walked once with a symbol for every extent of an input, fixed ones too. Each op
+infers its result types from them, and what it takes for granted of them (`dims.assumptions`) is
+what it asks of the model's inputs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xdsl.dialects.builtin import StringAttr
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Operation, SSAValue
+
+from lowering.program.checks import WORDS
+from lowering.program.relations import Relation, relations
+from lowering.program.run import assumed, location_of
+from torsh_dialect.attributes import strs_of
+from torsh_dialect.dims import Bounds, Dim, assumptions, substitute, symbol, symbols_of
+from torsh_dialect.errors import TorshError
+from torsh_dialect.kinds import TensorOp
+from torsh_dialect.ops.control import YieldOp
+from torsh_dialect.ops.shape import AssumeOp
+from torsh_dialect.types import dims_of, element_type, tensor
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from torsh_dialect.context import Context
+    from torsh_fx.importers.model import ImportedModel
+
+FREE, BOUNDED, DERIVED, FIXED = "free", "bounded", "derived", "fixed"
+
+
+@dataclass(frozen=True)
+class AxisFact:
+    """What an axis of an input, or a symbol of the data, may be.
+
+    Attributes:
+        name: The input, or empty for an extent that is found while the program runs.
+        axis: The axis.
+        extent: The extent as text, e.g. `batch`, `2*n`, `8`.
+        kind: `free`, `bounded`, `derived` or `fixed`.
+        reason: The bound, the relation, and the op with its place in the user's model.
+    """
+
+    name: str
+    axis: int
+    extent: str
+    kind: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """A relation of extents that an op needs."""
+
+    relation: Relation
+    op: Operation
+
+    @property
+    def place(self) -> str:
+        """The op, and where the user's model has it."""
+        name = self.op.name.removeprefix("torsh.")
+        where = location_of(self.op)
+        return f"{name} at {plain(where)}" if where else name
+
+
+def plain(location: str) -> str:
+    """A location in words: `linear (model.py:11)`, `conv1 (Conv)`."""
+    found = re.fullmatch(r'"?([^"]*)"\("(.*)":(\d+):\d+\)?', location)
+    return f"{found[1]} ({found[2]}:{found[3]})" if found else location
+
+
+def axis_facts(imported: ImportedModel) -> list[AxisFact]:
+    """The facts of every axis of every input, then of extents that depend on data."""
+    main = next(op for op in imported.module.ops if isinstance(op, FuncOp))
+    names, own = _symbols_of_axes(main)
+    demands = [*_demands(imported, names), *_stated(main)]
+    users = [n for n, a in enumerate(main.args) if hasattr(a.type, "element_type")]
+    facts: list[AxisFact] = []
+    seen: dict[str, str] = {}
+    for number in users:
+        for axis, dim in enumerate(dims_of(main.args[number])):
+            place = f"axis {axis} of {imported.inputs[number]}"
+            fact = _fact(dim, names[number][axis], demands, own, imported.symbols, seen)
+            facts.append(replace(fact, name=imported.inputs[number], axis=axis))
+            seen.setdefault(str(dim), place)
+    return [*facts, *_found(main, seen)]
+
+
+def _symbols_of_axes(main: FuncOp) -> tuple[dict[int, list[Dim]], dict[str, int]]:
+    """A symbolic extent for each axis of each argument; which of them stand for fixed ones."""
+    names: dict[int, list[Dim]] = {}
+    fixed: dict[str, int] = {}
+    for number, argument in enumerate(main.args):
+        if not hasattr(argument.type, "element_type"):
+            continue
+        names[number] = []
+        for axis, dim in enumerate(dims_of(argument)):
+            if isinstance(dim, int):
+                fixed[f"axis_{number}_{axis}"] = dim
+                dim = symbol(f"axis_{number}_{axis}")
+            names[number].append(dim)
+    return names, fixed
+
+
+def _demands(imported: ImportedModel, names: Mapping[int, Sequence[Dim]]) -> list[Demand]:
+    """What ops ask of the extents, with a symbol for every axis."""
+    module = imported.module.clone()
+    main = next(op for op in module.ops if isinstance(op, FuncOp))
+    for number, dims in names.items():
+        argument = main.args[number]
+        _retype(argument, tensor(element_type(argument), dims))
+    found: list[Demand] = []
+    for op in list(main.body.block.ops):
+        if isinstance(op, TensorOp) and not isinstance(op, YieldOp):
+            found.extend(_of(op))
+    return found
+
+
+def _retype(value: SSAValue, type: Any) -> None:
+    value._type = type  # pyright: ignore[reportPrivateUsage]
+
+
+def _of(op: TensorOp) -> Iterator[Demand]:
+    """What one op asks; its results get the types that follow."""
+    try:
+        with assumptions() as pairs:
+            types = op.infer()
+    except (TorshError, AssertionError, TypeError, ValueError):
+        return  # needs the extents as they are; the types that follow stay what they were
+    yield from (Demand(Relation(a, "eq", b), op) for a, b in pairs)
+    for result, type in zip(op.results, types, strict=True):
+        _retype(result, type)
+    yield from (Demand(relation, op) for relation, _ in relations(op))
+
+
+def _stated(main: FuncOp) -> Iterator[Demand]:
+    """What importers have written down as relations."""
+    for op in main.walk():
+        if isinstance(op, AssumeOp):
+            yield Demand(assumed(op), op)
+
+
+def _fact(
+    dim: Dim,
+    name: Dim,
+    demands: Sequence[Demand],
+    fixed: Mapping[str, int],
+    bounds: Mapping[str, Bounds],
+    seen: Mapping[str, str],
+) -> AxisFact:
+    if isinstance(dim, int):
+        demand = _first(demands, str(name), fixed)
+        reason = f"by {demand.place}" if demand else "declared so; no op asks for it"
+        return AxisFact("", 0, str(dim), FIXED, reason)
+    text = str(dim)
+    if text in seen:
+        return AxisFact("", 0, text, DERIVED, f"equal to {seen[text]}")
+    if not text.isidentifier():
+        return AxisFact("", 0, text, DERIVED, _ranges(dim, bounds))
+    forced = _first(demands, text, fixed, equal=True)
+    if forced is not None:
+        other = forced.relation.right if str(forced.relation.left) == text else forced.relation.left
+        value = _value(other, fixed)
+        kind = FIXED if isinstance(value, int) else DERIVED
+        return AxisFact("", 0, text, kind, f"equal to {value} by {forced.place}")
+    demand = _first(demands, text, fixed)
+    if demand is not None:
+        sides = (_value(d, fixed) for d in (demand.relation.left, demand.relation.right))
+        left, right = sides
+        reason = f"{left} must {WORDS[demand.relation.kind]} {right}, by {demand.place}"
+        return AxisFact("", 0, text, BOUNDED, reason)
+    ranges = _ranges(dim, bounds)
+    return AxisFact("", 0, text, BOUNDED if ranges else FREE, ranges)
+
+
+def _first(
+    demands: Sequence[Demand], name: str, fixed: Mapping[str, int], *, equal: bool = False
+) -> Demand | None:
+    """The first demand on a symbol; with `equal`, one that gives it the value of another."""
+    for demand in demands:
+        sides = (demand.relation.left, demand.relation.right)
+        if equal:
+            if demand.relation.kind != "eq" or name not in map(str, sides):
+                continue
+        elif not any(name in symbols_of(side) for side in sides):
+            continue
+        return demand
+    return None
+
+
+def _value(dim: Dim, fixed: Mapping[str, int]) -> Dim:
+    """An extent with the numbers of fixed axes."""
+    return substitute(dim, dict(fixed))
+
+
+def _ranges(dim: Dim, bounds: Mapping[str, Bounds]) -> str:
+    texts: list[str] = []
+    for name in sorted(symbols_of(dim)):
+        low, high = bounds.get(name, (0, None))
+        if low > 1 or high is not None:
+            texts.append(f"{name} in {low}..{'' if high is None else high}")
+    return ", ".join(texts)
+
+
+def _found(main: FuncOp, known: Mapping[str, str]) -> Iterator[AxisFact]:
+    """Extents that ops find in the data."""
+    seen = set(known)
+    for op in main.walk():
+        if not isinstance(op, TensorOp):
+            continue
+        for name in _named(op):
+            if name not in seen:
+                seen.add(name)
+                place = Demand(Relation(0, "eq", 0), op).place
+                yield AxisFact("", 0, name, DERIVED, f"from data, by {place}")
+
+
+def _named(op: TensorOp) -> Iterator[str]:
+    """The symbols that an op gives a value, in its properties `symbols`, `names` or `count`."""
+    for key in ("symbols", "names", "count"):
+        value = op.properties.get(key)
+        if isinstance(value, StringAttr):
+            yield value.data
+        elif value is not None:
+            yield from strs_of(value)
+
+
+def freed_onnx(model: str | Path | bytes | ModelProto) -> ModelProto:
+    """An ONNX model with a symbol for every extent of its inputs; fixed ones get a name each."""
+    from torsh_fx.importers.onnx_load import read_model
+
+    proto, _, _ = read_model(model)
+    freed = type(proto)()
+    freed.CopyFrom(proto)
+    stored = {tensor.name for tensor in freed.graph.initializer}
+    for number, value in enumerate(freed.graph.input):
+        if value.name in stored or not value.type.HasField("tensor_type"):
+            continue
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.dim_param:
+                dim.dim_param = f"{FREED}_{number}_{axis}"
+    return freed
+
+
+FREED = "declared"
+"""Begins the names that `freed_onnx` gives."""
+
+
+def onnx_facts(model: str | Path | bytes | ModelProto, ctx: Context) -> list[AxisFact]:
+    """The facts of an ONNX model as if it declared no number: what its nodes alone ask for.
+
+    An axis of which the model declares a number that no node asks for is reported so: it could
+    be symbolic. Where the nodes cannot be read without the numbers, these are taken as they are.
+    """
+    from torsh_fx.importers.onnx import import_onnx
+
+    declared = axis_facts(import_onnx(model, ctx))
+    try:
+        freed = axis_facts(import_onnx(freed_onnx(model), ctx))
+    except TorshError:
+        return declared
+    known = {(fact.name, fact.axis): fact for fact in freed}
+    return [_declared(fact, known.get((fact.name, fact.axis))) for fact in declared]
+
+
+def _declared(fact: AxisFact, freed: AxisFact | None) -> AxisFact:
+    """What a declared number is for, from the facts of the model without it."""
+    if fact.kind != FIXED or not fact.name or freed is None:
+        return fact
+    if freed.kind == FREE:
+        return replace(fact, reason="declared so; no op asks for it")
+    return replace(fact, reason=f"declared so; {freed.reason}")
