@@ -5,9 +5,17 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from typing import cast
 
-from torsh_package.canonical_json import JsonObject, dumps, loads
-from torsh_package.errors import InvalidArgumentError, ManifestError, PackageError
+from torsh_package.canonical_json import JsonObject, dumps
+from torsh_package.convert.strict_json import load_object
+from torsh_package.errors import (
+    ConversionError,
+    InvalidArgumentError,
+    LimitError,
+    ManifestError,
+    PackageError,
+)
 from torsh_package.lineage.artifact import Artifact
 from torsh_package.lineage.embed import package_id, read_lineage
 from torsh_package.lineage.provenance import verified_provenance
@@ -75,8 +83,17 @@ class GovernancePolicy:
 
     @classmethod
     def parse(cls, data: bytes) -> "GovernancePolicy":
-        """Read a policy; a rule that is left out asks for nothing, an unknown one is an error."""
-        found = Fields(loads(data, entry="policy", limit=MAX_POLICY_BYTES), "policy")
+        """Read a policy; a rule that is left out asks for nothing, an unknown one is an error.
+
+        People write policies, so their JSON need not be canonical.
+        """
+        if len(data) > MAX_POLICY_BYTES:
+            raise LimitError(f"policy of {len(data)} bytes, limit {MAX_POLICY_BYTES}")
+        try:
+            value = load_object(data, entry="policy")
+        except ConversionError as error:
+            raise ManifestError(f"policy: {error.message}") from None
+        found = Fields(cast("JsonObject", value), "policy")
         found.choice("format", frozenset({_FORMAT}))
         values = {
             part.name: _read_rule(found, part.name, part.default)

@@ -195,6 +195,10 @@ def test_policy_files(tmp_path):
     assert GovernancePolicy.load(tmp_path / "policy.json") == policy
     short = b'{"format":"torshpkg-policy","require_sbom":true}'
     assert GovernancePolicy.parse(short) == GovernancePolicy(require_sbom=True)
+    by_hand = b'{\n  "require_sbom": true,\n  "format": "torshpkg-policy"\n}\n'
+    assert GovernancePolicy.parse(by_hand) == GovernancePolicy(require_sbom=True)
+    with pytest.raises(ManifestError, match="twice"):
+        GovernancePolicy.parse(by_hand.replace(b'"format"', b'"require_sbom": false, "format"'))
 
 
 BAD_POLICIES = {

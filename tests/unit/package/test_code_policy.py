@@ -249,6 +249,7 @@ def test_add_module_takes_weights_and_sources(
         model.block.weight.detach(),
     )
     assert set(sources_of(package)) == {"shop", "shop.net", "shop.blocks"}
+    assert {d.name: d.kind for d in package.dependencies} == {"torch": "pip"}
     bare = Package("m", "1.0.0")
     bare.add_module("model", model, include_source=False)
     assert bare.code is None
