@@ -183,3 +183,19 @@ def test_dynamic_quantisation(target):
     ]
     run_exactly(model_of(nodes, {"x": x}, weights, np.float32), {"x": x},
                 "packed_linear_integer", target)  # fmt: skip
+
+
+@pytest.mark.parametrize("pads", [[1, 1, 1, 1], [0, 0, 0, 0]])
+def test_one_program_for_all_sizes(pads):
+    """Batch, height and width are free; few channels take the path through padded memory."""
+    w = whole(np.int8, 7, 3, 3, 3)
+    node = helper.make_node("ConvInteger", ["x", "w", "xz"], ["y"], pads=pads, strides=[2, 1])
+    weights = {"w": w, "xz": np.asarray(31, np.uint8)}
+    model = model_of([node], {"x": np.zeros((1, 3, 9, 9), np.uint8)}, weights, np.int32)
+    for place, name in ((0, "n"), (2, "h"), (3, "w")):
+        model.graph.input[0].type.tensor_type.shape.dim[place].dim_param = name
+    compiled = torsh_fx.compile(model, target=TARGETS[-1])
+    for dims in ((1, 3, 3, 3), (2, 3, 17, 5), (3, 3, 4, 33)):
+        x = whole(np.uint8, *dims)
+        expected = ReferenceEvaluator(model).run(None, {"x": x})[0]
+        np.testing.assert_array_equal(compiled.run([x])[0], expected)
