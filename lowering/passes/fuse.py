@@ -27,6 +27,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 
 import lowering.generic.all_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from lowering.generic.kernels import is_whole_kernel
+from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.kinds import Contract, Control, Elementwise, Movement, Reduce, TensorOp, Window
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 from torsh_dialect.ops.control import LoopOp, YieldOp
@@ -131,10 +132,20 @@ def joins(op: Operation, group: Group) -> bool:
         elementwise = all(isinstance(other, Elementwise) for other in group.ops)
         if not elementwise and follows_template(op):
             return False  # it is computed where the template stores its result
+        if narrows(op) and any(isinstance(use.operation, Movement) for use in op.results[0].uses):
+            return False  # in order it is computed in vectors, and its bytes move cheaply
         return not _is_recomputed(op, group)
     if isinstance(op, Movement):
         return len(op.operands) <= MOST_SOURCES and not _has_reduce(group)
     return isinstance(op, Reduce) and _is_row_statistic(op, group)
+
+
+def narrows(op: Operation) -> bool:
+    """Whether the op makes bytes of wider elements, as quantisation does at its end."""
+    if not isinstance(op, CastOp):
+        return False
+    source, result = (dtype_of(element_type(value)).bytes for value in (op.x, op.y))
+    return result == 1 < source
 
 
 def follows_template(op: Operation) -> bool:

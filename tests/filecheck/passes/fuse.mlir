@@ -44,3 +44,19 @@ func.func @main() -> tensor<6xf32> {
   %r = torsh.reshape %w {target = #torsh.dims<[6]>} : (tensor<2x3xf32>) -> tensor<6xf32>
   func.return %r : tensor<6xf32>
 }
+
+// -----
+
+// Bytes are made in order, and then moved: the cast does not join the transpose.
+// CHECK-LABEL: func.func @main
+// CHECK:         torsh.fused %x
+// CHECK:           torsh.cast
+// CHECK-NEXT:      torsh.yield
+// CHECK:         torsh.fused
+// CHECK:           torsh.transpose
+func.func @main(%x: tensor<3x8x8xf32>) -> tensor<8x8x3xui8> {
+  %r = torsh.round %x : (tensor<3x8x8xf32>) -> tensor<3x8x8xf32>
+  %q = torsh.cast %r {to = ui8} : (tensor<3x8x8xf32>) -> tensor<3x8x8xui8>
+  %t = torsh.transpose %q {perm = array<i64: 1, 2, 0>} : (tensor<3x8x8xui8>) -> tensor<8x8x3xui8>
+  func.return %t : tensor<8x8x3xui8>
+}
