@@ -12,7 +12,7 @@ Only then a decoder or decryptor sees any content.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from torsh_package.container.reader import ArchiveReader
@@ -45,6 +45,8 @@ Mode: TypeAlias = Literal["strict", "relaxed"]
 Verify: TypeAlias = Literal["eager", "lazy"]
 Reader: TypeAlias = ArchiveReader | RelaxedReader
 MAX_UNBOUND_BYTES = 16 << 20
+HIDDEN_MEDIA_TYPE = "application/vnd.torsh.package"
+"""Of a resource that is a package: the only one of an encrypted package that hides its manifest."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,49 @@ def read_archive(source: ArchiveSource, options: LoadOptions) -> Loaded:
         )
         for entry, verifier in zip(manifest.entries(), verifiers, strict=True)
     )
-    return Loaded(manifest, raw, contents, signatures, encryption, trust, reader.canonical)
+    found = Loaded(manifest, raw, contents, signatures, encryption, trust, reader.canonical)
+    return found if opener is None else revealed(found, options)
+
+
+def hides_package(manifest: Manifest) -> bool:
+    """Whether the whole content of a sealed archive is another archive (FORMAT.md, section 9)."""
+    entries = manifest.entries()
+    return manifest.sealed and [entry.media_type for entry in entries] == [HIDDEN_MEDIA_TYPE]
+
+
+def revealed(outer: Loaded, options: LoadOptions) -> Loaded:
+    """The archive that a sealed archive hides, or `outer` itself if it hides none.
+
+    It is decrypted into memory and read as strictly as any other. Encryption, signatures and the
+    trust decision are those of the outer one, which binds every byte of it.
+
+    Raises:
+        ContainerError: It is encrypted itself, or of another name or version than the outer one.
+        PackageError: Some check failed; the subclass says which.
+    """
+    if not hides_package(outer.manifest):
+        return outer
+    (content,) = outer.contents
+    inner = read_archive(
+        content.view(0, content.size), LoadOptions(verify=options.verify, limits=options.limits,
+                                                   keyless=True)
+    )  # fmt: skip
+    if inner.encryption is not None:
+        raise ContainerError("a hidden package is encrypted itself", entry=content.form.entry.path)
+    names = [(one.manifest.name, one.manifest.version) for one in (outer, inner)]
+    if names[0] != names[1]:
+        raise ContainerError(
+            f"the hidden package is {names[1][0]} {names[1][1]}, the outer one {names[0][0]} "
+            f"{names[0][1]}",
+            entry=content.form.entry.path,
+        )
+    return replace(
+        inner,
+        signatures=outer.signatures,
+        encryption=outer.encryption,
+        trust=outer.trust,
+        canonical=outer.canonical,
+    )
 
 
 def open_reader(source: ArchiveSource, options: LoadOptions) -> Reader:

@@ -2,6 +2,7 @@
 
 torsh-package encrypt m.torshpkg -o sealed.torshpkg --recipient alice.pub
 
+Names, types, sizes and shapes stay readable; with --hide only name, version and total size do.
 On a terminal without --password-file and --recipient the password is asked for. Sign the result
 to let others verify it without a key.
 """
@@ -29,6 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", required=True)
     parser.add_argument(
         "--algorithm", choices=[a.value for a in EncryptionAlgorithm], default="aes-256-gcm"
+    )
+    parser.add_argument(
+        "--hide", action="store_true", help="encrypt names, sizes and tensor tables too; in memory"
     )
     add_recipient_arguments(parser)
 
@@ -58,7 +62,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     package = Package.load(args.package, lazy=True)
     out.noted.subject = f"{package.name} {package.version}"
     encryptor = PackageEncryptor(EncryptionAlgorithm(args.algorithm))
-    encrypted = encryptor.encrypt_package(package, found)
+    encrypted = encryptor.encrypt_package(package, found, hide=args.hide)
     with ProgressBar(out, "encrypting") as progress:
         encrypted.save(args.output, progress=progress)
     out.result(

@@ -14,10 +14,10 @@ from torsh_package.crypto.recipients import Identity, Recipient, as_identities, 
 from torsh_package.crypto.sealing import PackageSealer, opener
 from torsh_package.errors import InvalidArgumentError
 from torsh_package.limits import DEFAULT_LIMITS, Limits
-from torsh_package.manifest import Manifest
+from torsh_package.manifest import Manifest, ResourceType
 from torsh_package.package import Package
 from torsh_package.protocols import SignatureLike
-from torsh_package.reading import Loaded
+from torsh_package.reading import HIDDEN_MEDIA_TYPE, Loaded, LoadOptions, revealed
 from torsh_package.unbound import read_keyless, replace_unbound, write_unbound
 from torsh_package.writing import Progress
 
@@ -84,7 +84,7 @@ class EncryptedPackage:
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest: names, types and sizes are not secret."""
+        """The manifest: names, types and sizes are not secret, unless they were hidden."""
         return self.loaded().manifest
 
     @property
@@ -137,7 +137,9 @@ class PackageEncryptor:
         self._algorithm = algorithm
         self._limits = limits
 
-    def encrypt_package(self, package: Package, recipients: Recipients) -> EncryptedPackage:
+    def encrypt_package(
+        self, package: Package, recipients: Recipients, *, hide: bool = False
+    ) -> EncryptedPackage:
         """Encrypt all content of a package; the package itself stays as it is.
 
         Signatures of the package go, encrypted, with it and are back after decryption. To let
@@ -146,9 +148,13 @@ class PackageEncryptor:
         Args:
             package: What to encrypt.
             recipients: A password, or passwords and X25519 keys as recipients.
+            hide: Encrypt the manifest too: names, types, sizes and tensor tables of resources,
+                description, authors, dependencies. Only name, version and the size as a whole
+                can be seen then. A hidden package is made, and loaded, in memory.
         """
         sealer = PackageSealer(self._algorithm, as_recipients(recipients), self._limits)
-        return EncryptedPackage((_with_inner_signatures(package), sealer))
+        inner = _with_inner_signatures(package)
+        return EncryptedPackage((_hidden(inner) if hide else inner, sealer))
 
     def decrypt_package(
         self,
@@ -191,7 +197,17 @@ def _opened(loaded: Loaded, identities: Keys, limits: Limits) -> Loaded:
     contents = tuple(
         StoredContent(replace(content.form, opener=found)) for content in loaded.contents
     )
-    return replace(loaded, contents=contents)
+    return revealed(replace(loaded, contents=contents), LoadOptions(limits=limits))
+
+
+def _hidden(package: Package) -> Package:
+    """A package whose only resource is the whole of another."""
+    inner = package.shallow_copy()
+    inner.drop_encryption()
+    outer = Package(package.name, package.version)
+    data = inner.to_bytes()
+    outer.add_resource("package", data, ResourceType.Binary, media_type=HIDDEN_MEDIA_TYPE)
+    return outer
 
 
 def _with_inner_signatures(package: Package) -> Package:
