@@ -10,6 +10,7 @@ import argparse
 import inspect
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from textwrap import dedent
 
@@ -17,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools.tables import markdown_table  # noqa: E402
-from tools.torsh_verbs.support import Row, importer_names, support_rows  # noqa: E402
+from tools.torsh_verbs.limits import limits  # noqa: E402
+from tools.torsh_verbs.support import Row, importer_names, short, support_rows  # noqa: E402
 from torsh_dialect.declare import OPS  # noqa: E402
 
 BEGIN, END = "<!-- support table: docs/generate.py -->", "<!-- end of support table -->"
@@ -30,7 +32,8 @@ Every op, by kind; written by `docs/generate.py` from the docstrings of `torsh_d
 time, fused with its neighbours and vectorised), `whole kernel`, `template`, `expansion` into other
 ops, `native control flow`; `host function` is Python beside native code (sequences, optional
 values, strings); `-` means that it cannot be compiled yet. *Spelled* names convert one to
-one; the importers read more (`torsh ops --importers`).
+one; the importers read more (`torsh ops --frontend onnx`). *Elements* are the types that an op's
+data may have; *dynamic* ops take symbols for all their extents. The op's inference says both.
 """
 
 
@@ -54,6 +57,10 @@ def _section(row: Row, text: str) -> str:
     prose = CONSTRAINT.sub(r"\n- \1: ", f" {prose}").strip()
     prose = prose.replace("<", "&lt;").replace("*", r"\*")
     notes = [f"runs by: {row.lowering}"]
+    if row.dtypes:
+        notes.append(f"elements: {short(row.dtypes)}")
+    if row.dynamic:
+        notes.append("dynamic")
     if row.spelled:
         notes.append(f"spelled: {', '.join(row.spelled)}")
     example = dedent("\n".join(lines[start:]))
@@ -64,19 +71,35 @@ def _section(row: Row, text: str) -> str:
 def support_table() -> str:
     """The table of README.md: ops by kind, and what importers read."""
     rows = support_rows()
-    cells = [["kind", "ops", "compiled", "names"]]
+    cells = [["kind", "ops", "compiled", "dynamic", "names"]]
     for kind in sorted({row.kind for row in rows}):
         own = [row for row in rows if row.kind == kind]
         native = sum(row.lowering != "-" for row in own)
         names = ", ".join(row.name if row.lowering != "-" else f"*{row.name}*" for row in own)
-        cells.append([kind, str(len(own)), str(native), names])
+        moving = sum(row.dynamic is not False for row in own)
+        cells.append([kind, str(len(own)), str(native), str(moving), names])
     native = sum(row.lowering != "-" for row in rows)
-    cells.append(["**all**", str(len(rows)), str(native), ""])
+    moving = sum(row.dynamic is not False for row in rows)
+    cells.append(["**all**", str(len(rows)), str(native), str(moving), ""])
     imported = ", ".join(
         f"{len(names)} of {framework}" for framework, names in importer_names().items()
     )
     note = f"Operators that importers read: {imported}. Ops in *italics* cannot be compiled yet."
-    return f"{markdown_table(cells)}\n\n{note}"
+    parts = [markdown_table(cells), note, _elements_table(rows), _limits_table()]
+    return "\n\n".join([*parts, "`torsh ops` prints all of it, op by op; `--json` for programs."])
+
+
+def _elements_table(rows: list[Row]) -> str:
+    """How many ops take which element types for their data."""
+    counts = Counter(short(row.dtypes) for row in rows if row.dtypes)
+    body = [[elements, str(count)] for elements, count in counts.most_common()]
+    return markdown_table([["element types of the data", "ops"], *body])
+
+
+def _limits_table() -> str:
+    return markdown_table(
+        [["limit", "value", "beyond"], *([x.of, x.value, x.beyond] for x in limits())]
+    )
 
 
 def readme_page() -> str:

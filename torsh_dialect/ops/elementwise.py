@@ -250,6 +250,8 @@ class FmodOp(Binary):
 class PowOp(Binary):
     """a to the power b. Integers wrap; to a negative power they give 0, or +-1 for a = +-1.
 
+    C1: the elements are no bools.
+
     %r = torsh.pow %a, %b : (tensor<3xf32>, tensor<3xf32>) -> tensor<3xf32>
     """
 
@@ -258,6 +260,11 @@ class PowOp(Binary):
         torch=("aten.pow.Tensor_Tensor", "aten.pow.Tensor_Scalar", "aten.pow.Scalar"),
         tensorflow=("Pow",),
     )
+
+    def result_element(self, *elements: dtypes.Element) -> dtypes.Element:
+        if elements[0] == dtypes.i1:
+            raise ShapeError("C1: bools have no powers; insert torsh.cast")
+        return super().result_element(*elements)
 
     @rounded_once
     def evaluate(self, *args: Array) -> Sequence[Array]:

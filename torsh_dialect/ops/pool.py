@@ -13,7 +13,7 @@ from xdsl.irdl import operand_def, opt_prop_def, prop_def, result_def
 from torsh_dialect.attributes import Array, bool_of, extents_of, ints_of
 from torsh_dialect.declare import Spelled, op
 from torsh_dialect.dims import Dim, divide_exact
-from torsh_dialect.dtypes import dtype_of_numpy, i64
+from torsh_dialect.dtypes import dtype_of_numpy, i64, is_float
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Geometry, Window
 from torsh_dialect.ops.reference import Real, narrow, positions, wide
@@ -186,13 +186,19 @@ class AvgPoolOp(Pool):
 class LpPoolOp(Pool):
     """The p-norm of each window: (sum of |x|^p)^(1/p), zeros in the padding.
 
-    C1: x has a batch, a channel and at least one spatial axis; p is 1 or more.
+    C1: x has a batch, a channel and at least one spatial axis; p is 1 or more. C2: x is
+    floating-point.
 
     %r = torsh.lp_pool %x {kernel = array<i64: 2>, p = 2 : i64} : (tensor<1x3x8xf32>) -> tensor<1x3x7xf32>
     """  # noqa: E501
 
     name = "torsh.lp_pool"
     p = prop_def(IntegerAttr[I64])
+
+    def infer(self) -> Sequence[AnyTensor]:
+        if not is_float(element_type(self.x)):
+            raise ShapeError(f"C2: {element_type(self.x)} is no float type; insert torsh.cast")
+        return super().infer()
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
         x = wide(self.first(args[0]))

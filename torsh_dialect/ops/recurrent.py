@@ -30,7 +30,7 @@ from torsh_dialect.attributes import Array, bool_of, dims_attribute, floats_of, 
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.declare import op
 from torsh_dialect.dims import Dim
-from torsh_dialect.dtypes import i1
+from torsh_dialect.dtypes import i1, is_float
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Builder, Composite
 from torsh_dialect.ops.compose import Compose
@@ -103,6 +103,8 @@ class Recurrent(Composite):
         return []
 
     def infer(self) -> Sequence[AnyTensor]:
+        if not is_float(element_type(self.x)):
+            raise ShapeError(f"x has element type {element_type(self.x)}, expected a float (C1)")
         for what, value in (("x", self.x), ("w", self.w), ("r", self.r)):
             require_rank(f"{what} (C1)", rank_of(value), 3)
         hidden, count = self.hidden.value.data, len(self.directions())

@@ -215,6 +215,8 @@ class SignBitOp(Unary):
 class CopySignOp(Binary):
     """The magnitude of a with the sign of b.
 
+    C1: the elements are floats.
+
     %r = torsh.copysign %a, %b : (tensor<3xf32>, tensor<3xf32>) -> tensor<3xf32>
     """
 
@@ -222,7 +224,9 @@ class CopySignOp(Binary):
     SPELLED: ClassVar = Spelled(torch=("aten.copysign.Tensor", "aten.copysign.Scalar"))
 
     def result_element(self, *elements: Element) -> Element:
-        return require_inexact(super().result_element(*elements))
+        if not is_float(elements[0]):
+            raise ShapeError(f"C1: {elements[0]} is no float type; insert torsh.cast")
+        return super().result_element(*elements)
 
     @rounded_once
     def evaluate(self, *args: Array) -> Sequence[Array]:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 OLDEST = 1
 """Oldest version of the ai.onnx operator set whose semantics the converters know."""
 
+NEWEST = 28
+"""Newest version of the ai.onnx operator set, likewise."""
+
 TRIES = 32
 """Most imports of one model with different readings of nodes."""
 
@@ -76,6 +79,11 @@ def import_onnx(
     if opsets.get("", OLDEST) < OLDEST:
         raise ImportModelError(
             f"{name} asks for operator set {opsets['']}, the oldest supported is {OLDEST}; "
+            "convert it with onnx.version_converter"
+        )
+    if opsets.get("", NEWEST) > NEWEST:
+        raise ImportModelError(
+            f"{name} asks for operator set {opsets['']}, the newest supported is {NEWEST}; "
             "convert it with onnx.version_converter"
         )
     functions = {(normal_domain(f.domain), f.name, f.overload): f for f in proto.functions}

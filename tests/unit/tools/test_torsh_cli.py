@@ -1,5 +1,6 @@
 """`torsh`: its verbs in this process, on small ONNX models, with onnxruntime as the oracle."""
 
+import json
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -11,11 +12,11 @@ import pytest
 from lowering.runtime.executable import Executable
 from lowering.runtime.load import load_program
 from lowering.runtime.spec import EntrySpec, SymbolSpec, TensorSpec
+from tools.tables import markdown_table, size_text, table, time_text
 from tools.torsh import VERBS, main
 from tools.torsh_verbs.bench import PairedTimes, measure
 from tools.torsh_verbs.inputs import random_inputs
 from tools.torsh_verbs.peers import difference
-from tools.tables import markdown_table, size_text, table, time_text
 
 
 @pytest.fixture
@@ -198,9 +199,18 @@ def test_ops_lists_the_registry(torsh, monkeypatch):
     assert sorted(listed) == sorted(op.name.removeprefix("torsh.") for op in OPS)
     _, out, _ = torsh("ops", "--kind", "Reduce")
     assert {line.split()[1] for line in out.splitlines()[1:]} == {"Reduce"}
+    _, out, _ = torsh("ops", "--limits")
+    assert "1 to 28" in out
+    rows = {row["name"]: row for row in json.loads(torsh("ops", "--json")[1])}
+    assert rows["sort"]["dynamic"]
+    assert "f16" in rows["sort"]["dtypes"]
+    assert "c64" not in rows["sort"]["dtypes"]  # no order
     monkeypatch.setitem(sys.modules, "torsh_fx.importers.torch_ops", None)  # as without torch
-    _, out, _ = torsh("ops", "--importers")
-    assert "onnx  Conv" in out
+    operators = json.loads(torsh("ops", "--frontend", "onnx", "--json")[1])
+    found = {one["name"]: one for one in operators}
+    assert found["Relu"]["op"] == "relu"
+    assert found["Gather"]["elements"] == "any; int"
+    assert torsh("ops", "--frontend", "torch", "--json")[1].strip() == "[]"
 
 
 @pytest.mark.parametrize("verb", VERBS)
