@@ -100,7 +100,8 @@ class PreparePass(ModulePass):
         for inner in order:
             if is_movable(inner, moved):
                 moved.add(inner)
-        results = sorted(needed(moved), key=lambda v: order.index(v.owner))  # pyright: ignore[reportArgumentType]
+        places = {inner: place for place, inner in enumerate(order)}
+        results = sorted(needed(moved), key=lambda v: places[v.owner])  # pyright: ignore[reportArgumentType]
         if results:
             wanted = _ancestors(results)
             _split(op, main, [inner for inner in order if inner in wanted], results)

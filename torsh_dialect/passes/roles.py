@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from weakref import WeakSet
+
 from xdsl.ir import OpResult, SSAValue
 
 from torsh_dialect.kinds import Random, TensorOp, contents_of
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
+
+_DEPENDENT: WeakSet[SSAValue] = WeakSet()
+"""Values that were found to depend on a call's inputs.
+
+Passes ask again and again, and each answer would otherwise walk back to the inputs. A rewrite that
+takes such a dependence away makes a new value, or loses an optimisation.
+"""
 
 
 def is_weight_only(value: SSAValue) -> bool:
@@ -16,14 +25,22 @@ def is_weight_only(value: SSAValue) -> bool:
         if current in seen:
             continue
         seen.add(current)
-        if not isinstance(current, OpResult) or not isinstance(current.op, TensorOp):
+        if current in _DEPENDENT or not _is_from_weights(current):
+            _DEPENDENT.add(value)
             return False
-        if isinstance(current.op, WeightOp | ConstantOp):
-            continue
-        if not current.op.operands or current.op.regions or isinstance(current.op, Random):
-            return False
-        work.extend(current.op.operands)
+        if isinstance(current, OpResult):
+            work.extend(current.op.operands)
     return True
+
+
+def _is_from_weights(value: SSAValue) -> bool:
+    """Whether the value's op alone does not keep it from depending on weights only."""
+    if not isinstance(value, OpResult) or not isinstance(value.op, TensorOp):
+        return False
+    op = value.op
+    if isinstance(op, WeightOp | ConstantOp):
+        return True
+    return bool(op.operands) and not op.regions and not isinstance(op, Random)
 
 
 def integer_of(value: SSAValue | None) -> int | None:
