@@ -28,7 +28,7 @@ from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
-from lowering.cpu.templates.int8 import MAXIMUM_K, STEPS, registers_of, way_of
+from lowering.cpu.templates.int8 import DOTS, MAXIMUM_K, STEPS, registers_of, way_of
 from lowering.cpu.templates.window import Axis
 from lowering.passes.pack_blocks import PackBlocks
 from lowering.passes.schedule import window_axis
@@ -102,9 +102,9 @@ def pack(c: Compose, filters: SSAValue, *, signed: bool, target: TargetInfo) -> 
 
 
 def activation_signed(value: SSAValue, target: TargetInfo) -> bool:
-    """Whether the kernel should see the activation as i8."""
-    signed, unsigned = STEPS[way_of(True, target)], STEPS[way_of(False, target)]
-    return element_type(value) == i8 if signed == unsigned else signed > unsigned
+    """Whether the kernel should see the activation as i8: as it is, or as dot products take it."""
+    dots = {signed: way_of(signed, target) in DOTS for signed in (True, False)}
+    return element_type(value) == i8 if dots[True] == dots[False] else dots[True]
 
 
 @dataclass

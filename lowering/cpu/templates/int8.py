@@ -4,8 +4,9 @@ Sums are exact, hence free of any order. Zero points belong to the caller: they 
 bias per column (static zero point of A) or per row. Ways to multiply, by target:
 
 * vnni: four products of u8 by i8 added to a 32-bit lane; A unsigned only.
-* madd (x86): bytes widened to 16 bits, two products added to a 32-bit lane. Never the u8 x i8
-  instruction that saturates pairs.
+* madd (x86): the even and the odd bytes of a word of four, each widened to 16 bits by shifts
+  or a mask; two products added to a 32-bit lane. Never the u8 x i8 instruction that saturates
+  pairs.
 * sdot (Arm, if the target has dotprod): four products of i8 by i8; A signed only.
 * widen: bytes widened to 32 bits, one product.
 """
@@ -24,8 +25,11 @@ from torsh_dialect.target import TargetInfo
 MAXIMUM_K = (2**31 - 1) // (255 * 128)
 """More steps than this could overflow a 32-bit sum."""
 
-STEPS = {"vnni": 4, "sdot": 4, "madd": 2, "widen": 1}
-"""Steps of K that one instruction of each way contracts (G)."""
+DOTS = ("vnni", "sdot")
+"""Ways that multiply four pairs of bytes in one instruction."""
+
+STEPS = {"vnni": 4, "sdot": 4, "madd": 4, "widen": 1}
+"""Steps of K that each way contracts at once (G)."""
 
 UNROLL = 2
 """Groups of G steps in one iteration of the main loop."""
@@ -209,7 +213,7 @@ class Dot:
         """Up to G steps of K: a word of each row times the vectors of B."""
         text, registers = self.text, tile.registers
         panel_offset = text.mul(number, registers.width * self.steps)
-        vectors: list[Value] = []
+        vectors: list[list[Value]] = []
         for index in range(tile.vectors):
             panel, vector = divmod(index, registers.vectors)
             place = text.at(panels[panel], panel_offset, "i8")
@@ -224,16 +228,31 @@ class Dot:
                 result[slot] = self._dot(result[slot], left, vector)
         return result
 
-    def _right(self, place: Value) -> Value:
+    def _right(self, place: Value) -> list[Value]:
         """One vector of B, widened as the way asks."""
         text, bytes_ = self.text, self.lanes * self.steps
+        if self.method == "madd":
+            return self._halves(text.load(self._pairs, place, bytes_, "b"), True)
         loaded = text.load(f"<{bytes_} x i8>", place, bytes_, "b")
-        if self.method in ("vnni", "sdot"):
-            return loaded
-        wide = "i16" if self.method == "madd" else "i32"
-        return text.let(f"sext <{bytes_} x i8> {loaded} to <{bytes_} x {wide}>", "b")
+        if self.method in DOTS:
+            return [loaded]
+        return [text.let(f"sext <{bytes_} x i8> {loaded} to <{bytes_} x i32>", "b")]
 
-    def _left(self, place: Value, steps: int) -> Value:
+    @property
+    def _pairs(self) -> str:
+        """Words as pairs of 16 bits."""
+        return f"<{2 * self.lanes} x i16>"
+
+    def _halves(self, words: Value, signed: bool) -> list[Value]:
+        """The even and the odd bytes of words, as 16 bits each."""
+        text, type, eight = self.text, self._pairs, "splat (i16 8)"
+        if not signed:
+            even = text.binary("and", type, words, "splat (i16 255)")
+            return [even, text.binary("lshr", type, words, eight)]
+        even = text.binary("ashr", type, text.binary("shl", type, words, eight), eight)
+        return [even, text.binary("ashr", type, words, eight)]
+
+    def _left(self, place: Value, steps: int) -> list[Value]:
         """`steps` bytes of a row of A in every lane, widened like B; missing bytes are zero."""
         text, bytes_ = self.text, self.lanes * self.steps
         word = f"i{8 * self.steps}"
@@ -248,15 +267,21 @@ class Dot:
                 value = text.binary("or", word, value, shifted)
         type = f"<{self.lanes} x {word}>"
         splat = text.splat(type, value)
+        if self.method == "madd":
+            words = text.let(f"bitcast {type} {splat} to {self._pairs}")
+            return self._halves(words, self.signed)
         if self.method != "widen":
-            splat = text.let(f"bitcast {type} {splat} to <{bytes_} x i8>")
-        if self.method in ("vnni", "sdot"):
-            return splat
-        wide = "i16" if self.method == "madd" else "i32"
+            return [text.let(f"bitcast {type} {splat} to <{bytes_} x i8>")]
         extend = "sext" if self.signed else "zext"
-        return text.let(f"{extend} <{bytes_} x i8> {splat} to <{bytes_} x {wide}>", "a")
+        return [text.let(f"{extend} <{bytes_} x i8> {splat} to <{bytes_} x i32>", "a")]
 
-    def _dot(self, total: Value, left: Value, right: Value) -> Value:
+    def _dot(self, total: Value, lefts: list[Value], rights: list[Value]) -> Value:
+        """`total + lefts . rights`, lane by lane."""
+        for left, right in zip(lefts, rights, strict=True):
+            total = self._multiply_add(total, left, right)
+        return total
+
+    def _multiply_add(self, total: Value, left: Value, right: Value) -> Value:
         """`total + left . right`, lane by lane."""
         text, type, lanes = self.text, self.type, self.lanes
         if self.method == "widen":
@@ -268,7 +293,7 @@ class Dot:
                 256: "llvm.x86.avx2.pmadd.wd",
                 512: "llvm.x86.avx512.pmaddw.d.512",
             }[bits]
-            pair = f"<{2 * lanes} x i16>"
+            pair = self._pairs
             text.module.declare(name, type, (pair, pair))
             product = text.let(f"call {type} @{name}({pair} {left}, {pair} {right})")
             return text.binary("add", type, total, product)

@@ -1,10 +1,10 @@
 // RUN: torsh-opt %s -p schedule-integer,canonicalize --split-input-file | filecheck %s
 // RUN: torsh-opt %s -p schedule-integer,canonicalize --split-input-file --target x86-64-v4-vnni | filecheck %s --check-prefix=VNNI
 
-// Fires: i8 weights in words of two steps; the zero point becomes a difference of column sums.
-// VNNI takes words of four steps, of ui8: i8 activations are shifted by 128.
+// Fires: i8 weights in words of four steps; the zero point becomes a difference of column sums.
+// VNNI takes ui8: i8 activations are shifted by 128.
 // CHECK-LABEL: func.func @main
-// CHECK:         %[[P:.*]] = torsh.transpose {{.*}} -> tensor<1x1x1x32x16x2xi8>
+// CHECK:         %[[P:.*]] = torsh.transpose {{.*}} -> tensor<1x1x1x16x16x4xi8>
 // CHECK-NEXT:    %[[T:.*]] = torsh.packed_linear_integer %a, %[[P]] {columns = 16 : i64}
 // CHECK:         %[[S:.*]] = torsh.sum {{.*}} -> tensor<16xi32>
 // CHECK:         torsh.sub %[[T]], {{.*}} -> tensor<2x16xi32>
@@ -24,7 +24,7 @@ func.func @main(%a: tensor<2x64xi8>) -> tensor<2x16xi32> {
 // Fires: few channels are padded in memory, so that a row of the kernel is one run of 9 bytes.
 // CHECK-LABEL: func.func @main
 // CHECK:         %[[X:.*]] = torsh.pad {{.*}} -> tensor<1x8x10x3xui8>
-// CHECK:         torsh.packed_conv_integer %[[X]], {{.*}} outside = 7 : i64, {{.*}}tensor<1x1x3x5x16x2xi8>
+// CHECK:         torsh.packed_conv_integer %[[X]], {{.*}} outside = 7 : i64, {{.*}}tensor<1x1x3x3x16x4xi8>
 func.func @main(%x: tensor<1x3x8x8xui8>) -> tensor<1x4x8x8xi32> {
   %w = torsh.weight {id = "w", type = tensor<4x3x3x3xi8>} : () -> tensor<4x3x3x3xi8>
   %z = torsh.constant {value = #torsh.literal<"ui8", [], [7]>} : () -> tensor<ui8>
