@@ -19,6 +19,7 @@ PASSES: dict[str, str] = {
     "relu-to-gelu": "torsh_dialect.passes.relu_to_gelu:ReluToGeluPass",
     "expand-composites": "torsh_dialect.passes.expand_composites:ExpandCompositesPass",
     "recognize": "torsh_dialect.passes.recognize:RecognizePass",
+    "widen-halves": "lowering.passes.widen_halves:WidenHalvesPass",
     "fit-composites": "lowering.passes.fit_composites:FitCompositesPass",
     "fold-batch-norm": "torsh_dialect.passes.fold_batch_norm:FoldBatchNormPass",
     "recognize-quantized": "torsh_dialect.passes.recognize_quantized:RecognizeQuantizedPass",
@@ -66,6 +67,7 @@ def stages(ctx: Context) -> Iterator[ModulePass]:
     from lowering.passes.schedule import SchedulePass
     from lowering.passes.schedule_integer import ScheduleIntegerPass
     from lowering.passes.update_slices import UpdateSlicesPass
+    from lowering.passes.widen_halves import WidenHalvesPass
     from torsh_dialect.passes.canonicalize import CanonicalizePass
     from torsh_dialect.passes.fold_batch_norm import FoldBatchNormPass
     from torsh_dialect.passes.recognize import RecognizePass
@@ -76,6 +78,7 @@ def stages(ctx: Context) -> Iterator[ModulePass]:
     yield FoldBatchNormPass()
     yield ScheduleIntegerPass()
     yield RecognizePass()
+    yield WidenHalvesPass()
     yield FitCompositesPass()
     yield CanonicalizePass()
     yield ChooseLayoutPass()

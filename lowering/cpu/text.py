@@ -34,6 +34,18 @@ def element_of(type: str) -> str:
     return type.split(" x ", 1)[1][:-1] if type.startswith("<") else type
 
 
+def alignment_of(type: str) -> int:
+    """The bytes that the elements of a type are aligned to; 8-byte ones may lie at half of that."""
+    return {"i1": 1, "i8": 1, "i16": 2, "half": 2, "bfloat": 2}.get(element_of(type), 4)
+
+
+def only_lane(mask: Value) -> int | None:
+    """The one lane that a constant mask has; None where it has others or is not constant."""
+    lanes = mask.strip("<>").split(", ") if mask.startswith("<") else []
+    found = [place for place, lane in enumerate(lanes) if lane in ("i1 1", "i1 true")]
+    return found[0] if len(found) == 1 else None
+
+
 def suffix_of(type: str) -> str:
     """How an intrinsic's name spells `type`: `<8 x float>` is `v8f32`."""
     names = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64", "ptr": "p0"}
@@ -216,19 +228,26 @@ class Text:
             return base
         return self.let(f"getelementptr inbounds {element}, ptr {base}, i64 {offset}", "p")
 
-    def load(self, type: str, address: Value, align: int = 4, role: str = "v") -> Value:
-        """Load a scalar or vector of `type`."""
+    def load(self, type: str, address: Value, align: int | None = None, role: str = "v") -> Value:
+        """Load a scalar or vector of `type`, aligned as its elements are."""
+        align = align or alignment_of(type)
         return self.let(f"load {type}, ptr {address}, align {align}", role)
 
-    def store(self, type: str, value: Value, address: Value, align: int = 4) -> None:
-        """Store a scalar or vector of `type`."""
+    def store(self, type: str, value: Value, address: Value, align: int | None = None) -> None:
+        """Store a scalar or vector of `type`, aligned as its elements are."""
+        align = align or alignment_of(type)
         self.put(f"store {type} {value}, ptr {address}, align {align}")
 
     def masked_load(
-        self, type: str, address: Value, mask: Value, other: Value, align: int = 4
+        self, type: str, address: Value, mask: Value, other: Value, align: int | None = None
     ) -> Value:
         """Lanes of `address` where `mask` is set, lanes of `other` elsewhere."""
-        lanes = lanes_of(type)
+        lanes, lane = lanes_of(type), only_lane(mask)
+        align = align or alignment_of(type)
+        if lane is not None:
+            element = element_of(type)
+            one = self.load(element, self.at(address, lane, element), align)
+            return self.let(f"insertelement {type} {other}, {element} {one}, i64 {lane}", "v")
         name = self.module.declare(
             f"llvm.masked.load.{suffix_of(type)}.p0", type, ("ptr", "i32", f"<{lanes} x i1>", type)
         )
@@ -239,10 +258,20 @@ class Text:
         )
 
     def masked_store(
-        self, type: str, value: Value, address: Value, mask: Value, align: int = 4
+        self, type: str, value: Value, address: Value, mask: Value, align: int | None = None
     ) -> None:
-        """Store the lanes of `value` where `mask` is set."""
-        lanes = lanes_of(type)
+        """Store the lanes of `value` where `mask` is set.
+
+        One known lane is stored as a scalar: LLVM (20, x86) makes a 4-byte store of a masked one
+        of a single truncated lane, over what follows in memory.
+        """
+        lanes, lane = lanes_of(type), only_lane(mask)
+        align = align or alignment_of(type)
+        if lane is not None:
+            element = element_of(type)
+            one = self.let(f"extractelement {type} {value}, i64 {lane}")
+            self.store(element, one, self.at(address, lane, element), align)
+            return
         name = self.module.declare(
             f"llvm.masked.store.{suffix_of(type)}.p0",
             "void",
