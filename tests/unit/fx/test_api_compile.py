@@ -194,11 +194,13 @@ def test_public_names_exist_and_import_little():
         assert getattr(torsh_fx, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         torsh_fx.nothing  # noqa: B018
-    code = "import time; a = time.process_time(); import xdsl.dialects.builtin, xdsl.dialects.func;"
-    code += "b = time.process_time(); import torsh_fx; torsh_fx.compile; torsh_fx.FxGraph;"
-    code += "print(time.process_time() - b - 0 * a)"
-    seconds = [
+    code = (
+        "import time, numpy; a = time.process_time(); import xdsl.dialects.builtin;"
+        "import xdsl.dialects.func; b = time.process_time(); import torsh_fx; torsh_fx.compile;"
+        "torsh_fx.FxGraph; print((time.process_time() - b) / (b - a))"
+    )
+    ratios = [
         float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
         for _ in range(3)
     ]
-    assert min(seconds) <= 0.5
+    assert min(ratios) <= 5, "the compiler and all its ops, in imports of xdsl's core"
