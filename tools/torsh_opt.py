@@ -10,6 +10,11 @@ regions, so `--emit` without `-p` implies `-O`.
     torsh-opt model.mlir -p 'expand-composites{keep="torsh.softmax"}' | torsh-opt --emit asm
     torsh-opt model.mlir --emit gpu | torsh-opt --emit ptx --gpu-target sm_90
 
+No pass reads the data of weights: what depends on weights alone becomes `@prepare`, which runs when
+a model is loaded. So text alone is enough, and with `--weights` nothing but a check is added: every
+`torsh.weight` must be in the file, with its type and, where the text has one, its digest. `torsh
+run` runs a saved model.
+
 Exit codes: 0 success, 1 an error in the input, 2 wrong usage.
 """
 
@@ -74,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--emit", choices=EMITTED, default="mlir", help="what to write")
     add("--target", default="x86-64-v3", choices=TARGETS, help="the machine (default: %(default)s)")
     add("--gpu-target", default="sm_80", choices=("sm_80", "sm_90"), help="for nvptx and ptx")
-    add("--weights", metavar="FILE", help=".safetensors or .npz: check the weights against it")
+    add("--weights", metavar="FILE", help=".safetensors or .npz that must fit the text")
     add("--numerics", choices=("default", "strict", "fast"), default="default")
     add("--disable-rewrite", metavar="NAME", action="append", default=[], help="value-changing one")
     for name, meaning in FLAGS.items():
