@@ -40,7 +40,53 @@ def leaves(kind: str, ids: list[int]) -> dict[str, Any]:
     }
 
 
+VECTORS = np.round(RNG.standard_normal((7, 3)), 3)
+
+
+def machine(classes: int, kernel: str, **more: Any) -> dict[str, Any]:
+    """A classifier of seven stored vectors."""
+    pairs = classes * (classes - 1) // 2
+    counts = {2: [3, 4], 3: [2, 3, 2]}[classes]
+    weights = np.round(RNG.standard_normal(((classes - 1) * 7,)), 3)
+    return {
+        "kernel_type": kernel,
+        "kernel_params": [0.4, 0.3, 2.0],
+        "support_vectors": VECTORS.reshape(-1).tolist(),
+        "vectors_per_class": counts,
+        "coefficients": weights.tolist(),
+        "rho": np.round(RNG.standard_normal(pairs), 3).tolist(),
+        "classlabels_ints": [7, 3, 5][:classes],
+        **more,
+    }
+
+
+def regression(kernel: str, **more: Any) -> dict[str, Any]:
+    return {
+        "kernel_type": kernel,
+        "kernel_params": [0.4, 0.3, 2.0],
+        "support_vectors": VECTORS.reshape(-1).tolist(),
+        "n_supports": 7,
+        "coefficients": np.round(RNG.standard_normal(7), 3).tolist(),
+        "rho": [0.25],
+        **more,
+    }
+
+
+LINEAR: dict[str, Any] = {"kernel_type": "LINEAR", "kernel_params": [0.0, 0.0, 0.0]}
+KERNELS = ("LINEAR", "POLY", "RBF", "SIGMOID")
+
 CASES: list[tuple[str, np.ndarray, int, int, dict[str, Any]]] = [
+    *(("SVMRegressor", FINITE, 1, 1, regression(kernel)) for kernel in KERNELS),
+    ("SVMRegressor", FINITE, 1, 1, regression("RBF", one_class=1)),
+    ("SVMRegressor", FINITE, 1, 1, {"coefficients": [1.0, -2.0, 0.5], "rho": [0.1], **LINEAR}),
+    *(("SVMClassifier", FINITE, 2, 1, machine(3, kernel)) for kernel in KERNELS),
+    *(("SVMClassifier", FINITE, 2, 1, machine(2, kernel)) for kernel in KERNELS),
+    ("SVMClassifier", FINITE, 2, 1, machine(3, "RBF", post_transform="SOFTMAX")),
+    ("SVMClassifier", FINITE, 2, 1, machine(2, "RBF", post_transform="LOGISTIC")),
+    ("SVMClassifier", FINITE, 2, 1, machine(2, "RBF", coefficients=[0.5] * 7)),
+    ("SVMClassifier", FINITE, 2, 1,
+     {"coefficients": [1.0, 2.0, 3.0, 4.0, 5.0, -6.0, 0.5, 0.1, -2.0], "rho": [0.5],
+      "classlabels_ints": [10, 20, 30], **LINEAR}),
     ("Binarizer", FINITE, 1, 1, {"threshold": 0.2}),
     ("Scaler", FINITE, 1, 1, {"offset": [1.0, 2.0, 3.0], "scale": [0.5, 2.0, 1.0]}),
     ("Normalizer", FINITE, 1, 1, {"norm": "L2"}),

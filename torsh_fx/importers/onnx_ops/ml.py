@@ -85,13 +85,13 @@ def label_encoder(n: Node) -> SSAValue:
     return c.where(known, found, n.constant(np.asarray(default, values.dtype)))
 
 
-def _floats(n: Node, x: SSAValue) -> SSAValue:
+def as_floats(n: Node, x: SSAValue) -> SSAValue:
     return x if n.kind() == "float" else n.c.cast(x, f32)
 
 
 @converter("Scaler", domain=ML)
 def scaler(n: Node) -> SSAValue:
-    c, x = n.c, _floats(n, n.input(0))
+    c, x = n.c, as_floats(n, n.input(0))
     offset, scale = n.floats("offset", [0.0]), n.floats("scale", [1.0])
     moved = c.sub(x, c.constant(np.asarray(offset), element_type(x)))
     return c.mul(moved, c.constant(np.asarray(scale), element_type(x)))
@@ -100,7 +100,7 @@ def scaler(n: Node) -> SSAValue:
 @converter("Normalizer", domain=ML)
 def normalizer(n: Node) -> SSAValue:
     """Each row divided by its largest magnitude, sum of magnitudes or length; 0 stays."""
-    c, x = n.c, _floats(n, n.input(0))
+    c, x = n.c, as_floats(n, n.input(0))
     axis = [rank_of(x) - 1]
     match n.str("norm", "MAX"):
         case "MAX":
@@ -162,7 +162,7 @@ def transformed(n: Node, y: SSAValue) -> SSAValue:
 
 
 def _scores(n: Node, classes: int) -> SSAValue:
-    c, x = n.c, _floats(n, n.input(0))
+    c, x = n.c, as_floats(n, n.input(0))
     weights = np.asarray(n.floats("coefficients")).reshape(classes, -1).T
     y = n(MatMulOp, x, c.constant(weights, element_type(x)))
     given = n.floats("intercepts", [])
