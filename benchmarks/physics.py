@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
+import timeit
 from math import prod
 
+import numpy as np
+import torch
+
+import torsh_fx
 from lowering.cpu.host import host_target
 from lowering.cpu.templates import winograd
 from lowering.passes.schedule import window_axis
-from torsh_dialect.attributes import int_of, ints_of, str_of
+from torsh_dialect.attributes import extents_of, int_of, ints_of, str_of
 from torsh_dialect.ops.contract import MatMulOp
 from torsh_dialect.ops.packed import PackedConvOp, PackedConvTransposeOp, PackedLinearOp
+from torsh_dialect.ops.strided_attention import StridedAttentionOp
 from torsh_dialect.types import dims_of
 from torsh_fx.compiled import CompiledModule
 
 
 def executed(compiled: CompiledModule) -> tuple[float, float]:
-    """Floating-point operations of products and convolutions as scheduled, and bytes of weights.
+    """Floating-point operations of products and convolutions as scheduled, and bytes they read.
 
-    Winograd's products are counted as they are executed, not as a direct convolution. Ops in
-    loops are counted once, so the count is never too high.
+    The bytes are those of packed weights, which every call reads whole. Winograd's products are
+    counted as they are executed, not as a direct convolution. Ops in loops are counted once, so
+    no count is too high.
     """
-    flops = 0.0
+    flops = size = 0.0
     for op in compiled.optimised.walk():
+        if isinstance(op, PackedLinearOp | PackedConvOp | PackedConvTransposeOp):
+            size += 4.0 * prod(dims_of(op.w))
         if isinstance(op, PackedLinearOp):
             flops += 2.0 * prod(dims_of(op.y)) * dims_of(op.x)[-1]
         elif isinstance(op, MatMulOp):
             flops += 2.0 * prod(dims_of(op.y)) * dims_of(op.a)[-1]
+        elif isinstance(op, StridedAttentionOp):
+            batch, heads, _, rows, keys, depth, width = extents_of(op.extents)
+            flops += 2.0 * batch * heads * rows * keys * (depth + width)
         elif isinstance(op, PackedConvOp):
             flops += _conv(op)
         elif isinstance(op, PackedConvTransposeOp):
             taps, groups = prod(ints_of(op.kernel)), dims_of(op.w)[0]
             flops += 2.0 * prod(dims_of(op.x)) * taps * int_of(op.filters) / groups
-    size = sum(a.nbytes for a in compiled.program.weights.arrays)
-    return flops, float(size)
+    return flops, size
 
 
 def _conv(op: PackedConvOp) -> float:
@@ -45,6 +56,20 @@ def _conv(op: PackedConvOp) -> float:
         )
         return float(winograd.flops(params, *dims[:3]))
     return 2.0 * prod(y) * prod(ints_of(op.kernel)) * dims[-1] / groups
+
+
+def read_seconds(size: float, threads: int) -> float:
+    """The least time that `threads` cores take to read `size` bytes, by a sum that we compile."""
+
+    class Sum(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sum(-1)
+
+    x = torch.ones(4 * threads, int(size) // (16 * threads))
+    compiled = torsh_fx.compile(Sum(), (x,), threads=threads)
+    inputs, outputs = [x.numpy()], [np.empty(4 * threads, np.float32)]
+    call = compiled.executable.bind(inputs, outputs)
+    return min(timeit.repeat(call, number=1, repeat=12))
 
 
 def peak_flops() -> float:

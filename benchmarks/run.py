@@ -4,8 +4,9 @@
 
 Each model is loaded once in each engine; then rounds of one call each, in random order. A row
 shows the median of the paired ratios peer/torsh (above 1: torsh is faster) with its quartiles. A
-row fails when an engine's outputs are wrong, or when torsh's executed FLOPs would exceed the
-measured peak of the cores. Every thread count runs in a process of its own.
+row fails when an engine's outputs are wrong, when torsh's executed FLOPs would exceed the measured
+peak of the cores, or when its weights could not be read from memory in that time. Every thread
+count runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 SETTLE_S = 0.08
 """Time of untimed calls before a timed one: threads of other engines spin on after theirs."""
+
+
+LEAST_STREAM = 64 << 20
+"""Bytes of weights from which on reading them is checked: fewer may stay in caches."""
 
 
 def measure(calls: dict[str, object], seconds: float) -> dict[str, list[float]]:
@@ -79,6 +84,7 @@ def check(outputs, expected, name: str) -> float:
 
 def run_model(name: str, engines: list[str], threads: int, seconds: float, peak: float) -> dict:
     from engines import ENGINES, eager
+    from physics import read_seconds
     from zoo import build, export_onnx
 
     model = build(name)
@@ -106,6 +112,10 @@ def run_model(name: str, engines: list[str], threads: int, seconds: float, peak:
     facts = prepared["torsh"].facts
     row["gflops"] = facts["flops"] / fastest / 1e9
     row["of_peak"] = facts["flops"] / fastest / (peak * threads)
+    if facts["weight_bytes"] > LEAST_STREAM:
+        row["of_bandwidth"] = read_seconds(facts["weight_bytes"], threads) / fastest
+        if row["of_bandwidth"] > 1.1:
+            raise SystemExit(f"{name}: faster than its weights can be read; the timing is wrong")
     if row["of_peak"] > 1.02:
         raise SystemExit(f"{name}: {row['of_peak']:.2f} of the measured peak; the timing is wrong")
     return row
