@@ -111,10 +111,18 @@ def _archs(part: int, parts: int) -> list[str]:
     return by_name([row["model_type"] for row in listed], part, parts)
 
 
+def _dynamo(part: int, parts: int) -> list[str]:
+    listed: Any = json.loads((SUITES / "hf" / "archs.json").read_text())[:DYNAMO_ARCHS]
+    return by_name([row["model_type"] for row in listed], part, parts)
+
+
 def whole(part: int, parts: int) -> list[str]:
     """A suite that is not cut."""
     return []
 
+
+DYNAMO_ARCHS = 30
+"""The first architectures of the list, which `torch.compile` is tried on."""
 
 MUTANTS_PER_PART = 500
 MUTANT_PARTS = 20
@@ -196,6 +204,14 @@ SUITE_LIST = (
         _archs,
         "torch",
         peers="105 export",
+    ),
+    Suite(
+        "dynamo",
+        f"torch.compile on the first {DYNAMO_ARCHS} of them",
+        ("conformance/run_dynamo.py", *TARGET, *JOBS, *ARCHS),
+        _dynamo,
+        "torch",
+        peers="Dynamo alone makes one graph of each",
     ),
     Suite(
         "models",

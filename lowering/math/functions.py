@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lowering.math import (
+    airy,
     bessel,
     error,
     exponential,
@@ -101,6 +102,7 @@ FUNCTIONS: dict[str, MathFunction] = {
     "k1": MathFunction(bessel.k1, f64=5.0),
     "k0e": MathFunction(bessel.k0e, f64=5.0),
     "k1e": MathFunction(bessel.k1e, f64=5.0),
+    "airy_ai": MathFunction(airy.airy_ai, f64=8.0, absolute=True),
     "igamma": MathFunction(incomplete_gamma.igamma, 2, f64=32.0, absolute=True),
     "igammac": MathFunction(incomplete_gamma.igammac, 2, f64=32.0, absolute=True),
     "floor": _exact(rounding.floor, 1),

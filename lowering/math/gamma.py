@@ -8,7 +8,7 @@ from collections.abc import Callable
 from lowering.math import tables
 from lowering.math.doubled import Pair, exact, two_sum
 from lowering.math.logarithm import log, log1p
-from lowering.math.num import Num, horner, where
+from lowering.math.num import Num, horner, rarely, where
 from lowering.math.power import exp_pair, log_pair, pow
 from lowering.math.prim import V
 from lowering.math.trigonometric import sin_pi, tan_pi
@@ -156,7 +156,33 @@ def digamma(x: Num[V]) -> Num[V]:
 
 
 def zeta(s: Num[V], q: Num[V]) -> Num[V]:
-    """Hurwitz' zeta: the sum of `(q + k)^-s`, by Euler and Maclaurin after 10 terms."""
+    """Hurwitz' zeta: the sum of `(q + k)^-s`; NaN for q < 0 unless s is whole.
+
+    Below 0 the terms are those of two sums of positive bases: up to |q|, and from 1 + q - floor(q).
+    """
+    below = (q < 0.0) & q.unary("floor").differs(q)
+    whole = s.unary("floor").equals(s)
+
+    def reflected() -> list[Num[V]]:
+        fraction = q - q.unary("floor")
+        left = where(below, 1.0 - fraction, 1.0)
+        half = s * 0.5
+        sign = where(half.unary("floor").equals(half), s.of(1.0), -1.0)
+        beyond = where(below, 1.0 - q, 2.0)
+        behind = _zeta_positive(s, left) - _zeta_positive(s, beyond)
+        return [_zeta_positive(s, where(below, fraction, 1.0)) + sign * behind]
+
+    usual = _zeta_positive(s, where(q > 0.0, q, 1.0))
+    (total,) = rarely(below & whole, [usual], reflected)
+    total = where(below & ~whole, float("nan"), total)
+    pole = (q <= 0.0) & q.unary("floor").equals(q)
+    total = where(s.is_nan() | q.is_nan(), float("nan"), total)
+    total = where(pole, float("inf"), total)
+    return where(s < 1.0, float("nan"), where(s.equals(1.0), float("inf"), total))
+
+
+def _zeta_positive(s: Num[V], q: Num[V]) -> Num[V]:
+    """`zeta` for `q > 0`, by Euler and Maclaurin after 10 terms."""
     total, base = s.of(0.0), q
     for _ in range(10):
         total = total + pow(base, -s)
@@ -170,12 +196,7 @@ def zeta(s: Num[V], q: Num[V]) -> Num[V]:
         total = total + where(term.equals(0.0), 0.0, factor * term * coefficient)
         factor = factor * (s + (2.0 * j + 1.0)) * (s + (2.0 * j + 2.0))
         term = term * inverse
-    total = where(q.equals(float("inf")), 0.0, total)
-    total = where(s.is_nan() | q.is_nan(), float("nan"), total)
-    pole = (q <= 0.0) & q.unary("floor").equals(q)
-    total = where((q < 0.0) & s.unary("floor").differs(s), float("nan"), total)
-    total = where(pole, float("inf"), total)
-    return where(s < 1.0, float("nan"), where(s.equals(1.0), float("inf"), total))
+    return where(q.equals(float("inf")), 0.0, total)
 
 
 def polygamma(n: Num[V], x: Num[V]) -> Num[V]:

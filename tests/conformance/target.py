@@ -16,7 +16,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
-from guards import Guards  # noqa: E402
+from guards import Guards, no_imports  # noqa: E402
 
 from torsh_fx.compiler import compile as compile_model  # noqa: E402
 
@@ -51,7 +51,8 @@ def _array(value: Any) -> Any:
 def dynamo_backend(module: Any, example_inputs: Any) -> Callable[..., Any]:
     """The backend of `torch.compile`, under the guards.
 
-    It compiles in its first call, so that the guards of a run hold from the second one on.
+    Its first call traces and compiles; torch folds constants while it traces, as it does when a
+    program is exported. The guards of a run hold from the second call on, whose outputs count.
     """
     from torsh_fx.backend import torsh
 
@@ -62,7 +63,7 @@ def dynamo_backend(module: Any, example_inputs: Any) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         nonlocal calls
         calls += 1
-        with GUARDS.compiling() if calls == 1 else GUARDS.running():
+        with no_imports() if calls == 1 else GUARDS.running():
             return graph(*args)
 
     return call

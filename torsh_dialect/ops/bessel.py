@@ -1,4 +1,4 @@
-"""Bessel functions of orders 0 and 1, element-wise."""
+"""Bessel functions of orders 0 and 1 and the Airy function, element-wise."""
 
 from __future__ import annotations
 
@@ -227,3 +227,15 @@ class K1EOp(Special):
     FUNCTION: ClassVar = "k1e"
     REFERENCE: ClassVar = staticmethod(k1e)
     SPELLED: ClassVar = Spelled(torch=("aten.special_scaled_modified_bessel_k1.default",))
+
+
+@op
+class AiryOp(Special):
+    """The Airy function Ai; 0 at both infinities.
+
+    %r = torsh.airy_ai %x : (tensor<3xf32>) -> tensor<3xf32>
+    """
+
+    name = "torsh.airy_ai"
+    FUNCTION: ClassVar = "airy_ai"
+    REFERENCE: ClassVar = staticmethod(ref.airy_ai)

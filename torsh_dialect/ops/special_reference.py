@@ -194,7 +194,7 @@ def bessel_y(n: int, x: Any) -> Any:
     return where(inside, value, edge)
 
 
-def bessel_k(n: int, x: Any, scaled: bool) -> Any:
+def bessel_k(n: float, x: Any, scaled: bool) -> Any:
     """DLMF 10.32.9: the integral of exp(-x cosh t) cosh(n t) over t > 0."""
     x = np.asarray(x, np.float64)
     inside = np.isfinite(x) & (x > 0)
@@ -208,6 +208,27 @@ def bessel_k(n: int, x: Any, scaled: bool) -> Any:
     value = total if scaled else total * np.exp(-v)
     edge = where(x == 0, np.inf, where(x == np.inf, 0.0, np.nan))
     return where(inside, value, edge)
+
+
+def airy_ai(x: Any) -> Any:
+    """The Airy function Ai: its series near 0, else Bessel functions of order 1/3 (DLMF 9.6)."""
+    x = np.asarray(x, np.float64)
+    size = np.abs(x)
+    root = np.sqrt(size)
+    z = where(size < 1, 1.0, 2 / 3 * size * root)
+    first, second, near, other = np.ones_like(x), x, np.ones_like(x), x
+    for k in range(1, 12):
+        near = near * x**3 / (3 * k * (3 * k - 1))
+        other = other * x**3 / (3 * k * (3 * k + 1))
+        first, second = first + near, second + other
+    series = 0.3550280538878172 * first - 0.2588194037928068 * second
+    above = root / math.sqrt(3) / math.pi * bessel_k(1 / 3, z, scaled=False)
+    # Schlaefli's integrals of J of the orders 1/3 and -1/3, added (DLMF 10.9.6).
+    waves = _gauss(z, 0.0, math.pi, lambda t, a: np.cos(t / 3) * np.cos(a * np.sin(t)))
+    tail = _gauss(z, 0.0, 6.0, lambda t, a: np.exp(-a * np.sinh(t)) * np.sinh(t / 3))
+    below = root / 3 * 2 / math.pi * (waves + math.sin(math.pi / 3) * tail)
+    result = where(size < 1, series, where(x > 0, above, below))
+    return where(np.isinf(x), 0.0, where(np.isnan(x), x, result))
 
 
 def erfcx(x: Any) -> Any:

@@ -36,6 +36,7 @@ MATHS = {
     "igammac": _wide(lambda a, x: ref.igamma(a, x, True)),
     "i0": _wide(lambda x: ref.bessel_i(0, x, False)),
     "i1": _wide(lambda x: ref.bessel_i(1, x, False)),
+    "airy_ai": _wide(ref.airy_ai),
     "i0e": _wide(lambda x: ref.bessel_i(0, x, True)),
     "i1e": _wide(lambda x: ref.bessel_i(1, x, True)),
     "j0": _wide(ref.bessel_j, 0), "j1": _wide(ref.bessel_j, 1),

@@ -163,12 +163,14 @@ def _special():
         *unary(f"erf erfc erfinv lgamma gamma digamma {bessel} log_ndtr entr erfcx", MODERATE),
         *unary("ndtri", [np.array([0.0, 1e-5, 0.2, 0.5, 0.7, 1.0, 1.5, NAN])]),
         *unary("y0 y1 k0 k0e k1 k1e", right),
+        *unary("airy_ai", [*MODERATE, np.array([-5.5, 1.999, 4.5, 30.0, INF])]),
         *binary("xlogy xlog1py", MODERATE),
         *unary("polygamma", [np.array([0.3, 1.0, 2.5, 10.0])], n=0),
         *unary("polygamma", [np.array([0.3, 1.0, 2.5, 10.0])], n=2),
         *unary("polygamma", [np.array([-0.3, -8.48, -2.0, -400.6, 0.0])], n=1),
         *unary("polygamma", [np.array([-0.3, -8.48, -2.0, -400.6, 0.0])], n=4),
         one("zeta", np.array([1.5, 2.0, 5.0, 1.0, 0.5]), np.array([1.0, 0.3, 7.0, 2.0, 2.0])),
+        one("zeta", np.array([2.0, 3.0, 2.5]), np.array([-8.25, -1.5, -1.5])),
         *[
             one(n, np.array([0.5, 1.0, 4.0, 10.0, 3.0]), np.array([0.2, 1.0, 9.0, 3.0, 0.0]))
             for n in ("igamma", "igammac")

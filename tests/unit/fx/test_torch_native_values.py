@@ -157,3 +157,11 @@ def test_logcumsumexp_of_complex_numbers():
     z = torch.randn(3, 5, 2, dtype=torch.complex64, generator=generator)
     z[0, 2] += 200
     check(lambda z: (torch.logcumsumexp(z, 1), torch.logcumsumexp(z, -1)), z)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+def test_airy_and_zeta(dtype):
+    x = torch.tensor([-30.0, -8.5, -4.0, -1.0, 0.0, 1.0, 2.0, 5.0, 40.0]).to(dtype)
+    q = torch.tensor([-8.25, -1.5, -0.5, 0.0, 0.25, 3.0, -2.0])
+    check(lambda x: torch.special.airy_ai(x), x)
+    check(lambda q: torch.special.zeta(torch.tensor(3, dtype=dtype), q), q)

@@ -97,9 +97,10 @@ SPECIAL = {
     "i0": scipy.special.i0, "i1": scipy.special.i1, "i0e": scipy.special.i0e,
     "i1e": scipy.special.i1e, "k0": scipy.special.k0, "k1": scipy.special.k1,
     "k0e": scipy.special.k0e, "k1e": scipy.special.k1e, "erfcx": scipy.special.erfcx,
+    "airy_ai": lambda x: scipy.special.airy(x)[0],
     "gelu": lambda x: np.where(x == -INF, 0, x * scipy.special.ndtr(x)),
 }  # fmt: skip
-BESSEL = ("j0", "j1", "y0", "y1", "i0", "i1")
+BESSEL = ("j0", "j1", "y0", "y1", "i0", "i1", "airy_ai")
 
 
 @pytest.mark.parametrize("name", [*ELEMENTARY, *SPECIAL])
@@ -149,6 +150,7 @@ MPMATH = {
     "k1e": (lambda x: mp.besselk(1, x) * mp.exp(x), (0, 60)),
     "erfcx": (lambda x: mp.exp(x * x) * mp.erfc(x), (-26, 200)),
     "gelu": (lambda x: x * mp.erfc(-x / mp.sqrt(2)) / 2, (-9, 9)),
+    "airy_ai": (mp.airyai, (-12, 12)),
 }  # fmt: skip
 
 
@@ -175,6 +177,8 @@ def test_f64_error_of_special_functions_is_within_the_bound(name: str) -> None:
     x = spread(lo, hi, 100 if name[0] == "k" else 400)
     got = run(name, "f64", x)
     floor = np.full(x.size, 1.0 if FUNCTIONS[name].absolute else 0.0)
+    if name == "airy_ai":
+        floor = np.where(x < 0, 0.4, 0.0)  # the envelope to where zeta has the precision
     if name in BESSEL[:4]:
         floor = np.minimum(1, np.sqrt(2 / np.pi / np.abs(x)))
     error = relative(got, [oracle(mpf(float(v))) for v in x], floor)
@@ -188,6 +192,23 @@ def test_ndtri_inverts_ndtr() -> None:
     for x, y in zip(p, got, strict=True):
         wrong = (mp.erfc(-mpf(float(y)) / mp.sqrt(2)) / 2 - mpf(float(x))) / mp.npdf(float(y))
         assert abs(wrong) <= FUNCTIONS["ndtri"].f64 * np.spacing(abs(y)), x
+
+
+def test_zeta_below_zero() -> None:
+    mp.dps = 40
+    s = np.array([2.0, 3.0, 2.0, 5.0, 2.0, 7.0])
+    q = np.array([-0.5, -0.25, -1.5, -9.75, -2000.3, -12.1])
+
+    def oracle(s: float, q: float) -> mpf:
+        fraction = mpf(q) - mp.floor(q)
+        behind = mp.zeta(s, 1 - fraction) - mp.zeta(s, 1 - mpf(q))
+        return mp.zeta(s, fraction) + (-1) ** int(s) * behind
+
+    reference = [oracle(a, b) for a, b in zip(s, q, strict=True)]
+    direct = sum((mpf(-1.5) + k) ** -2 for k in range(400)) + mp.zeta(2, mpf(398.5))
+    assert abs(direct - reference[2]) < 1e-30
+    error = relative(run("zeta", "f64", s, q), reference, np.zeros(s.size))
+    assert error.max() <= FUNCTIONS["zeta"].f64
 
 
 @pytest.mark.parametrize("name", ["zeta", "polygamma"])
@@ -294,6 +315,7 @@ SPECIAL_VALUES = [
     ("igamma", (0.0, 1.0), 1.0), ("k0", (0.0,), INF), ("k1", (-1.0,), NAN), ("k0", (INF,), 0.0),
     ("erfcx", (-INF,), INF), ("erfcx", (INF,), 0.0), ("erfcx", (0.0,), 1.0),
     ("zeta", (1.0, 2.0), INF), ("zeta", (2.0, -1.0), INF), ("zeta", (0.5, 1.0), NAN),
+    ("zeta", (2.5, -1.5), NAN), ("airy_ai", (INF,), 0.0), ("airy_ai", (-INF,), 0.0),
 ]  # fmt: skip
 
 

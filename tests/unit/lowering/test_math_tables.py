@@ -118,6 +118,29 @@ def y1_regular(x: mpf) -> mpf:
     return (mp.bessely(1, x) - 2 / mp.pi * (mp.log(x) * mp.besselj(1, x) - 1 / x)) / x
 
 
+def airy_scaled(w: mpf) -> mpf:
+    """`2 sqrt(pi) x^(1/4) exp(zeta) Ai(x)` at `w = 1 / zeta`, `zeta = 2/3 x^(3/2)`."""
+    zeta = 1 / w
+    x = (3 * zeta / 2) ** (mpf(2) / 3)
+    return 2 * mp.sqrt(mp.pi) * mp.sqrt(mp.sqrt(x)) * mp.exp(zeta) * mp.airyai(x)
+
+
+def airy_wave(part: str) -> Function:
+    """P or Q zeta of `sqrt(pi) x^(1/4) Ai(-x) = P sin(t) - Q cos(t)`, `t = zeta + pi/4`, at
+    `w = 1 / zeta^2`."""
+
+    def at(w: mpf) -> mpf:
+        zeta = 1 / mp.sqrt(w)
+        x = (3 * zeta / 2) ** (mpf(2) / 3)
+        root = mp.sqrt(mp.pi) * mp.sqrt(mp.sqrt(x))
+        a, b, t = root * mp.airyai(-x), root * mp.airybi(-x), zeta + mp.pi / 4
+        if part == "p":
+            return a * mp.sin(t) + b * mp.cos(t)
+        return (b * mp.sin(t) - a * mp.cos(t)) * zeta
+
+    return at
+
+
 def bessel_k(order: int, w: mpf) -> mpf:
     """`sqrt(x) exp(x) K(x)` at `w = 1 / x`."""
     return mp.sqrt(1 / w) * mp.exp(1 / w) * mp.besselk(order, 1 / w)
@@ -198,12 +221,18 @@ ROWS: dict[str, Row] = {
         lambda t: mp.sqrt(16 / (t + 1)) * mp.exp(-16 / (t + 1)) * mp.besseli(1, 16 / (t + 1)),
         -0.9999, 1, 22,
     ),
+    "AIRY_BELOW": Row(lambda t: mp.airyai(t - 2.875), -1.63, 1.63, 23),
+    "AIRY_ABOVE": Row(lambda t: mp.airyai(t + 0.375), -1.63, 1.63, 23),
+    "AIRY_MIDDLE": Row(lambda v: airy_scaled(v + 0.35), -0.1834, 0.1810, 17),
+    "AIRY_FAR": Row(lambda v: airy_scaled(v + 1 / 12), -0.0833, 1 / 12, 17),
+    "AIRY_P": Row(airy_wave("p"), 0.000001, 0.025, 12),
+    "AIRY_Q": Row(airy_wave("q"), 0.000001, 0.025, 12),
 }  # fmt: skip
 
 FAST = [
     name
     for name, row in ROWS.items()
-    if name[:4] not in ("ERFI", "NDTR", "I0_F", "I1_F", "K0_F", "K1_F")
+    if name[:4] not in ("ERFI", "NDTR", "I0_F", "I1_F", "K0_F", "K1_F", "AIRY")
 ]
 
 

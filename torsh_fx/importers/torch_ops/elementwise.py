@@ -18,6 +18,7 @@ from torsh_dialect.dtypes import Element, is_complex, is_float, is_integer
 from torsh_dialect.kinds import Elementwise, TensorOp
 from torsh_dialect.ops import activation as act
 from torsh_dialect.ops import compare, elementwise, logic, maths, rounding, select, special
+from torsh_dialect.ops.bessel import AiryOp
 from torsh_dialect.ops.bits import BitcastOp
 from torsh_dialect.ops.complex import ComplexAbsOp
 from torsh_dialect.types import dims_of, element_type, rank_of
@@ -366,6 +367,13 @@ def _mvlgamma(c: NodeBuilder, x: SSAValue, p: int) -> SSAValue:
     for j in range(p):
         total = c.add(total, c.b(special.LgammaOp, c.sub(x, j / 2)))
     return total
+
+
+@converts("special_airy_ai")
+def _airy_ai(c: NodeBuilder, x: SSAValue) -> SSAValue:
+    """NaN at infinities, where torch has no limit."""
+    x = c.finished(x)
+    return c.where(c.b(rounding.IsInfOp, x), c.like(math.nan, x), c.b(AiryOp, x))
 
 
 @converts("special_ndtr")
