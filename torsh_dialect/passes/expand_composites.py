@@ -20,11 +20,13 @@ from xdsl.ir import Attribute, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
-from torsh_dialect.attributes import Array, PropertyValue, literal
+from torsh_dialect.attributes import Array, PropertyValue, dims_attribute, literal
+from torsh_dialect.dims import assumptions
 from torsh_dialect.driver import rewrite
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.kinds import Composite, Operand, TensorOp
 from torsh_dialect.ops.constant import ConstantOp
+from torsh_dialect.ops.shape import AssumeOp
 
 Keep = Callable[[Operation], bool]
 
@@ -66,8 +68,26 @@ class Expand(RewritePattern):
     def match_and_rewrite(self, op: Composite, rewriter: PatternRewriter):
         if self.keep(op):
             return
-        values = op.expand(RewriterBuilder(rewriter))
-        rewriter.replace(op, (), list(values))
+        builder = RewriterBuilder(rewriter)
+        state_assumptions(op, builder)
+        rewriter.replace(op, (), list(op.expand(builder)))
+
+
+def state_assumptions(op: Composite, builder: RewriterBuilder) -> None:
+    """Write down what the op takes for granted of symbolic extents; its parts may not ask for it.
+
+    An expansion takes an extent from one operand and reads another by it.
+    """
+    with assumptions() as pairs:
+        op.infer()
+    for left, right in dict.fromkeys(pairs):
+        builder(
+            AssumeOp,
+            op.operands[0],
+            left=dims_attribute([left]),
+            relation="eq",
+            right=dims_attribute([right]),
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,143 @@
+"""One compiled program of each op with symbolic extents, at extents 0, 1, prime and large.
+
+Oracle: the op's numpy reference at the same extents. Where that refuses them, so must the program.
+`TORSH_SWEEP=all` takes every op and two samples of each; otherwise every third op is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import samples_basic
+import samples_nn
+from op_sweep import close, leaves, module_of
+
+from lowering.codegen import CodegenSettings, shared_generator
+from lowering.cpu.host import host_target
+from lowering.program.build import lower_module
+from lowering.program.relations import Relation, relations
+from lowering.runtime.executable import Executable, Program
+from torsh_dialect.context import Context
+from torsh_dialect.dims import evaluate_dim, symbols_of
+from torsh_dialect.errors import InputError, TorshError
+from torsh_dialect.evaluate import evaluate
+from torsh_dialect.kinds import Random
+from torsh_dialect.types import dims_of
+from torsh_fx.pipeline import optimise
+
+ALL = os.environ.get("TORSH_SWEEP") == "all"
+STEP, SAMPLES = (1, 2) if ALL else (3, 1)
+SIZES = (0, 1, 2, 7, 13, 97)
+MOST_ELEMENTS = 200_000
+"""Of an operand: the references are slow."""
+
+EXCLUDED = {
+    "svd": "singular vectors are unique up to phases; see test_spectral.py",
+    "eigh": "likewise",
+    "eig": "no lowering yet",
+    "qr": "columns are unique up to signs where the rank is deficient",
+    "searchsorted": "its first operand is sorted, which resizing spoils",
+    "strided_attention": "its extents are properties; attention makes it, and is here",
+    "split": "its sizes are properties",
+    "depth_to_space": "its channels are a multiple, which its reference does not ask for",
+    "space_to_depth": "likewise of height and width",
+    "embedding_bag": "its offsets ascend, which resizing spoils",
+    "ldl_solve": "its matrix is factored and regular, which resizing spoils",
+    "qr_reflections": "likewise",
+    "reshape": "its sizes are properties; a symbolic one is in test_compiled_dynamic.py",
+    "scatter_nd": "its index tuples are places of one extent",
+    "lstm": "sizes of gates are properties; batch and time: test_torch_symbolic_axes.py",
+    "gru": "likewise",
+    "rnn": "likewise",
+}
+
+
+def sweep() -> Iterator[Any]:
+    """Samples with a symbol, by op."""
+    by_op: dict[str, list[Any]] = defaultdict(list)
+    for sample in [*samples_basic.SAMPLES, *samples_nn.SAMPLES]:
+        name = sample.op.name.removeprefix("torsh.")
+        dynamic = any(d > 1 for array in leaves(sample) for d in array.shape)
+        if dynamic and name not in EXCLUDED and not issubclass(sample.op, Random):
+            by_op[name].append(sample)
+    for name in sorted(by_op)[::STEP]:
+        for number, sample in enumerate(by_op[name][:SAMPLES]):
+            yield pytest.param(sample, id=f"{name}-{number}")
+
+
+def compiled(module: Any) -> Executable:
+    ctx = Context(target=host_target())
+    optimised = module.clone()
+    optimise(optimised, ctx)
+    main, prepare = lower_module(optimised, ctx.target)
+    generator = shared_generator(CodegenSettings())
+    weights = dict(main.constants)
+    if prepare is not None:
+        objects = generator.compile(prepare.units)
+        entry = Executable(Program(prepare.spec, objects, prepare.constants), "prepare")
+        weights.update(zip([o.name for o in entry.spec.outputs], entry.run([]), strict=True))
+    used = {w.name: weights[w.name] for w in main.spec.weights}
+    return Executable(Program(main.spec, generator.compile(main.units), used))
+
+
+def choices(names: list[str]) -> Iterator[dict[str, int]]:
+    """Values of the symbols: the sample's, all alike, each different, and each 0 or 1 alone."""
+    yield {name: int(name.removeprefix("n")) for name in names}
+    for size in SIZES:
+        yield dict.fromkeys(names, size)
+    yield {name: (5, 3, 11, 2, 17)[n % 5] for n, name in enumerate(names)}
+    for alone in (0, 1):
+        for name in names if len(names) > 1 else ():
+            yield {**dict.fromkeys(names, 3), name: alone}
+
+
+def holds(relation: Relation, values: dict[str, int]) -> bool:
+    """Whether extents are as an op asks."""
+    left, right = (evaluate_dim(d, values) for d in (relation.left, relation.right))
+    return left == right or (relation.kind == "fits" and left == 1)
+
+
+def check(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Equal, but for rounding relative to the scale of the whole: large extents sum much."""
+    if theirs.dtype not in (np.float32, np.float64):
+        close(ours, theirs)
+        return
+    assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+    finite = np.abs(theirs[np.isfinite(theirs)])
+    scale = max(1.0, float(finite.max(initial=0)))
+    np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize("sample", list(sweep()))
+def test_every_size_gives_what_the_reference_gives(sample: Any) -> None:
+    module, _ = module_of(sample, dynamic=True)
+    (function,) = module.ops
+    arguments = function.body.block.args
+    names = sorted({n for a in arguments for d in dims_of(a) for n in symbols_of(d)})
+    asked = [relation for op in function.body.block.ops for relation, _ in relations(op)]
+    program, ran = compiled(module), 0
+    for values in choices(names):
+        shapes = [tuple(evaluate_dim(d, values) for d in dims_of(a)) for a in arguments]
+        if max(np.prod(shape, dtype=np.int64) for shape in shapes) > MOST_ELEMENTS:
+            continue
+        arrays = [np.resize(x, s) for x, s in zip(leaves(sample), shapes, strict=True)]
+        if not all(holds(relation, values) for relation in asked):
+            with pytest.raises(InputError):
+                program.run(arrays)
+            continue
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, e.g. the mean of nothing
+            try:
+                expected = evaluate(module, arrays)
+            except (TorshError, ValueError, IndexError, ZeroDivisionError, AssertionError):
+                continue
+        ran += 1
+        for ours, theirs in zip(program.run(arrays), expected, strict=True):
+            check(ours, np.asarray(theirs))
+    assert ran > 0, "the reference takes none of the extents"
