@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any, cast
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -23,7 +24,9 @@ USUAL_EXTENT = 2
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """Add how inputs are found or made."""
     group = parser.add_argument_group("inputs (random where nothing is given)")
-    group.add_argument("--inputs", metavar="FILE.npz", help="arrays by input name")
+    group.add_argument(
+        "--inputs", metavar="FILE", help=".npz: arrays by input name; .npy: the only input"
+    )
     group.add_argument(
         "--input", metavar="NAME=FILE.npy", action="append", default=[], help="one input"
     )
@@ -42,8 +45,8 @@ def inputs_of_arguments(args: argparse.Namespace, entry: EntrySpec) -> list[Arra
     Raises:
         InvalidArgumentError: A file holds something else than the inputs, or an option is wrong.
     """
-    given = read_inputs(args.inputs, args.input)
     names = [spec.name for spec in entry.inputs]
+    given = read_inputs(args.inputs, args.input, names)
     if unknown := sorted(set(given) - set(names)):
         raise InvalidArgumentError(
             f"the model has no inputs {', '.join(unknown)}; it has: {', '.join(names)}"
@@ -69,28 +72,52 @@ def sizes_of(args: argparse.Namespace) -> dict[str, int]:
     return {n: v for n, v in extents_of_arguments(args.size).items() if isinstance(v, int)}
 
 
-def read_inputs(archive: str | None, pairs: Sequence[str]) -> dict[str, Array]:
+def read_inputs(
+    archive: str | None, pairs: Sequence[str], names: Sequence[str]
+) -> dict[str, Array]:
     """Arrays by input name.
+
+    Args:
+        archive: An .npz file, or an .npy file for a model of one input.
+        pairs: Texts `name=file.npy`.
+        names: The model's inputs.
 
     Raises:
         ImportModelError: A file is damaged, or holds Python objects.
-        InvalidArgumentError: A pair is not `name=file`.
+        InvalidArgumentError: A pair is not `name=file`, or an .npy file says not for which input.
     """
     found: dict[str, Array] = {}
-    try:
-        if archive is not None:
-            with np.load(archive, allow_pickle=False) as arrays:
-                found.update({name: arrays[name] for name in arrays.files})
-        for pair in pairs:
-            name, equals, path = pair.partition("=")
-            if not equals:
-                raise InvalidArgumentError(f"--input {pair}: write name=file.npy")
-            found[name] = np.load(Path(path), allow_pickle=False)
-    except (ValueError, EOFError, AttributeError) as error:
-        if isinstance(error, InvalidArgumentError):
-            raise
-        raise ImportModelError(f"{archive or ', '.join(pairs)}: {error}") from None
+    if archive is not None:
+        loaded = _loaded(archive)
+        if isinstance(loaded, np.ndarray):
+            if len(names) != 1:
+                raise InvalidArgumentError(
+                    f"--inputs {archive} holds one array, the model has the inputs "
+                    f"{', '.join(names)}: write --input name={archive}"
+                )
+            loaded = {names[0]: loaded}
+        found.update(loaded)
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not equals:
+            raise InvalidArgumentError(f"--input {pair}: write name=file.npy")
+        array = _loaded(path)
+        if not isinstance(array, np.ndarray):
+            raise InvalidArgumentError(f"--input {pair}: {path} holds several arrays: use --inputs")
+        found[name] = array
     return found
+
+
+def _loaded(path: str) -> Array | dict[str, Array]:
+    """The array of an .npy file, or the arrays of an .npz file."""
+    try:
+        with open(path, "rb") as file:
+            loaded: Any = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return cast("Array", loaded)
+            return {name: loaded[name] for name in loaded.files}
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise ImportModelError(f"{path} holds no arrays, or is damaged: {error}") from None
 
 
 def random_inputs(

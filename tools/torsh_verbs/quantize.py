@@ -111,7 +111,7 @@ def calibration_calls(paths: Sequence[str], entry: EntrySpec) -> list[dict[str, 
     ranks = {spec.name: len(spec.dims) for spec in entry.inputs}
     calls: list[dict[str, Array]] = []
     for path in paths:
-        arrays = read_inputs(path, [])
+        arrays = read_inputs(path, [], list(ranks))
         if unknown := sorted(set(arrays) - set(ranks)):
             raise InvalidArgumentError(
                 f"{path} holds {', '.join(unknown)}; the model has {', '.join(ranks)}"

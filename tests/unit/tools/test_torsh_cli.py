@@ -47,10 +47,12 @@ def test_run_writes_what_onnxruntime_gives(torsh, mlp, tmp_path):
         np.testing.assert_allclose(arrays["y"], reference(mlp, x), atol=1e-5)
 
 
-def test_run_takes_all_inputs_from_an_archive(torsh, mlp, tmp_path):
+@pytest.mark.parametrize("file", ["in.npz", "in.npy"])
+def test_run_takes_all_inputs_from_a_file(torsh, mlp, tmp_path, file):
     x = np.ones((2, 8), np.float32)
     np.savez(tmp_path / "in.npz", x=x)
-    code, _, _ = torsh("run", mlp, "--inputs", tmp_path / "in.npz", "-o", tmp_path / "out.npz")
+    np.save(tmp_path / "in.npy", x)
+    code, _, _ = torsh("run", mlp, "--inputs", tmp_path / file, "-o", tmp_path / "out.npz")
     assert code == 0
     with np.load(tmp_path / "out.npz") as arrays:
         np.testing.assert_allclose(arrays["y"], reference(mlp, x), atol=1e-5)
@@ -230,6 +232,9 @@ def test_every_verb_has_help_with_an_example(torsh, verb):
         (["run", "{mlp}", "--input", "x"], "--input x"),
         (["run", "{mlp}", "--input", "z={tmp}/z.npy"], "no inputs z"),
         (["run", "{mlp}", "--input", "x={tmp}/z.npy"], "'x'"),
+        (["run", "{mlp}", "--inputs", "{tmp}/cut.npz"], "cut.npz holds no arrays"),
+        (["run", "{mlp}", "--inputs", "{tmp}/none.npz"], "none.npz: No such file"),
+        (["run", "{mlp}", "--input", "x={tmp}/two.npz"], "holds several arrays"),
         (["run", "{mlp}", "--size", "m=3"], "m; free: n"),
         (["run", "{mlp}", "--size", "n=x"], "n=x"),
         (["run", "{mlp}", "--dim", "m=3"], "['m']"),
@@ -243,6 +248,8 @@ def test_bad_input_is_one_clear_message(torsh, mlp, tmp_path, args, message):
     (tmp_path / "text.onnx").write_text("this is no model")
     (tmp_path / "text.mlir").write_text("this is no model")
     np.save(tmp_path / "z.npy", np.ones((2, 8), np.float64))
+    np.savez(tmp_path / "two.npz", x=np.ones((2, 8), np.float32))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "two.npz").read_bytes()[:200])
     code, out, err = torsh(*(arg.format(tmp=tmp_path, mlp=mlp) for arg in args))
     assert (code, out) == (1, "")
     assert err.startswith("torsh: error: ")
