@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -219,3 +221,14 @@ def test_the_command_explains_wrong_use(files, capsys, arguments, message):
     given = [one.format(files) for one in arguments]
     assert main(["quantize", str(files / "m.onnx"), *given]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    page = Path(__file__).resolve().parents[3] / "docs" / "quantization.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, str(page), "exec"), {})
+    assert "SQNR dB" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "model-int8.mlir", "model-int8.safetensors",
+    }  # fmt: skip
