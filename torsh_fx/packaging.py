@@ -22,10 +22,11 @@ from lowering.codegen import host_unit
 from lowering.program.build import Lowered, lower_module
 from lowering.runtime.abi import ABI_VERSION
 from lowering.runtime.spec import EntrySpec
-from torsh_dialect.attributes import Array
+from torsh_dialect.attributes import Array, text
 from torsh_dialect.context import Context, Settings
-from torsh_dialect.errors import InvalidArgumentError, UnsupportedError
+from torsh_dialect.errors import InvalidArgumentError, TorshError, UnsupportedError
 from torsh_dialect.target import TargetInfo
+from torsh_dialect.weights import digest_of
 from torsh_fx.compiled import CompiledModule
 from torsh_fx.compiler import compile_imported, generator
 from torsh_fx.hosted import HostedModule
@@ -38,9 +39,11 @@ from torsh_fx.packaged import (
     spec_resource,
     weights_resource,
 )
-from torsh_fx.save import module_text
+from torsh_fx.save import FORMAT_VERSION, VERSION_KEY, WEIGHTS_KEY, module_text, weights_in
+from torsh_fx.sources import import_model
 from torsh_package import GoldenCase, Package, ResourceType, TensorSignature
 from torsh_package.entrypoints import CompiledObject, EntryPoint
+from torsh_package.errors import ConversionError
 
 PROGRAM = "program/model.mlir"
 
@@ -176,6 +179,33 @@ def _add_code(
         )
         for number, code in enumerate(generator(False, True).compile(units))
     ]
+
+
+def add_onnx_program(path: Path, package: Package) -> None:
+    """Add the program of an ONNX model as MLIR text: `torsh_package.converters`.
+
+    Its weights are those of the resource `weights`, by name, and of `program/constants` what the
+    model holds besides. Nothing is compiled; `save_package` does that.
+
+    Raises:
+        ConversionError: The model cannot be imported; tells all that is missing.
+    """
+    try:
+        imported = import_model(path, Context())
+    except TorshError as error:
+        raise ConversionError(str(error)[:4000], entry=path.name) from error
+    module = imported.module.clone()
+    names = [op.id.data for op in weights_in(module)]
+    for op in weights_in(module):
+        op.properties["digest"] = text(digest_of(imported.weights[op.id.data]))
+    module.attributes[VERSION_KEY] = text(FORMAT_VERSION)
+    if names:
+        module.attributes[WEIGHTS_KEY] = text("model.safetensors")
+    package.add_program(PROGRAM, module_text(module), "text/x-mlir")
+    there = set(package.get_resource("weights").rows if package.has_resource("weights") else ())
+    others = {name: imported.weights[name] for name in sorted(set(names)) if name not in there}
+    if others:
+        package.add_resource("program/constants", others, ResourceType.ModelWeights)
 
 
 def _add_spec(package: Package, name: str, lowered: Lowered) -> None:

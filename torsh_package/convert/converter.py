@@ -32,6 +32,7 @@ EXTRA = "extra_tensors"
 REPORT = "conversion_report.json"
 
 ProgramConverter = Callable[[Path, Package], None]
+"""Adds the program of a model; raises `ConversionError`, and adds nothing, where it cannot."""
 
 
 class FormatConverter:
@@ -203,7 +204,11 @@ class FormatConverter:
             return
         for entry_point in metadata.entry_points(group=ENTRY_POINTS, name=str(report.format)):
             add: ProgramConverter = entry_point.load()
-            add(path, package)
+            try:
+                add(path, package)
+            except ConversionError as error:  # The weights are good without a program.
+                report.notes.append(f"the package has no program: {error.message}")
+                return
             report.program = entry_point.value
         if report.program is None:
             report.notes.append("the package has no program: no converter for it is installed")

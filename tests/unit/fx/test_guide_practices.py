@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 import warnings
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors.numpy import save_file
 from torch import nn
 
 import torsh_fx
@@ -97,6 +99,61 @@ def test_complex_models_go_through_onnx(tmp_path: Path) -> None:
     kept = tmp_path / "kept.onnx"
     kept.write_bytes(loaded.get_resource("original/complex.onnx").data)
     torch.testing.assert_close(torsh_fx.compile(kept)(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The converters that pyproject.toml declares, as if the project were installed."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    rows = declared["torsh_package.converters"]
+
+    def entry_points(group: str, name: str) -> list[EntryPoint]:
+        return [EntryPoint(name, rows[name], group)] if name in rows else []
+
+    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
+
+
+def test_converted_onnx_models_have_their_program(tmp_path: Path, installed: None) -> None:
+    torch.manual_seed(0)
+    model, x = Complex(), torch.randn(2, 3, 16, 16)
+    path = exported(model, x, tmp_path / "complex.onnx")
+    converter = FormatConverter()
+    package = converter.convert_from_onnx(path)
+    assert converter.report is not None
+    assert converter.report.program == "torsh_fx.packaging:add_onnx_program"
+    loaded = Package.load(package.to_bytes())
+    program = loaded.get_resource("program/model.mlir")
+    assert str(tmp_path) not in program.text()
+    weights = dict(loaded.get_resource("weights").tensors)
+    if loaded.has_resource("program/constants"):
+        weights |= loaded.get_resource("program/constants").tensors
+    (tmp_path / "model.mlir").write_text(program.text())
+    save_file({name: np.array(a) for name, a in weights.items()}, tmp_path / "model.safetensors")
+    torch.testing.assert_close(
+        torsh_fx.load(tmp_path / "model.mlir")(x), model(x), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_models_that_cannot_be_imported_keep_their_weights(tmp_path: Path, installed: None) -> None:
+    """Checklist 6: what is missing is listed, with its remedy, and the rest is converted."""
+    nodes = [
+        onnx.helper.make_node("Sparkle", ["x", "w"], ["h"], domain="acme", name="first"),
+        onnx.helper.make_node("Glitter", ["h"], ["y"], domain="acme", name="second"),
+    ]
+    values = [onnx.helper.make_tensor_value_info(n, 1, [3]) for n in "xy"]
+    weight = onnx.numpy_helper.from_array(np.ones(3, np.float32), "w")
+    graph = onnx.helper.make_graph(nodes, "g", values[:1], values[1:], [weight])
+    sets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("acme", 1)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=sets), tmp_path / "m.onnx")
+    converter = FormatConverter()
+    package = converter.convert_from_onnx(tmp_path / "m.onnx")
+    assert package.get_resource("weights").tensor("w").tolist() == [1, 1, 1]
+    assert not package.has_resource("program/model.mlir")
+    assert converter.report is not None
+    (note,) = [n for n in converter.report.notes if "no program" in n]
+    assert "Sparkle" in note
+    assert "Glitter" in note
+    assert converter.report.program is None
 
 
 def test_numerical_equivalence_is_tried_and_put_on_record(tmp_path: Path) -> None:
