@@ -198,6 +198,15 @@ SUITE_LIST = (
     _torch("module", "PyTorch module_db", "--db", "module", parts=1, peers="306 samples export"),
     _torch("hop", "PyTorch higher-order ops", "--db", "hop", parts=1, peers="11 samples export"),
     Suite(
+        "torch-examples",
+        "torch.export's own examples",
+        ("conformance/run_export_examples.py", *TARGET),
+        whole,
+        "torch",
+        parts=1,
+        peers="35 export",
+    ),
+    Suite(
         "hf",
         "transformers architectures",
         ("conformance/run_hf_arch.py", *TARGET, *JOBS, *ARCHS),

@@ -172,8 +172,8 @@ class Guards:
     def guarded(self, run: Callable[..., Any]) -> Callable[..., Any]:
         """`run` with the guards of a run."""
 
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             with self.running():
-                return run(*args)
+                return run(*args, **kwargs)
 
         return call
