@@ -223,9 +223,16 @@ def airy_ai(x: Any) -> Any:
         first, second = first + near, second + other
     series = 0.3550280538878172 * first - 0.2588194037928068 * second
     above = root / math.sqrt(3) / math.pi * bessel_k(1 / 3, z, scaled=False)
+
     # Schlaefli's integrals of J of the orders 1/3 and -1/3, added (DLMF 10.9.6).
-    waves = _gauss(z, 0.0, math.pi, lambda t, a: np.cos(t / 3) * np.cos(a * np.sin(t)))
-    tail = _gauss(z, 0.0, 6.0, lambda t, a: np.exp(-a * np.sinh(t)) * np.sinh(t / 3))
+    def wave(a: Any, t: Any) -> Any:
+        return np.cos(t / 3) * np.cos(a * np.sin(t))
+
+    def decay(a: Any, t: Any) -> Any:
+        return np.exp(-a * np.sinh(t)) * np.sinh(t / 3)
+
+    waves: Any = sum(_gauss(z, a, b, wave) for a, b in pairwise(np.linspace(0, math.pi, 17)))
+    tail: Any = sum(_gauss(z, a, b, decay) for a, b in pairwise(np.linspace(0, 6, 25)))
     below = root / 3 * 2 / math.pi * (waves + math.sin(math.pi / 3) * tail)
     result = where(size < 1, series, where(x > 0, above, below))
     return where(np.isinf(x), 0.0, where(np.isnan(x), x, result))
