@@ -179,12 +179,19 @@ def revealed(outer: Loaded, options: LoadOptions) -> Loaded:
 def open_reader(source: ArchiveSource, options: LoadOptions) -> Reader:
     """The archive, with its structure checked."""
     data = open_bytes(source, options.stable, options.limits)
-    if options.mode == "strict":
-        return ArchiveReader.parse(data, options.limits)
     try:
         return ArchiveReader.parse(data, options.limits)
-    except (ContainerError, LimitError):
-        return RelaxedReader.parse(data, options.limits)
+    except (ContainerError, LimitError) as error:
+        if options.mode == "relaxed":
+            return RelaxedReader.parse(data, options.limits)
+        if isinstance(error, LimitError) or bytes(data[:4]) != b"PK\x03\x04":
+            raise
+        raise ContainerError(
+            f"{error.message}; a package that was zipped again is read in relaxed mode, a foreign "
+            "model by the converters",
+            entry=error.entry,
+            offset=error.offset,
+        ) from None
 
 
 def read_manifest(reader: Reader, limits: Limits = DEFAULT_LIMITS) -> tuple[Manifest, bytes]:

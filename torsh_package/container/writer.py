@@ -152,7 +152,7 @@ class ArchiveWriter:
         Args:
             name: Its path.
             pieces: Its bytes.
-            expected: About how many bytes these are, if that is known.
+            expected: About how many bytes these are, if that is known and they are in memory.
 
         Raises:
             InvalidArgumentError: The name is unsafe.

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from torsh_package.container.atomic import AtomicFile
 from torsh_package.digest import DigestSpec, LeafVerifier, grouped, verify_all
 from torsh_package.sha256_lanes import INITIAL, ROUND_CONSTANTS, LaneHasher, compiled
 
+ROOT = Path(__file__).parents[3]
 LEAF = 1 << 16
 
 
@@ -132,3 +135,28 @@ def test_no_space_is_found_before_the_work(tmp_path: Path) -> None:
 def test_it_pays_from_some_size_on() -> None:
     assert DigestSpec("blake3").lanes(1 << 40) is None
     assert DigestSpec().lanes(16 * DigestSpec().leaf_bytes - 1) is None
+
+
+MEMORY = """
+import resource, sys
+from torsh_package import Package, ResourceType
+package = Package("m", "1.0.0")
+package.add_resource("warm", bytes(1 << 20), ResourceType.Data)
+package.save(sys.argv[1] + "/warm")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with open(sys.argv[1] + "/sparse", "wb") as file:
+    file.truncate(500_000_000)
+package.add_file("big", sys.argv[1] + "/sparse", ResourceType.Data)
+package.save(sys.argv[1] + "/big")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+assert "llvmlite" not in sys.modules
+"""
+
+
+def test_files_are_streamed_in_little_memory(tmp_path: Path) -> None:
+    """The kernel takes more memory than a stream may: files go through hashlib."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) <= 64
