@@ -120,9 +120,10 @@ class Schur:
             following = b.select_index(done, 0, b.add_index(steps, 1))
             return [b.index(b.select_index(done, last, left)), b.index(following)]
 
-        b.while_(
-            [b.index(self.count), b.index(0)], lambda left, _: b.compare_index("gt", left, 0), step
-        )
+        def unfinished(left: SSAValue, _: SSAValue) -> SSAValue:
+            return b.compare_index("gt", left, 0)
+
+        b.while_([b.index(self.count), b.index(0)], unfinished, step)
 
     def _start(self, last: SSAValue) -> SSAValue:
         """The first row of the block that ends at `last` and has no negligible subdiagonal."""

@@ -199,9 +199,10 @@ def ldl(op: Operation) -> Kernel:
             following = b.add_index(last, 1)
             return [b.index(following), b.index(b.select_index(first, second, status))]
 
-        _, status = b.while_(
-            [b.index(0), b.index(0)], lambda at, _: b.compare_index("lt", at, count), step
-        )
+        def unfinished(at: SSAValue, _: SSAValue) -> SSAValue:
+            return b.compare_index("lt", at, count)
+
+        _, status = b.while_([b.index(0), b.index(0)], unfinished, step)
         above = k.zero()
         k.give(0, unit, lambda i, j: b.select(b.compare_index("ge", i, j), a.get(i, j), above))
         k.give_status(2, unit, status)
@@ -254,7 +255,10 @@ def ldl_solve(op: Operation) -> Kernel:
             b.if_(double, two, one)
             return [b.index(b.add_index(b.select_index(double, second, at), 1))]
 
-        b.while_([zero], lambda at: b.compare_index("lt", at, count), down)
+        def above(at: SSAValue) -> SSAValue:
+            return b.compare_index("lt", at, count)
+
+        b.while_([zero], above, down)
 
         def up(left: SSAValue) -> Sequence[SSAValue]:
             last = b.sub_index(left, 1)
@@ -266,7 +270,10 @@ def ldl_solve(op: Operation) -> Kernel:
             solver.swap(last, b.sub_index(row, 1))
             return [first]
 
-        b.while_([b.index(count)], lambda left: b.compare_index("gt", left, 0), up)
+        def below(left: SSAValue) -> SSAValue:
+            return b.compare_index("gt", left, 0)
+
+        b.while_([b.index(count)], below, up)
         k.give(0, unit, y.get)
 
     k.each_matrix(batch, matrix)
