@@ -5,7 +5,7 @@ scratch; then the packed product's tiles run over all rows. An element's steps a
 same order as by `gemm` with one chain, whatever M, the batch and the panel are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue, dynamic_mask, load_lanes
 from lowering.cpu.templates.gemm import contract
@@ -116,9 +116,9 @@ class _Emitter:
             panels = self._panels(tile, text.sub(place.panel, first))
             values = contract(text, tile, self._rows(tile, place, a), panels, self.k)
             row = text.add(row0, place.row)
-            moved = Place(place.index, row, place.panel, place.columns, place.guarded)
+            moved = replace(place, row=row)
             store_tile(
-                text, tile, moved, values, text.add(row0, self.m), self.strides[6], c,
+                text, tile, moved, values, self.strides[6], c,
                 self.params.epilogue, self.body,
             )  # fmt: skip
 
@@ -137,8 +137,6 @@ class _Emitter:
         text, rows = self.text, list[Value]()
         for offset in range(tile.rows):
             row = text.add(place.row, offset)
-            if place.guarded and offset:
-                row = text.minimum(row, text.sub(self.m, 1))
             rows.append(text.at(a, text.mul(row, self.strides[0]), self.params.element))
         return opaque_pointers(text, rows)
 

@@ -11,7 +11,7 @@ Steps are ordered (kh, kw, c) in both. Blocks of at most `K_BLOCK` steps end at 
 inside a tap if it has more channels than that.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lowering.cpu.templates.conv_shape import ConvShape
 from lowering.cpu.templates.epilogue import EpilogueBody
@@ -192,7 +192,7 @@ class TapEmitter(_ConvEmitter):
         rows = self._row_state(tile, place, group)
         values = self.contract(tile, rows, self.panel_pointers(tile, group, place))
         store_tile(
-            text, tile, place, values, self.rows, params.out_channels, self.output,
+            text, tile, place, values, params.out_channels, self.output,
             params.epilogue, self.body, text.mul(group, params.columns),
         )  # fmt: skip
 
@@ -201,9 +201,8 @@ class TapEmitter(_ConvEmitter):
     ) -> list[tuple[Value, Value, Value]]:
         """For each pixel: input row and column of its first tap, and their element offset."""
         text, params, pixels = self.text, self.params, self.pixels
-        end = self.rows if place.guarded else None
         state: list[tuple[Value, Value, Value]] = []
-        for image, row, column in neighbouring_pixels(text, pixels, place.row, tile.rows, end):
+        for image, row, column in neighbouring_pixels(text, pixels, place.row, tile.rows):
             top = text.sub(text.mul(row, params.vertical.stride), params.vertical.before)
             left = text.sub(text.mul(column, params.horizontal.stride), params.horizontal.before)
             line = text.add(text.mul(image, pixels.height), top)
@@ -367,16 +366,12 @@ class _StripEmitter(_ConvEmitter):
         rows: list[Value] = []
         for offset in range(tile.rows):
             column = text.add(place.row, offset)
-            if place.guarded and offset:
-                column = text.minimum(column, text.sub(count, 1))
             rows.append(text.at(self.strip, text.mul(column, step), params.element))
         rows = opaque_pointers(text, rows)
         values = self._contract(tile, rows, self.panel_pointers(tile, "0", place))
-        moved = Place(
-            place.index, text.add(first, place.row), place.panel, place.columns, place.guarded
-        )
+        moved = replace(place, row=text.add(first, place.row))
         store_tile(
-            text, tile, moved, values, text.add(first, count), params.out_channels, self.output,
+            text, tile, moved, values, params.out_channels, self.output,
             params.epilogue, self.body,
         )  # fmt: skip
 

@@ -178,8 +178,7 @@ class _Emitter:
     def _tile(self, tile: Tile, place: Place, group: Value, phase: Value) -> None:
         """One tile of pixels of a phase: all its taps, then those pixels that exist."""
         text, params = self.text, self.params
-        end = self.rows if place.guarded else None
-        pixels = neighbouring_pixels(text, self.lattice, place.row, tile.rows, end)
+        pixels = neighbouring_pixels(text, self.lattice, place.row, tile.rows)
         values = self._contract(tile, pixels, place, group, phase)
         strides = params.horizontal.stride
         down_phase, across_phase = text.udiv(phase, strides), text.urem(phase, strides)
@@ -194,9 +193,6 @@ class _Emitter:
                 text.compare("slt", down, self.out_height),
                 text.compare("slt", across, self.out_width),
             )
-            if place.guarded:
-                real = text.compare("slt", text.add(place.row, offset), self.rows)
-                exists = text.binary("and", "i1", exists, real)
             text.when(
                 exists,
                 lambda offset=offset, flat=flat: store_row(

@@ -11,7 +11,6 @@ from lowering.cpu.templates.microkernel import (
     Accumulators,
     Tile,
     accumulate,
-    opaque_pointers,
     sum_blocks,
 )
 from lowering.cpu.templates.schedule import (
@@ -89,10 +88,10 @@ def emit(module: Module, name: str, params: GemmParams, target: TargetInfo) -> N
     c_stride = params.n if params.c_stride is None else params.c_stride
 
     def tile_code(tile: Tile, place: Place) -> None:
-        pointers = _row_pointers(text, params, a, tile, place, rows)
+        pointers = _row_pointers(text, params, a, tile, place)
         panels = _panel_pointers(text, params, b, tile, place)
         values = contract(text, tile, pointers, panels, params.k)
-        store_tile(text, tile, place, values, rows, c_stride, c, params.epilogue, body)
+        store_tile(text, tile, place, values, c_stride, c, params.epilogue, body)
 
     def unit(index: Value, _: list[Value]) -> None:
         walker.unit(text.udiv(index, cut.groups), text.urem(index, cut.groups), tile_code)
@@ -102,17 +101,15 @@ def emit(module: Module, name: str, params: GemmParams, target: TargetInfo) -> N
 
 
 def _row_pointers(
-    text: Text, params: GemmParams, a: Value, tile: Tile, place: Place, rows: Value
+    text: Text, params: GemmParams, a: Value, tile: Tile, place: Place
 ) -> list[Value]:
     """Pointers to the tile's rows of A; past the end, to the last row."""
     stride = params.k if params.a_stride is None else params.a_stride
     pointers: list[Value] = []
     for offset in range(tile.rows):
         row = text.add(place.row, offset)
-        if place.guarded and offset:
-            row = text.minimum(row, text.sub(rows, 1))
         pointers.append(text.at(a, text.mul(row, stride), params.element))
-    return opaque_pointers(text, pointers) if place.guarded else pointers
+    return pointers
 
 
 def _panel_pointers(

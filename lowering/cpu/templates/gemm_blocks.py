@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue
-from lowering.cpu.templates.microkernel import Tile, opaque_pointers
+from lowering.cpu.templates.microkernel import Tile
 from lowering.cpu.templates.schedule import (
     K_BLOCK,
     Extent,
@@ -126,10 +126,7 @@ class _Emitter:
         rows: list[Value] = []
         for offset in range(tile.rows):
             row = text.add(place.row, offset)
-            if place.guarded and offset:
-                row = text.minimum(row, text.sub(self.rows, 1))
             rows.append(text.at(self.a, text.mul(row, params.k), "float"))
-        rows = opaque_pointers(text, rows) if place.guarded else rows
         count = -(-tile.vectors // tile.registers.vectors)
         numbers = [text.add(place.panel, panel) for panel in range(count)]
         size, blocks = params.k * self.width * params.bits // 8, params.k // params.block
@@ -139,9 +136,7 @@ class _Emitter:
             for number in numbers
         ]
         values = self._contract(tile, rows, panels, scales)
-        store_tile(
-            text, tile, place, values, self.rows, params.n, self.c, params.epilogue, self.body
-        )
+        store_tile(text, tile, place, values, params.n, self.c, params.epilogue, self.body)
 
     def _contract(
         self, tile: Tile, rows: list[Value], panels: list[Value], scales: list[Value]

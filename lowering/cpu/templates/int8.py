@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import prod
 
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue
-from lowering.cpu.templates.microkernel import Tile, opaque_pointers
+from lowering.cpu.templates.microkernel import Tile
 from lowering.cpu.templates.schedule import Extent, Registers, panels_per_group, rows_per_block
 from lowering.cpu.templates.tiling import Place, Tiling, Walker, store_tile
 from lowering.cpu.text import Module, Text, Value
@@ -150,19 +150,14 @@ class _Emitter:
         rows: list[Value] = []
         for offset in range(tile.rows):
             row = text.add(place.row, offset)
-            if place.guarded and offset:
-                row = text.minimum(row, text.sub(self.rows, 1))
             rows.append(text.at(self.a, text.mul(row, stride), "i8"))
-        rows = opaque_pointers(text, rows) if place.guarded else rows
         size = self.panel_bytes
         first = text.at(self.b, text.mul(place.panel, size), "i8")
         count = -(-tile.vectors // tile.registers.vectors)
         panels = [text.at(first, panel * size, "i8") for panel in range(count)]
         values = self.dot.run(tile, rows, panels, params.k, tile.zeros())
         c_stride = params.n if params.c_stride is None else params.c_stride
-        store_tile(
-            text, tile, place, values, self.rows, c_stride, self.c, params.epilogue, self.body
-        )
+        store_tile(text, tile, place, values, c_stride, self.c, params.epilogue, self.body)
 
 
 class Dot:

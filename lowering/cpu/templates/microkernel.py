@@ -148,8 +148,7 @@ def opaque_pointers(text: Text, pointers: list[Value]) -> list[Value]:
     """The same pointers through stack memory, each in a register of its own.
 
     Where rows are a dynamic stride apart, LLVM's loop strength reduction computes each row from
-    the one before inside the main loop, and then hoists and spills broadcasts; clamped rows of
-    guarded tiles it computes anew in every iteration.
+    the one before inside the main loop, and then hoists and spills broadcasts.
     """
     slots = text.alloca("ptr", len(pointers), 8, "rows")
     places = [text.at(slots, index, "ptr") for index in range(len(pointers))]

@@ -73,14 +73,12 @@ class Place:
         row: i64, first row.
         panel: i64, first panel.
         columns: Real columns of the last panel, an i64 value where N is dynamic.
-        guarded: Whether rows at or past the end must be computed from a valid row, and not stored.
     """
 
     index: Value
     row: Value
     panel: Value
     columns: int | Value
-    guarded: bool
 
 
 class TileEmitter(Protocol):
@@ -99,7 +97,6 @@ class Segment:
     end: Value
     row: Value
     height: int
-    guarded: bool = False
 
 
 def _segments(text: Text, tiling: Tiling, rows: Value) -> tuple[Value, list[Segment]]:
@@ -230,7 +227,7 @@ class Walker:
             row = text.add(segment.row, text.mul(text.sub(tile, segment.first), segment.height))
             emit(
                 Tile(self.tiling.registers, segment.height, vectors),
-                Place(tile, row, panel, columns, segment.guarded),
+                Place(tile, row, panel, columns),
             )
 
         text.loop(low, high, 1, body)
@@ -241,7 +238,6 @@ def store_tile(
     tile: Tile,
     place: Place,
     values: list[Value],
-    rows: Value,
     stride: Value | int,
     base: Value,
     epilogue: Epilogue,
@@ -255,26 +251,17 @@ def store_tile(
         tile: The tile's size.
         place: Where it lies.
         values: One vector per row and vector of columns.
-        rows: Number of rows of the result, read only when the tile is guarded.
         stride: Elements between rows of the result.
         base: Pointer to the result.
         epilogue: What happens before the store.
         body: `epilogue` begun in this function.
         column_offset: Result column of panel 0 (the group's first channel).
     """
-
-    def one_row(offset: int) -> None:
+    for offset in range(tile.rows):
         row = text.add(place.row, offset)
         store_row(
             text, tile, place, values, offset, row, stride, base, epilogue, body, column_offset
         )
-
-    for offset in range(tile.rows):
-        if place.guarded:
-            inside = text.compare("slt", text.add(place.row, offset), rows)
-            text.when(inside, lambda offset=offset: one_row(offset))
-        else:
-            one_row(offset)
 
 
 def store_row(

@@ -101,17 +101,14 @@ def read_pixels(
 
 
 def neighbouring_pixels(
-    text: Text, pixels: Pixels, first: Value, count: int, end: Value | None
+    text: Text, pixels: Pixels, first: Value, count: int
 ) -> list[tuple[Value, Value, Value]]:
-    """Coordinates (image, row, column) of `count` output pixels from flat number `first` on.
-
-    Pixels at or past `end` repeat the last one before it; None when there are none.
-    """
+    """Coordinates (image, row, column) of `count` output pixels from flat number `first` on."""
     column = text.urem(first, pixels.out_width)
     lines = text.udiv(first, pixels.out_width)
     row, image = text.urem(lines, pixels.out_height), text.udiv(lines, pixels.out_height)
     found = [(image, row, column)]
-    for offset in range(1, count):
+    for _ in range(1, count):
         next_column = text.add(column, 1)
         wraps = text.compare("eq", next_column, pixels.out_width)
         next_column = text.select("i64", wraps, "0", next_column)
@@ -119,11 +116,6 @@ def neighbouring_pixels(
         ends = text.compare("eq", next_row, pixels.out_height)
         next_image = text.add(image, text.let(f"zext i1 {ends} to i64"))
         next_row = text.select("i64", ends, "0", next_row)
-        if end is not None:
-            inside = text.compare("slt", text.add(first, offset), end)
-            next_image = text.choose(inside, next_image, image)
-            next_row = text.choose(inside, next_row, row)
-            next_column = text.choose(inside, next_column, column)
         image, row, column = next_image, next_row, next_column
         found.append((image, row, column))
     return found

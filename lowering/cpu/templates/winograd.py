@@ -22,7 +22,7 @@ from lowering.cpu.templates.epilogue import (
     store_lanes,
 )
 from lowering.cpu.templates.gemm import contract
-from lowering.cpu.templates.microkernel import Tile, opaque_pointers
+from lowering.cpu.templates.microkernel import Tile
 from lowering.cpu.templates.schedule import Extent, Registers, register_tile, winograd_tiles
 from lowering.cpu.templates.tiling import Place, Tiling, Walker
 from lowering.cpu.templates.window import Axis, read_pixels
@@ -342,25 +342,16 @@ class _Emitter:
 
         def tile_code(tile: Tile, place: Place) -> None:
             numbers = [text.add(place.row, i) for i in range(tile.rows)]
-            if place.guarded:
-                numbers = [self._clamped(place, i, walker) for i in range(tile.rows)]
             rows = [text.at(a, text.mul(number, channels)) for number in numbers]
-            rows = opaque_pointers(text, rows) if place.guarded else rows
             for index, value in enumerate(contract(text, tile, rows, [b], channels)):
                 row, vector = divmod(index, tile.vectors)
-                self._store_product(c, place, row, vector, value, walker)
+                self._store_product(c, place, row, vector, value)
 
         walker.unit("0", panel, tile_code)
 
-    def _clamped(self, place: Place, offset: int, walker: Walker) -> Value:
-        text = self.text
-        return text.minimum(text.add(place.row, offset), text.sub(walker.rows, 1))
-
-    def _store_product(
-        self, c: Value, place: Place, row: int, vector: int, value: Value, walker: Walker
-    ) -> None:
+    def _store_product(self, c: Value, place: Place, row: int, vector: int, value: Value) -> None:
         text, registers = self.text, self.registers
-        at = self._clamped(place, row, walker) if place.guarded else text.add(place.row, row)
+        at = text.add(place.row, row)
         offset = text.add(text.mul(at, registers.width), vector * registers.lanes)
         text.store(self.type, value, text.at(c, offset))
 
