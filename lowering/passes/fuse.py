@@ -10,7 +10,8 @@ After:
     %b = torsh.fused %x, %y { %a = torsh.add ...; %b = torsh.relu ...; torsh.yield %b } : ...
 
 An op joins the region of its consumers when all of them are in that region and its elements are
-cheap to compute where they are used; a matrix product or convolution joins the element-wise ops
+cheap to compute where they are used; one that counts or tells an extent, so has no operands, is
+copied into each region that uses it; a matrix product or convolution joins the element-wise ops
 after it as their root. Views, weights, constants and control flow stay outside.
 """
 
@@ -28,7 +29,17 @@ from xdsl.rewriter import InsertPoint, Rewriter
 import lowering.generic.all_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from lowering.generic.kernels import is_whole_kernel
 from torsh_dialect.dtypes import dtype_of
-from torsh_dialect.kinds import Contract, Control, Elementwise, Movement, Reduce, TensorOp, Window
+from torsh_dialect.kinds import (
+    Contract,
+    Control,
+    DataDependent,
+    Elementwise,
+    Movement,
+    Random,
+    Reduce,
+    TensorOp,
+    Window,
+)
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 from torsh_dialect.ops.control import LoopOp, YieldOp
 from torsh_dialect.ops.fused import FusedOp
@@ -58,6 +69,13 @@ def is_outside(op: Operation) -> bool:
     """Whether the op never becomes part of a kernel."""
     outside = Control | ConstantOp | WeightOp | YieldOp
     return not isinstance(op, TensorOp) or isinstance(op, outside) or is_view(op)
+
+
+def is_leaf(op: Operation) -> bool:
+    """Whether the op's elements follow from their places and the extents alone."""
+    plain = not op.operands and not op.regions and len(op.results) == 1
+    special = Random | DataDependent
+    return plain and not is_outside(op) and not isinstance(op, special) and not is_whole_kernel(op)
 
 
 def is_template_root(op: Operation) -> bool:
@@ -124,6 +142,8 @@ def joins(op: Operation, group: Group) -> bool:
     """Whether `op`, all of whose uses are in `group`, becomes part of it."""
     if len(group.ops) >= MOST_OPS or is_whole_kernel(op) or is_whole_kernel(group.root):
         return False
+    if is_leaf(op):
+        return group.template is None
     if is_template_root(op):
         return group.template is None and _is_epilogue(op, group)
     if group.template is not None:
@@ -295,6 +315,21 @@ def separate_variables(op: LoopOp) -> None:
             last.operands[1 + number] = copied.y
 
 
+def copy_leaves(block: Block) -> None:
+    """Give each elementwise user of an op without operands a copy of its own."""
+    for op in list(block.ops):
+        if not is_leaf(op):
+            continue
+        users = {use.operation: None for use in op.results[0].uses}
+        for user in list(users)[1:]:
+            if isinstance(user, Elementwise) and user.parent is block:
+                copy = op.clone()
+                Rewriter.insert_op(copy, InsertPoint.before(user))
+                user.operands = [
+                    copy.results[0] if v is op.results[0] else v for v in user.operands
+                ]
+
+
 def fuse_region(region: Region) -> None:
     """Fuse the blocks of a region, inner regions first."""
     for block in region.blocks:
@@ -304,6 +339,7 @@ def fuse_region(region: Region) -> None:
             if not isinstance(op, FusedOp):
                 for inner in op.regions:
                     fuse_region(inner)
+        copy_leaves(block)
         groups = {id(g): g for g in Fuser(block).groups.values()}
         for group in groups.values():
             outline(group)

@@ -60,3 +60,38 @@ func.func @main(%x: tensor<3x8x8xf32>) -> tensor<8x8x3xui8> {
   %t = torsh.transpose %q {perm = array<i64: 1, 2, 0>} : (tensor<3x8x8xui8>) -> tensor<8x8x3xui8>
   func.return %t : tensor<8x8x3xui8>
 }
+
+// -----
+
+// What counts places, or tells an extent, is copied into each elementwise region that uses it.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    torsh.fused %x
+// CHECK:           torsh.iota
+// CHECK:           torsh.add
+// CHECK:           torsh.yield
+// CHECK:         torsh.fused %z
+// CHECK:           torsh.iota
+// CHECK:           torsh.mul
+// CHECK:           torsh.yield
+// CHECK-NOT:     torsh.fused
+func.func @main(%x: tensor<4xi64>, %z: tensor<3x4xi64>) -> (tensor<4xi64>, tensor<3x4xi64>) {
+  %i = torsh.iota {axis = 0 : i64, element = i64, target = #torsh.dims<[4]>} : () -> tensor<4xi64>
+  %a = torsh.add %x, %i : (tensor<4xi64>, tensor<4xi64>) -> tensor<4xi64>
+  %m = torsh.mul %z, %i : (tensor<3x4xi64>, tensor<4xi64>) -> tensor<3x4xi64>
+  func.return %a, %m : tensor<4xi64>, tensor<3x4xi64>
+}
+
+// -----
+
+// A product writes its operands where kernels read them: places stay a region of their own.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    torsh.fused
+// CHECK-NEXT:      torsh.iota
+// CHECK-NEXT:      torsh.yield
+// CHECK:         torsh.fused %x
+// CHECK:           torsh.matmul
+func.func @main(%x: tensor<2x4xf32>) -> tensor<2xf32> {
+  %i = torsh.iota {axis = 0 : i64, element = f32, target = #torsh.dims<[4]>} : () -> tensor<4xf32>
+  %y = torsh.matmul %x, %i : (tensor<2x4xf32>, tensor<4xf32>) -> tensor<2xf32>
+  func.return %y : tensor<2xf32>
+}
