@@ -15,6 +15,7 @@ from onnx import parser
 
 import torsh_fx
 from torsh_fx.hosted import HostedModule
+from torsh_fx.memory import memory_plan
 
 HEADER = '<ir_version: 8, opset_import: ["" : 18]>\n'
 RNG = np.random.default_rng(0)
@@ -161,3 +162,21 @@ def test_equals_onnxruntime(name: str):
             for a, b in pairs:
                 assert a.dtype == b.dtype
                 np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+CACHE = """agraph (int64 k, float[65536] a) => (float[65536] c) {
+  c = Loop(k,,a) <body = lb (int64 i, bool go, float[65536] u) => (bool on, float[65536] v) {
+    on = Identity(go) zero = Constant<value_ints=[0]>() place = Unsqueeze(i, zero)
+    old = Gather<axis=0>(u, place) one = Constant<value_float=1.0>() more = Add(old, one)
+    v = ScatterElements<axis=0>(u, place, more) }>
+}"""
+
+
+def test_a_loop_updates_what_it_carries_in_one_buffer():
+    compiled = torsh_fx.compile(model_of(CACHE), threads=1)
+    a = normal(65536)
+    expected = a.copy()
+    expected[:300] += 1
+    feed = {"k": int64(300), "a": a}
+    np.testing.assert_array_equal(compiled.run(feed)[0], expected)
+    assert memory_plan(compiled, [(), (65536,)]).arena < a.nbytes // 8  # the output is the buffer
