@@ -39,8 +39,9 @@ class Verdict:
     Attributes:
         kind: `same`, `refused`, `alone` (onnxruntime refuses it), `compiled` (its inputs cannot be
             drawn, or results are random), `theirs` (the reference evaluator agrees with us, not
-            with onnxruntime), `ill` (rounding decides); and those that are findings: `wrong`,
-            `untyped`, `unclear`, `crash`, `hang`.
+            with onnxruntime), `ill` (rounding decides), `long` (onnxruntime does not end either:
+            a mutant may ask for 2^30 iterations); and those that are findings: `wrong`, `untyped`,
+            `unclear`, `crash`, `hang`.
         text: Details.
     """
 
@@ -49,7 +50,7 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        return self.kind in ("same", "refused", "alone", "compiled", "theirs", "ill")
+        return self.kind in ("same", "refused", "alone", "compiled", "theirs", "ill", "long")
 
 
 class Process:
@@ -143,6 +144,8 @@ class Judge:
         if kind == "refused":
             unclear = not text or any(phrase in text for phrase in INTERNAL)
             return Verdict("unclear" if unclear else "refused", f"{found['error']}: {text}")
+        if kind == "hang" and self._ask(self._theirs, plan, "onnxruntime")[0]["kind"] == "hang":
+            return Verdict("long", text)
         if kind != "ran":
             return Verdict(kind, text)
         answer, theirs = self._ask(self._theirs, plan, "onnxruntime")
