@@ -142,7 +142,7 @@ error of the compiler.
 
 `docs/conformance.json` holds these numbers with a digest of the operators that were run: of the
 sources of `torsh_dialect/ops` and of the frontend's converters, without comments and docstrings.
-CI fails where the sources give another digest (`{COMMAND} --check`). An
+`{COMMAND} --check` fails where the sources give another digest. An
 interrupted run goes on where it stopped, as long as no source file has changed.
 """
 

@@ -31,10 +31,10 @@ RUNTIME_MODULES = {
 """What the runtime may import of ours: it must run without the compiler."""
 
 EXTRA = {
-    "torsh_package": {"torch", "torsh_fx", "onnx"},
+    "torsh_package": {"torch", "torsh_fx", "onnx", "llvmlite"},
     "torsh_fx": {"onnxruntime"},
 }
-"""Packages that a folder imports inside functions only, where a user asks for that."""
+"""Packages that a folder imports inside functions only, where a task needs them."""
 
 FRAMEWORK_MODULES = ("torsh_fx/importers", "torsh_fx/backend.py", "torsh_fx/onnx_backend.py")
 """Where torch and onnx are imported: these modules are loaded when such a model is met."""

@@ -88,7 +88,9 @@ def registers_of(signed: bool, target: TargetInfo) -> Registers:
     if target.vector_registers >= 32:
         rows = 6 if target.vector_bytes < 64 else 12 if method == "vnni" else 8
         return Registers(rows, 2, lanes, element="i32")
-    return Registers(4 if method == "madd" else 6, 2, lanes, element="i32")
+    if method == "madd":  # two products and the halves of A and B take registers, copies on SSE
+        return Registers(4 if target.fma else 3, 2, lanes, element="i32", busy=4)
+    return Registers(6, 2, lanes, element="i32", busy=4 if method == "vnni" else 8)
 
 
 def tiling(params: Int8GemmParams, target: TargetInfo) -> Tiling:

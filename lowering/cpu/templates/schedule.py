@@ -29,6 +29,7 @@ class Registers:
         lanes: Elements of a vector.
         chains: Independent accumulation chains of one element (P).
         element: LLVM element type, `float` or `double`.
+        busy: Accumulators that keep the multipliers busy; short tiles span panels to have them.
     """
 
     rows: int
@@ -36,6 +37,7 @@ class Registers:
     lanes: int
     chains: int = 1
     element: str = "float"
+    busy: int = 8
 
     @property
     def width(self) -> int:
@@ -75,7 +77,7 @@ def panels_for_rows(registers: Registers, rows: int) -> int:
 
     Eight accumulators hide the latency of two FMA ports; more would only cost registers.
     """
-    return max(1, 8 // (rows * registers.vectors * registers.chains))
+    return max(1, registers.busy // (rows * registers.vectors * registers.chains))
 
 
 def split_rows(rows: int, height: int) -> list[tuple[int, int]]:
