@@ -218,4 +218,5 @@ def importer_names() -> dict[str, list[str]]:
     except ImportError:
         return found
     spelled = {n for cls in OPS if issubclass(cls, TensorOp) for n in cls.SPELLED.torch}
-    return found | {"torch": sorted({*CONVERTERS, *spelled})}
+    names = (n for n in {*CONVERTERS, *spelled} if not n.startswith("torsh."))  # our own ops
+    return found | {"torch": sorted(names)}

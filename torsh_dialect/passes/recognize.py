@@ -59,6 +59,9 @@ from torsh_dialect.types import dims_of, element_type, rank_of
 
 T = TypeVar("T", bound=Operation)
 
+MOST_STEPS = 8
+"""Ops between constants and a number: exporters write a scale as 1 / sqrt(sqrt(cast(64)))."""
+
 
 def source(value: SSAValue, cls: type[T]) -> T | None:
     """The op of class `cls` that computes a value, if one does."""
@@ -67,19 +70,23 @@ def source(value: SSAValue, cls: type[T]) -> T | None:
 
 def number(value: SSAValue) -> float | None:
     """The value of one element that constants alone give."""
-    array = _constant(value)
+    array = _constant(value, MOST_STEPS)
     return None if array is None else float(array.reshape(-1)[0])
 
 
-def _constant(value: SSAValue) -> Array | None:
+def _constant(value: SSAValue, steps: int) -> Array | None:
+    """What constants alone give in a chain of so many ops, each with one operand but constants."""
     if product(dims_of(value)) != 1 or not isinstance(value, OpResult):
         return None
     op = value.op
     if isinstance(op, ConstantOp):
         return op.value.data.array()
-    if not isinstance(op, Elementwise | ReshapeOp):
+    if not steps or not isinstance(op, Elementwise | ReshapeOp):
         return None
-    operands = [_constant(operand) for operand in op.operands]
+    computed = [operand for operand in op.operands if source(operand, ConstantOp) is None]
+    if len(computed) > 1:
+        return None
+    operands = [_constant(operand, steps - 1) for operand in op.operands]
     known = [array for array in operands if array is not None]
     return op.evaluate(*known)[value.index] if len(known) == len(operands) else None
 
