@@ -29,7 +29,7 @@ class StridedAttentionOp(Attending):
     C2: every view lies within its operand, and G divides H.
     C3: the mask broadcasts to [B, H, L, S]; it is bool or has q's element type.
 
-    %r = torsh.strided_attention %x, %x, %x {extents = #torsh.dims<[1, 2, 2, 3, 3, 4, 4]>, q_view = #torsh.dims<[0, 72, 4, 24]>, k_view = #torsh.dims<[8, 72, 4, 24]>, v_view = #torsh.dims<[16, 72, 4, 24]>, rows_first = true} : (tensor<1x3x24xf32>, tensor<1x3x24xf32>, tensor<1x3x24xf32>) -> tensor<1x3x2x4xf32>
+    %r = torsh.strided_attention %q, %k, %v {extents = #torsh.dims<[1, 2, 2, 3, 3, 4, 4]>, q_view = #torsh.dims<[0, 72, 4, 24]>, k_view = #torsh.dims<[8, 72, 4, 24]>, v_view = #torsh.dims<[16, 72, 4, 24]>, rows_first = true} : (tensor<1x3x24xf32>, tensor<1x3x24xf32>, tensor<1x3x24xf32>) -> tensor<1x3x2x4xf32>
     """  # noqa: E501
 
     name = "torsh.strided_attention"
