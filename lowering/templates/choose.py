@@ -27,7 +27,7 @@ from lowering.templates.choose_integer import (
 )
 from lowering.templates.choose_rows import norm_rows, softmax_rows
 from lowering.templates.choose_transpose import transposed
-from lowering.templates.shell import TemplateShell, rows_of, static_or
+from lowering.templates.shell import TemplateShell, is_alone, rows_of, static_or
 from torsh_dialect.attributes import bool_of, int_of, str_of
 from torsh_dialect.dims import Dim, ceildiv, product
 from torsh_dialect.ops.contract import MatMulOp
@@ -258,8 +258,8 @@ def global_mean(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | N
     """The mean over H and W of an activation in NHWC, alone in its region."""
     assert isinstance(op, MeanOp)
     element = ELEMENTS.get(element_type(op.x))
-    alone = len(fused.body.block.ops) == 2 and op.x in fused.body.block.args
-    if element is None or not alone or rank_of(op.x) != 4 or op.axis_list() != (1, 2):
+    over_image = rank_of(op.x) == 4 and op.axis_list() == (1, 2)
+    if element is None or not is_alone(fused, op.x) or not over_image:
         return None
     dims = dims_of(op.x)
     if not isinstance(dims[3], int):

@@ -26,10 +26,7 @@ def strided_attention(fused: FusedOp, op: Operation, target: TargetInfo) -> Kern
     for value in (op.q, op.k, op.v):
         shell.operand(value)
     shell.result()
-    if op.mask is None:
-        shell.extent(0)
-    else:
-        shell.operand(op.mask)
+    shell.optional(op.mask)
     for dim in (batch, rows, keys):
         shell.extent(dim)
     shell.plain_scratch()

@@ -42,10 +42,7 @@ def norm_rows(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | Non
     bias = op.bias if isinstance(op, LayerNormOp) else None
     shell, shape, columns = _row_shell(fused, op, op.x)
     for value in (op.scale, bias):
-        if value is None:
-            shell.extent(0)
-        else:
-            shell.operand(value)
+        shell.optional(value)
     shell.extent(0)
     shell.extent(0)
     params = norm.NormParams(

@@ -8,7 +8,7 @@ from xdsl.ir import Operation
 
 from lowering.cpu.templates.transposed import TransposeParams, units
 from lowering.kernel import Kernel
-from lowering.templates.shell import TemplateShell, static_or
+from lowering.templates.shell import TemplateShell, is_alone, static_or
 from torsh_dialect.attributes import ints_of
 from torsh_dialect.dims import Dim, product
 from torsh_dialect.dtypes import dtype_of
@@ -26,9 +26,9 @@ def transposed(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | No
     assert isinstance(op, TransposeOp)
     del target
     row = dtype_of(element_type(op.x))
-    alone = len(fused.body.block.ops) == 2 and op.x in fused.body.block.args
     found = as_matrices(dims_of(op.x), ints_of(op.perm))
-    if not alone or found is None or row.bytes not in (4, 8) or row.kind == "complex":
+    moves = row.bytes in (4, 8) and row.kind != "complex"
+    if not is_alone(fused, op.x) or found is None or not moves:
         return None
     batch, rows, columns = found
     params = TransposeParams(

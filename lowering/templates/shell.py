@@ -49,6 +49,13 @@ class TemplateShell:
         position = list(block.args).index(value)  # pyright: ignore[reportArgumentType]
         self._word(buffer_of(element_type(value)), Buffer(position))
 
+    def optional(self, value: SSAValue | None) -> None:
+        """The next word is the memory of an operand of the root, 0 where it is not given."""
+        if value is None:
+            self.extent(0)
+        else:
+            self.operand(value)
+
     def result(self) -> None:
         """The next word is the memory of the result."""
         element = element_type(self.fused.results[0])
@@ -189,6 +196,11 @@ def main_operand(op: Operation) -> SSAValue:
         StopIteration: There is none.
     """
     return next(operand for operand in op.operands if operand.type == op.results[0].type)
+
+
+def is_alone(fused: FusedOp, x: SSAValue) -> bool:
+    """Whether a region is one op and its yield, and `x` is an input of it."""
+    return len(fused.body.block.ops) == 2 and x in fused.body.block.args
 
 
 def rows_of(value: SSAValue) -> Dim:
