@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +17,26 @@ from typing import TYPE_CHECKING, Any
 from xdsl.dialects.builtin import StringAttr
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, SSAValue
+from xdsl.pattern_rewriter import PatternRewriter
 
 from lowering.program.checks import WORDS
 from lowering.program.relations import Relation, relations
 from lowering.program.run import assumed, location_of
 from torsh_dialect.attributes import strs_of
-from torsh_dialect.dims import Bounds, Dim, assumptions, substitute, symbol, symbols_of
+from torsh_dialect.dims import (
+    Bounds,
+    Dim,
+    assumptions,
+    provably_equal,
+    substitute,
+    symbol,
+    symbols_of,
+)
 from torsh_dialect.errors import TorshError
-from torsh_dialect.kinds import TensorOp
+from torsh_dialect.kinds import Composite, TensorOp
 from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.shape import AssumeOp
+from torsh_dialect.passes.expand_composites import RewriterBuilder
 from torsh_dialect.types import dims_of, element_type, tensor
 
 if TYPE_CHECKING:
@@ -82,6 +93,7 @@ def axis_facts(imported: ImportedModel) -> list[AxisFact]:
     main = next(op for op in imported.module.ops if isinstance(op, FuncOp))
     names, own = _symbols_of_axes(main)
     demands = [*_demands(imported, names), *_stated(main)]
+    own |= _settled(demands)
     users = [n for n, a in enumerate(main.args) if hasattr(a.type, "element_type")]
     facts: list[AxisFact] = []
     seen: dict[str, str] = {}
@@ -121,6 +133,8 @@ def _demands(imported: ImportedModel, names: Mapping[int, Sequence[Dim]]) -> lis
     for op in list(main.body.block.ops):
         if isinstance(op, TensorOp) and not isinstance(op, YieldOp):
             found.extend(_of(op))
+            if isinstance(op, Composite):
+                found.extend(_of_parts(op))
     return found
 
 
@@ -139,6 +153,32 @@ def _of(op: TensorOp) -> Iterator[Demand]:
     for result, type in zip(op.results, types, strict=True):
         _retype(result, type)
     yield from (Demand(relation, op) for relation, _ in relations(op))
+
+
+def _of_parts(op: Composite) -> Iterator[Demand]:
+    """What the ops ask that a composite means, said of the composite: a norm's scale fixes axes."""
+    block = op.parent_block()
+    assert block is not None
+    outside = set(block.ops)
+    rewriter = PatternRewriter(op)
+    with suppress(TorshError, AssertionError, TypeError, ValueError):
+        # where a part needs an extent as it is, what the parts before it ask still holds
+        op.expand(RewriterBuilder(rewriter))
+    for part in [inner for inner in block.ops if inner not in outside]:
+        if isinstance(part, AssumeOp):
+            yield Demand(assumed(part), op)
+        elif isinstance(part, TensorOp):
+            yield from (Demand(relation, op) for relation, _ in relations(part))
+
+
+def _settled(demands: Sequence[Demand]) -> dict[str, int]:
+    """Symbols that ops ask to be a number."""
+    found: dict[str, int] = {}
+    for relation in (demand.relation for demand in demands):
+        for name, value in ((relation.left, relation.right), (relation.right, relation.left)):
+            if relation.kind == "eq" and isinstance(value, int) and str(name).isidentifier():
+                found.setdefault(str(name), value)
+    return found
 
 
 def _stated(main: FuncOp) -> Iterator[Demand]:
@@ -168,7 +208,7 @@ def _fact(
     forced = _first(demands, text, fixed, equal=True)
     if forced is not None:
         other = forced.relation.right if str(forced.relation.left) == text else forced.relation.left
-        value = _value(other, fixed)
+        value = _value(other, {key: size for key, size in fixed.items() if key != text})
         kind = FIXED if isinstance(value, int) else DERIVED
         return AxisFact("", 0, text, kind, f"equal to {value} by {forced.place}")
     demand = _first(demands, text, fixed)
@@ -184,9 +224,15 @@ def _fact(
 def _first(
     demands: Sequence[Demand], name: str, fixed: Mapping[str, int], *, equal: bool = False
 ) -> Demand | None:
-    """The first demand on a symbol; with `equal`, one that gives it the value of another."""
+    """The first demand on a symbol; with `equal`, one that gives it the value of another.
+
+    What holds for all values of the symbol, with the numbers of `fixed` ones, is no demand.
+    """
+    others = {other: value for other, value in fixed.items() if other != name}
     for demand in demands:
         sides = (demand.relation.left, demand.relation.right)
+        if provably_equal(*(substitute(side, others) for side in sides)):
+            continue
         if equal:
             if demand.relation.kind != "eq" or name not in map(str, sides):
                 continue

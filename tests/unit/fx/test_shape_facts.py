@@ -94,6 +94,44 @@ def test_symbols_of_an_onnx_model():
         compiled(x[:, :, :4], b)
 
 
+NORMS = {
+    "LayerNormalization": (1, 2, {}),
+    "RMSNormalization": (1, 2, {}),
+    "InstanceNormalization": (2, 1, {}),
+    "GroupNormalization": (2, 1, {"num_groups": 2}),
+    "BatchNormalization": (4, 1, {}),
+}
+"""Names: how many weights, which axis they fix, attributes."""
+
+
+@pytest.mark.parametrize("name", list(NORMS))
+def test_weights_of_norms_fix_their_axis_and_no_other(name: str):
+    count, axis, attributes = NORMS[name]
+    weights = [numpy_helper.from_array(np.ones(8, np.float32), f"w{n}") for n in range(count)]
+    inputs = ["x", *(w.name for w in weights)]
+    node = helper.make_node(name, inputs, ["y"], name="norm", **attributes)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["a", "b", "c"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    opset = [helper.make_opsetid("", 23)]
+    graph = helper.make_graph([node], "g", [x], [y], weights)
+    model = helper.make_model(graph, opset_imports=opset, ir_version=10)
+    facts = {f.axis: f for f in axis_facts(import_model(model, context()))}
+    assert {n: fact.kind for n, fact in facts.items()} == {
+        n: "fixed" if n == axis else "free" for n in range(3)
+    }
+    assert facts[axis].reason.startswith("equal to 8 by ")
+    assert facts[axis].reason.endswith(f" at norm ({name})")
+    compiled = torsh_fx.compile(model)
+    for extent in (7, 8, 16):
+        for others in (1, 3):
+            dims = [extent if n == axis else others for n in range(3)]
+            if extent == 8:
+                assert compiled(np.ones(dims, np.float32)).shape == tuple(dims)
+            else:
+                with pytest.raises(InputError):
+                    compiled(np.ones(dims, np.float32))
+
+
 def test_numbers_that_no_node_asks_for_are_told():
     facts = {(f.name, f.axis): f for f in onnx_facts(convolution(1, 3, 7, 7), context())}
     assert facts["x", 1].reason == "declared so; equal to 3 by conv at stem (Conv)"
