@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from xdsl.context import Context as XdslContext
 from xdsl.dialects.builtin import Builtin
@@ -13,10 +12,9 @@ from xdsl.ir import Attribute, Dialect
 from torsh_dialect import dtypes, types
 from torsh_dialect.attributes import LiteralAttr
 from torsh_dialect.declare import OPS
+from torsh_dialect.settings import Settings
 from torsh_dialect.target import TARGETS, TargetInfo
 from torsh_dialect.weights import WeightStore
-
-Numerics = Literal["default", "strict", "fast"]
 
 
 def torsh_dialect() -> Dialect:
@@ -40,36 +38,13 @@ def torsh_dialect() -> Dialect:
     return Dialect("torsh", OPS, attributes)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Options of a compilation; every field changes behaviour.
-
-    Attributes:
-        numerics: `default`, `strict` (no value-changing rewrites) or `fast`.
-        disabled_rewrites: Names of value-changing rewrites that are switched off.
-        verify_each: Verify the module after every pass.
-        dump_dir: Write the IR of every stage into this folder.
-        in_process: Generate code in this process instead of workers, for debugging.
-    """
-
-    numerics: Numerics = "default"
-    disabled_rewrites: frozenset[str] = frozenset()
-    verify_each: bool = False
-    dump_dir: str | None = None
-    in_process: bool = False
-
-    def allows(self, rewrite: str) -> bool:
-        """Whether the value-changing rewrite of that name may be applied."""
-        return self.numerics != "strict" and rewrite not in self.disabled_rewrites
-
-
 @dataclass
 class Context(XdslContext):
     """xDSL's context with our dialects loaded, and what passes need beside the module."""
 
     weights: WeightStore = field(default_factory=WeightStore)
     target: TargetInfo = TARGETS["x86-64-v3"]
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
         for dialect in (Builtin, Func, torsh_dialect()):

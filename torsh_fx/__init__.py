@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torsh_dialect.context import Settings
+    from torsh_dialect.settings import Settings
     from torsh_fx.compiled import CompiledModule
     from torsh_fx.compiler import compile
     from torsh_fx.errors import TorshError, UnsupportedFormat, ValidationError
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "torsh_fx.compiled": ("CompiledModule",),
     "torsh_fx.compiler": ("compile",),
-    "torsh_dialect.context": ("Settings",),
+    "torsh_dialect.settings": ("Settings",),
     "torsh_fx.errors": ("TorshError", "UnsupportedFormat", "ValidationError"),
     "torsh_fx.frontends": ("from_model", "from_pytorch"),
     "torsh_fx.graph.graph": ("FxGraph",),

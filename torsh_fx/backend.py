@@ -23,8 +23,8 @@ import torch
 from torch.export import Dim
 from torch.fx import GraphModule, Node
 
-from torsh_dialect.context import Settings
 from torsh_dialect.errors import InputError, InvalidArgumentError, UnsupportedError
+from torsh_dialect.settings import Settings
 from torsh_fx.compiled import CompiledModule
 from torsh_fx.compiler import compile as compile_model
 from torsh_fx.importers.torch_aliases import Aliases
@@ -154,7 +154,7 @@ class DynamoGraph:
         self._refresh(compiled, args)
         states = compiled.states
         given = [*compiled.flat_inputs(users, {}), *(tensors[one.name] for one in states)]
-        pairs = [*compiled.imported.written, *((one.input, one.output) for one in states)]
+        pairs = [*compiled.interface.written, *((one.input, one.output) for one in states)]
         arrays = run_writing(compiled, given, pairs)
         outputs = compiled.structured([to_torch(array) for array in arrays])
         if isinstance(outputs, tuple | list):

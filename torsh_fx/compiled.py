@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xdsl.dialects.builtin import ModuleOp
-
 from lowering.runtime.executable import Executable, Program, RunOptions
 from lowering.runtime.profile import Profile
-from torsh_dialect.attributes import Array
+from lowering.runtime.signature import Array
 from torsh_dialect.errors import InvalidArgumentError
 from torsh_dialect.target import TargetInfo
-from torsh_dialect.weights import WeightStore
 from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
 from torsh_fx.session import Kept, Session
 from torsh_fx.session import carried as carried_states
@@ -22,8 +20,12 @@ from torsh_fx.weights import Preparation, replaced
 from torsh_fx.written import run_writing
 
 if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
+    from torsh_dialect.weights import WeightStore
     from torsh_fx.graph.graph import FxGraph
-    from torsh_fx.importers.model import ImportedModel, State
+    from torsh_fx.importers.model import ImportedModel
+    from torsh_fx.interface import Interface, State
     from torsh_fx.validate import Validation
 
 
@@ -36,7 +38,7 @@ class CompileReport:
         ops_before: Ops after import.
         ops_after: Ops (kernels and views) of `@main` after optimisation.
         kernels: Different kernels that were compiled.
-        seconds: Wall time of each step by name.
+        seconds: Wall time of each step by name; only `load` where the program was in the cache.
     """
 
     source_nodes: int
@@ -46,13 +48,24 @@ class CompileReport:
     seconds: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Compilation:
+    """What a compilation went through.
+
+    Attributes:
+        imported: The model before optimisation.
+        optimised: The program as it was lowered.
+    """
+
+    imported: ImportedModel
+    optimised: ModuleOp
+
+
 class CompiledModule:
     """A compiled model. Call it with numpy arrays or torch tensors, by position or by name.
 
     Attributes:
-        module: The program before optimisation (`@main` in the torsh dialect).
-        optimised: The program as it was lowered.
-        weights: The model's own weights.
+        interface: Its inputs and outputs.
         report: Times and counts of the compilation.
         target: What it was compiled for.
         source: The model that was compiled; None where it is not known.
@@ -60,55 +73,74 @@ class CompiledModule:
 
     def __init__(
         self,
-        imported: ImportedModel,
-        optimised: ModuleOp,
+        interface: Interface,
         program: Program,
+        preparation: Preparation,
+        state: Sequence[Array],
         report: CompileReport,
         options: RunOptions,
-        preparation: Preparation,
         target: TargetInfo,
+        compilation: Callable[[], Compilation],
         source: Any = None,
     ):
-        self.imported = imported
+        """See `torsh_fx.compile`; `compilation` is asked once, when its result is wanted."""
+        self.interface = interface
         self.target = target
-        self.module = imported.module
-        self.optimised = optimised
         self.program = program
         self.report = report
         self.source = source
         self.executable = Executable(program, "main", options)
+        self._compile = compilation
         self._preparation = preparation
-        self._weights = imported.weights
-        self._state = initial_state(imported)
+        self._replaced: WeightStore | None = None
+        self._state = list(state)
+
+    @cached_property
+    def compilation(self) -> Compilation:
+        """The model before optimisation, and the program as it was lowered."""
+        return self._compile()
+
+    @property
+    def imported(self) -> ImportedModel:
+        """The model as it was imported."""
+        return self.compilation.imported
+
+    @property
+    def module(self) -> ModuleOp:
+        """The program before optimisation (`@main` in the torsh dialect)."""
+        return self.imported.module
+
+    @property
+    def optimised(self) -> ModuleOp:
+        """The program as it was lowered."""
+        return self.compilation.optimised
 
     @property
     def weights(self) -> WeightStore:
         """The model's own weights, before preparation."""
-        return self._weights
+        return self.imported.weights if self._replaced is None else self._replaced
 
     @property
     def graph(self) -> FxGraph:
         """The imported program as a graph: a copy, so edits show in what is compiled from it."""
         from torsh_fx.graph.graph import FxGraph
 
-        return FxGraph(self.module.clone(), self._weights)
+        return FxGraph(self.module.clone(), self.weights)
 
     @property
     def input_names(self) -> tuple[str, ...]:
         """Names of the inputs of a call, in order; state is not among them."""
-        hidden = {state.input for state in self.imported.state}
-        return tuple(n for i, n in enumerate(self.imported.inputs) if i not in hidden)
+        return self.interface.user_inputs
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the outputs of a call, in order; state is not among them."""
-        hidden = {state.output for state in self.imported.state}
-        return tuple(n for i, n in enumerate(self.imported.outputs) if i not in hidden)
+        return self.interface.user_outputs
 
     @property
     def states(self) -> list[State]:
         """What the model keeps between calls, in order of the inputs that take it."""
-        return sorted(self.imported.state, key=lambda one: one.input)
+        return self.interface.states
 
     def run(self, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Array]:
         """Run on numpy arrays, in order or by name; returns the outputs in order.
@@ -144,7 +176,7 @@ class CompiledModule:
             return save_package(self, path)
         from torsh_fx.save import save
 
-        save(replace(self.imported, weights=self._weights), path)
+        save(replace(self.imported, weights=self.weights), path)
 
     def profile(self, *args: Any, **kwargs: Any) -> Profile:
         """Run once, as a call does, and time every kernel.
@@ -166,10 +198,10 @@ class CompiledModule:
                 changed then.
         """
         arrays = {name: as_numpy(value) for name, value in weights.items()}
-        store = replaced(self._weights, arrays)
+        store = replaced(self.weights, arrays)
         self.program.update_weights(self._preparation.prepared(store))
-        self._weights = store
-        self._state = initial_state(replace(self.imported, weights=store))
+        self._replaced = store
+        self._state = first_state(self.interface, store)
 
     def session(
         self,
@@ -250,8 +282,8 @@ class CompiledModule:
         Arguments that the model writes have their new values then.
         """
         flat = self.flat_inputs(args, kwargs)
-        from_torch = any(map(is_torch, flat)) if flat else self.imported.out_spec is not None
-        found: list[Any] = run_writing(self, [*flat, *state], self.imported.written)
+        from_torch = any(map(is_torch, flat)) if flat else self.interface.out_spec is not None
+        found: list[Any] = run_writing(self, [*flat, *state], self.interface.written)
         after = [found[one.output] for one in self.states]
         outputs: list[Any] = [as_torch(v) for v in found] if from_torch else found
         return self.structured(outputs), after
@@ -272,23 +304,22 @@ class CompiledModule:
 
     def flat_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         """The inputs of a call in order, as they were given."""
-        if self.imported.in_spec is not None:
+        if self.interface.in_spec is not None:
             from torsh_fx.importers.torch_call import flatten_inputs
 
-            return flatten_inputs(self.imported, args, kwargs)
+            return flatten_inputs(self.interface, args, kwargs)
         return by_position(self.input_names, args, kwargs)
 
     def structured(self, outputs: list[Any]) -> Any:
         """The result of a call from all outputs, in the structure that the source gives."""
-        if self.imported.out_spec is not None:
+        if self.interface.out_spec is not None:
             from torsh_fx.importers.torch_call import unflatten_outputs
 
-            return unflatten_outputs(self.imported, outputs)
+            return unflatten_outputs(self.interface, outputs)
         users = outputs[: len(self.output_names)]
         return users[0] if len(users) == 1 else tuple(users)
 
 
-def initial_state(imported: ImportedModel) -> list[Array]:
+def first_state(interface: Interface, weights: Mapping[str, Array]) -> list[Array]:
     """The first values of a model's state, in order of the inputs that take them."""
-    ordered = sorted(imported.state, key=lambda one: one.input)
-    return [imported.weights[one.weight] for one in ordered]
+    return [weights[one.weight] for one in interface.states]

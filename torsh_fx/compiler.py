@@ -1,35 +1,29 @@
-"""`torsh_fx.compile`: from a model to a callable, in one function."""
+"""`torsh_fx.compile`: from a model to a callable, in one function.
+
+Nothing here loads the compiler before it is needed: a file that was compiled before is linked
+without it.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from xdsl.dialects.builtin import ModuleOp
-
-from lowering.cache import ObjectCache, default_directory
-from lowering.codegen import CodeGenerator, CodegenSettings, CodegenUnit, host_unit
 from lowering.cpu.host import host_target
-from lowering.passes.outline_native import needs_host
-from lowering.program.build import Lowered, lower_module
-from lowering.runtime.executable import Executable, Program, RunOptions
+from lowering.runtime.executable import RunOptions
 from lowering.runtime.threads import thread_limit
-from torsh_dialect.attributes import Array
-from torsh_dialect.context import Context, Settings
+from torsh_dialect.settings import Settings, environment_settings
 from torsh_dialect.target import TargetInfo, target_named
-from torsh_fx.compiled import CompiledModule, CompileReport
-from torsh_fx.dump import Dump, environment_settings
-from torsh_fx.pipeline import optimise
-from torsh_fx.sources import import_model
-from torsh_fx.weights import Preparation
+from torsh_fx.program_cache import slot_of
 
 if TYPE_CHECKING:
-    from torsh_fx.importers.model import ImportedModel
+    from lowering.codegen import CodeGenerator
+    from torsh_fx.compiled import CompiledModule
 
 
 @dataclass
@@ -51,6 +45,9 @@ class Stopwatch:
 @cache
 def generator(in_process: bool, cached: bool) -> CodeGenerator:
     """The process-wide code generator (worker processes are shared by all compilations)."""
+    from lowering.cache import ObjectCache, default_directory
+    from lowering.codegen import CodeGenerator, CodegenSettings
+
     cache_ = ObjectCache(default_directory(os.environ)) if cached else None
     return CodeGenerator(CodegenSettings(inprocess=in_process), cache_)
 
@@ -81,7 +78,8 @@ def compile(
         threads: Most threads of a call; container, affinity mask and `OMP_NUM_THREADS` and
             `TORSH_NUM_THREADS` limit it further.
         flush_denormals: Treat denormal numbers as zero during calls.
-        cache: Keep compiled objects in the user's cache folder.
+        cache: Keep compiled programs of files, and compiled objects, in the user's cache folder.
+            What is there of this compiler and for the same bytes is not compiled again.
 
     Returns:
         The compiled model.
@@ -92,77 +90,20 @@ def compile(
         CodegenError: Code generation failed or was cancelled.
     """
     settings = settings or environment_settings(os.environ)
-    watch = Stopwatch()
     described = target_named(target) if isinstance(target, str) else target or host_target()
+    limit = thread_limit(threads, environ=os.environ)
+    options = RunOptions(limit.count, flush_denormals)
+    slot = slot_of(model, described, settings, dynamic_shapes) if cache else None
+    if slot is not None and (kept := slot.load(options)) is not None:
+        return kept
+    from torsh_dialect.context import Context
+    from torsh_fx.compilation import compile_imported
+    from torsh_fx.sources import import_model
+
+    watch = Stopwatch()
     ctx = Context(target=described, settings=settings)
     with watch.step("import"):
         imported = import_model(model, ctx, example_inputs, dynamic_shapes)
-    limit = thread_limit(threads, environ=os.environ)
-    options = RunOptions(limit.count, flush_denormals)
-    return compile_imported(imported, ctx, options, cache=cache, watch=watch, source=model)
-
-
-def compile_imported(
-    imported: ImportedModel,
-    ctx: Context,
-    options: RunOptions | None = None,
-    *,
-    cache: bool = True,
-    watch: Stopwatch | None = None,
-    source: Any = None,
-) -> CompiledModule:
-    """Compile an imported module; see `compile`. `source` is what `validate` compares with."""
-    watch = watch or Stopwatch()
-    ctx.weights = imported.weights
-    if needs_host(imported.module):
-        from torsh_fx.hosted import compile_hosted
-
-        def part(native: ImportedModel) -> CompiledModule:
-            return compile_imported(native, ctx, options, cache=cache)
-
-        return compile_hosted(imported, ctx, part, source)
-    optimised = imported.module.clone()
-    dump = Dump.begin(ctx.settings, optimised, ctx.target)
-    with watch.step("optimise"):
-        optimise(optimised, ctx, dump.stage if dump else None)
-    with watch.step("lower"):
-        main, prepare = lower_module(optimised, ctx.target)
-    compile_units = generator(ctx.settings.in_process, cache).compile
-    if dump:
-        dump.lowered([main, *([prepare] if prepare else ())], compile_units)
-    with watch.step("generate code"):
-        program, preparation = link(main, prepare, compile_units, imported.weights)
-    report = CompileReport(
-        len(imported.report.fates),
-        count_ops(imported.module),
-        count_ops(optimised),
-        len(main.spec.kernels),
-        watch.seconds,
+    return compile_imported(
+        imported, ctx, options, cache=cache, watch=watch, source=model, slot=slot
     )
-    options = options or RunOptions()
-    return CompiledModule(
-        imported, optimised, program, report, options, preparation, ctx.target, source
-    )
-
-
-def count_ops(module: ModuleOp) -> int:
-    """Ops in the functions of a module, without those inside fused regions."""
-    blocks = [b for function in module.ops for region in function.regions for b in region.blocks]
-    return sum(len(list(block.ops)) for block in blocks)
-
-
-def link(
-    main: Lowered,
-    prepare: Lowered | None,
-    compile_units: Callable[[Sequence[CodegenUnit]], list[bytes]],
-    raw: Mapping[str, Array],
-) -> tuple[Program, Preparation]:
-    """Generate code, prepare the weights by running `prepare`, and link."""
-    pool = host_unit(main.units[0].target)
-    host, *objects = compile_units([pool, *main.units, *(prepare.units if prepare else ())])
-    own, others = objects[: len(main.units)], objects[len(main.units) :]
-    entry = None
-    if prepare is not None:
-        entry = Executable(Program(prepare.spec, others, prepare.constants, host=host), "prepare")
-    preparation = Preparation(main.spec, main.constants, entry)
-    return Program(main.spec, own, preparation.prepared(raw), host=host), preparation

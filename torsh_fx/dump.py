@@ -8,14 +8,14 @@ number: the module as imported and after each pass (`00-imported.mlir`, `01-cano
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdsl.dialects.builtin import ModuleOp
 
-from torsh_dialect.context import Settings
+from torsh_dialect.settings import Settings
 from torsh_dialect.target import TargetInfo
 from torsh_fx.save import module_text
 
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from torsh_fx.pipeline import Stage
 
 IMPORTED = "00-imported.mlir"
-
-
-def environment_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings that environment variables ask for."""
-    return Settings(
-        verify_each=environ.get("TORSH_VERIFY_EACH") == "1",
-        dump_dir=environ.get("TORSH_DUMP") or None,
-        in_process=environ.get("TORSH_INPROCESS") == "1",
-    )
 
 
 def new_folder(parent: Path) -> Path:

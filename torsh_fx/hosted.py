@@ -29,7 +29,7 @@ from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.shape import BindOp
 from torsh_dialect.symbols import symbols_in
 from torsh_dialect.target import TargetInfo
-from torsh_fx.compiled import CompiledModule, CompileReport, initial_state
+from torsh_fx.compiled import Compilation, CompiledModule, CompileReport, first_state
 from torsh_fx.importers.model import ImportedModel, Report
 
 DATA_ERRORS = (ValueError, TypeError, IndexError, KeyError, OverflowError)
@@ -93,14 +93,13 @@ class HostedModule(CompiledModule):
         target: TargetInfo,
         source: Any = None,
     ):
-        self.imported = imported
+        self.interface = imported.interface
         self.target = target
-        self.module = imported.module
-        self.optimised = split
         self.report = report
         self.source = source
-        self._weights = imported.weights
-        self._state = initial_state(imported)
+        self._compile = lambda: Compilation(imported, split)
+        self._replaced = None
+        self._state = first_state(imported.interface, imported.weights)
         self.natives = dict(natives)
         self.host_ops = tuple(dict.fromkeys(op.name for op in split.walk() if is_host_op(op)))
         constants: dict[Operation, Array] = {
@@ -111,9 +110,10 @@ class HostedModule(CompiledModule):
     def run(self, inputs: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
         """Run on arrays, lists (sequences) and None (missing optional values)."""
         if isinstance(inputs, Mapping):
-            if set(inputs) != set(self.imported.inputs):
-                raise InputError(f"the inputs are {', '.join(self.imported.inputs)}")
-            inputs = [inputs[name] for name in self.imported.inputs]
+            names = self.interface.inputs
+            if set(inputs) != set(names):
+                raise InputError(f"the inputs are {', '.join(names)}")
+            inputs = [inputs[name] for name in names]
         return self._walker.call("main", *(_host_value(value) for value in inputs))
 
     def run_into(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
@@ -140,8 +140,8 @@ class HostedModule(CompiledModule):
         """As `CompiledModule.update_weights`, for the weights of native functions."""
         for native in self.natives.values():
             native.update_weights(weights)
-            self._weights = native.weights
-        self._walker.weights = self._weights
+            self._replaced = native.weights
+        self._walker.weights = self.weights
 
     def _refusal(self, method: str, remedy: str) -> str:
         return f"{method} needs a wholly native model, this one has {self.host_ops}: {remedy}"

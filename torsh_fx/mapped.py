@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable
 
-from torsh_dialect.attributes import Array
+from lowering.runtime.signature import Array
 
 
 def mapping_of(array: Array) -> mmap.mmap | None:

@@ -236,7 +236,7 @@ class Margins:
 
     @cached_property
     def _tapped(self) -> CompiledModule:
-        from torsh_fx.compiler import compile_imported
+        from torsh_fx.compilation import compile_imported
 
         compiled = self._compiled
         copies: dict[SSAValue, SSAValue] = {}

@@ -23,12 +23,14 @@ from lowering.program.build import Lowered, lower_module
 from lowering.runtime.abi import ABI_VERSION
 from lowering.runtime.spec import EntrySpec
 from torsh_dialect.attributes import Array, text
-from torsh_dialect.context import Context, Settings
+from torsh_dialect.context import Context
 from torsh_dialect.errors import InvalidArgumentError, TorshError, UnsupportedError
+from torsh_dialect.settings import Settings
 from torsh_dialect.target import TargetInfo
 from torsh_dialect.weights import digest_of
+from torsh_fx.compilation import compile_imported
 from torsh_fx.compiled import CompiledModule
-from torsh_fx.compiler import compile_imported, generator
+from torsh_fx.compiler import generator
 from torsh_fx.hosted import HostedModule
 from torsh_fx.importers.model import ImportedModel
 from torsh_fx.packaged import (
@@ -239,7 +241,7 @@ def _add_state(package: Package, compiled: CompiledModule) -> list[tuple[str, st
     states = compiled.states
     if not states:
         return []
-    inputs, outputs = compiled.imported.inputs, compiled.imported.outputs
+    inputs, outputs = compiled.interface.inputs, compiled.interface.outputs
     names = [inputs[one.input] for one in states]
     arrays = dict(zip(names, compiled.state_arrays, strict=True))
     package.add_resource(STATE, arrays, ResourceType.ModelWeights)
@@ -255,8 +257,8 @@ def _cases(
         inputs = [np.asarray(x, order="C") for x in sample(compiled.executable.spec, number)]
         outputs = compiled.run(inputs)
         case = GoldenCase(f"golden/{number}.in", f"golden/{number}.out", options.rtol, options.atol)
-        stored = dict(zip(compiled.imported.inputs, inputs, strict=True))
+        stored = dict(zip(compiled.interface.inputs, inputs, strict=True))
         package.add_resource(case.inputs, stored, ResourceType.Data)
-        named = dict(zip(compiled.imported.outputs, outputs, strict=True))
+        named = dict(zip(compiled.interface.outputs, outputs, strict=True))
         package.add_resource(case.outputs, named, ResourceType.Data)
         yield case

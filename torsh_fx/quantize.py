@@ -122,7 +122,7 @@ class QuantizedModel:
         """
         if Path(path).suffix == ".torshpkg":
             from lowering.cpu.host import host_target
-            from torsh_fx.compiler import compile_imported
+            from torsh_fx.compilation import compile_imported
 
             compile_imported(self.imported, Context(target=host_target())).save(path)
             return

@@ -16,8 +16,8 @@ from lowering.runtime.executable import RunOptions
 from torsh_dialect.attributes import Array
 from torsh_dialect.context import Context
 from torsh_dialect.errors import InvalidArgumentError
-from torsh_fx.compiled import initial_state
-from torsh_fx.compiler import compile_imported
+from torsh_fx.compilation import compile_imported
+from torsh_fx.compiled import first_state
 from torsh_fx.importers.model import ImportedModel, set_names
 from torsh_fx.quantize_layers import layers_of, main_of
 
@@ -147,7 +147,7 @@ def inputs_in_order(model: ImportedModel, call: Sequence[Array] | Mapping[str, A
         raise InvalidArgumentError(
             f"calibration inputs are {sorted(given)}, the model has {', '.join(names)}"
         )
-    return [np.asarray(given[name]) for name in names] + initial_state(model)
+    return [np.asarray(given[name]) for name in names] + first_state(model.interface, model.weights)
 
 
 @dataclass

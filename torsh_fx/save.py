@@ -29,8 +29,10 @@ from torsh_dialect.parse import parse_module
 from torsh_dialect.symbols import symbols_in
 from torsh_dialect.verify import verify_module
 from torsh_dialect.weights import WeightStore, digest_of
-from torsh_fx.importers.model import ImportedModel, Report, State
+from torsh_fx.importers.model import ImportedModel, Report
+from torsh_fx.interface import State
 from torsh_fx.mapped import give_back, mappings_of
+from torsh_fx.places import place_of
 from torsh_fx.safetensors import read_safetensors, write_safetensors
 
 FORMAT_VERSION = "2.0"
@@ -87,15 +89,20 @@ def import_mlir(path: Path, ctx: Context) -> ImportedModel:
     except (ParseError, DiagnosticException, VerificationError) as error:
         raise ImportModelError(f"{path}: {str(error).strip()}") from None
     check_version(module, path)
-    ctx.weights = _weights_beside(module, path)
+    beside = _weights_file(module, path)
+    ctx.weights = _weights_in(beside) if beside else WeightStore()
     attach_weights(module, ctx.weights)
     main = _main(module, path)
     state = tuple(_state(one) for one in _array(module.attributes.pop(STATE_KEY, None)))
     module.attributes.pop(VERSION_KEY, None)
     module.attributes.pop(WEIGHTS_KEY, None)
     inputs, outputs = names_of(main, "arg_names"), names_of(main, "result_names")
+    files = (beside,) if beside else ()
+    found = {n: place_of(array, file) for file in files for n, array in ctx.weights.items()}
+    places = {name: place for name, place in found.items() if place is not None}
+    symbols, report = symbols_in(main), Report()
     return ImportedModel(
-        module, ctx.weights, inputs, outputs, symbols_in(main), Report(), state=state
+        module, ctx.weights, inputs, outputs, symbols, report, state, files=files, places=places
     )
 
 
@@ -166,21 +173,25 @@ def module_text(module: ModuleOp) -> str:
     return f"{stream.getvalue()}\n"
 
 
-def _weights_beside(module: ModuleOp, path: Path) -> WeightStore:
+def _weights_file(module: ModuleOp, path: Path) -> Path | None:
     name = module.attributes.get(WEIGHTS_KEY)
     if name is None:
         if any(True for _ in weights_in(module)):
             raise ImportModelError(
                 f"{path} has weights, but no {WEIGHTS_KEY} attribute says in which file they are"
             )
-        return WeightStore()
+        return None
     file = str_of(name)
     if file != Path(file).name or file in ("", ".", ".."):
         raise ImportModelError(f"{path}: weights must lie beside the module, not at {file!r}")
+    return path.with_name(file)
+
+
+def _weights_in(file: Path) -> WeightStore:
     try:
-        return read_weights(path.with_name(file))
+        return read_weights(file)
     except FileNotFoundError:
-        raise ImportModelError(f"{path.with_name(file)} is missing: it holds the weights") from None
+        raise ImportModelError(f"{file} is missing: it holds the weights") from None
 
 
 def _main(module: ModuleOp, path: Path) -> FuncOp:

@@ -156,14 +156,14 @@ class Session:
         for cell in self._cells:
             cell.keep(found[cell.kept.output])
         if not self._flat:
-            write_back(given, found, self._model.imported.written)
+            write_back(given, found, self._model.interface.written)
         return self._results(found, any(map(is_torch, given)))
 
     def _arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         if not self._flat:
             return self._model.flat_inputs(args, kwargs)
         taken = {cell.kept.input for cell in self._cells}
-        names = [n for i, n in enumerate(self._model.imported.inputs) if i not in taken]
+        names = [n for i, n in enumerate(self._model.interface.inputs) if i not in taken]
         return by_position(names, args, kwargs)
 
     def _results(self, found: Sequence[Array], wants_torch: bool) -> Any:
@@ -183,7 +183,7 @@ def carried(
     Raises:
         InvalidArgumentError: A name is unknown, taken twice, or a first value is missing.
     """
-    inputs, outputs = model.imported.inputs, model.imported.outputs
+    inputs, outputs = model.interface.inputs, model.interface.outputs
     for wanted, known, what in ((pairs, inputs, "input"), (pairs.values(), outputs, "output")):
         if unknown := [name for name in wanted if name not in known]:
             raise InvalidArgumentError(f"no {what} is called {unknown[0]!r}; there are: {known}")

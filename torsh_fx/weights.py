@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lowering.runtime.executable import Executable
+from lowering.runtime.signature import Array
 from lowering.runtime.spec import ProgramSpec
-from torsh_dialect.attributes import Array
 from torsh_dialect.errors import InvalidArgumentError
-from torsh_dialect.weights import WeightStore
 from torsh_fx.mapped import give_back, mappings_of
+
+if TYPE_CHECKING:
+    from torsh_dialect.weights import WeightStore
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ def replaced(store: WeightStore, weights: Mapping[str, Array]) -> WeightStore:
     Raises:
         InvalidArgumentError: A name is unknown, or a dtype or shape differs; names them.
     """
+    from torsh_dialect.weights import WeightStore
+
     for name, array in weights.items():
         if name not in store:
             known = ", ".join(list(store)[:8]) or "none"

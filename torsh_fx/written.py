@@ -42,7 +42,7 @@ def run_writing(model: CompiledModule, given: Sequence[Any], pairs: Pairs) -> li
     arrays = [as_numpy(value) for value in given]
     if not pairs:
         return model.run(arrays)
-    _check(model.imported.inputs, arrays, pairs)
+    _check(model.interface.inputs, arrays, pairs)
     rooms: dict[int, Callable[[Shape], Array]] = {
         output: _room(arrays[source])
         for source, output in pairs

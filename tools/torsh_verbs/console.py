@@ -10,9 +10,8 @@ from pathlib import Path
 
 from xdsl.utils.exceptions import DiagnosticException, ParseError
 
-from torsh_dialect.context import Numerics, Settings
 from torsh_dialect.errors import InvalidArgumentError, TorshError
-from torsh_fx.dump import environment_settings
+from torsh_dialect.settings import Numerics, Settings, environment_settings
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 

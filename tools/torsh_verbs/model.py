@@ -24,7 +24,8 @@ from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import ImportModelError, InvalidArgumentError, UnsupportedError
 from torsh_dialect.target import TARGETS, target_named
 from torsh_dialect.types import dims_of, element_type
-from torsh_fx.compiler import Stopwatch, compile_imported
+from torsh_fx.compilation import compile_imported
+from torsh_fx.compiler import Stopwatch
 from torsh_fx.pipeline import REWRITES
 from torsh_fx.sources import import_model
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp
 from xdsl.dialects.func import FuncOp
@@ -14,6 +15,8 @@ from torsh_dialect.attributes import text
 from torsh_dialect.dims import Bounds
 from torsh_dialect.errors import Finding, TorshError, UnsupportedError
 from torsh_dialect.weights import WeightStore
+from torsh_fx.interface import Interface, State
+from torsh_fx.places import Place
 
 
 class Fate(Enum):
@@ -102,23 +105,6 @@ class Report:
 
 
 @dataclass(frozen=True)
-class State:
-    """A value that a model keeps between calls: an extra input and an extra result.
-
-    Attributes:
-        name: The buffer's name in the source.
-        input: Position among the arguments of `@main`.
-        output: Position among the results of `@main` that hold its next value.
-        weight: Name in the weight store of its initial value.
-    """
-
-    name: str
-    input: int
-    output: int
-    weight: str
-
-
-@dataclass(frozen=True)
 class ImportedModel:
     """A model as a module of the torsh dialect, and what a caller needs to call it.
 
@@ -134,6 +120,8 @@ class ImportedModel:
         written: User inputs that the model writes, each with the output that is its new value.
         in_spec: The source framework's description of how call arguments flatten to inputs.
         out_spec: Likewise for outputs.
+        files: Files beside the model's own that were read.
+        places: Where the data of weights lies, for those that are a part of a file as it is.
     """
 
     module: ModuleOp
@@ -146,6 +134,15 @@ class ImportedModel:
     written: tuple[tuple[int, int], ...] = ()
     in_spec: object | None = None
     out_spec: object | None = None
+    files: tuple[Path, ...] = ()
+    places: Mapping[str, Place] = field(default_factory=dict[str, Place])
+
+    @property
+    def interface(self) -> Interface:
+        """How the model is called."""
+        return Interface(
+            self.inputs, self.outputs, self.state, self.written, self.in_spec, self.out_spec
+        )
 
 
 def set_names(function: FuncOp, inputs: Sequence[str], outputs: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ from torsh_fx.importers.onnx_graph import (
     normal_domain,
     require_unique,
 )
-from torsh_fx.importers.onnx_load import read_model, tensor_reader
+from torsh_fx.importers.onnx_load import TensorReader, read_model
 from torsh_fx.importers.onnx_scope import Importing, Scope, hint_of, identifier
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def import_onnx(
         )
     functions = {(normal_domain(f.domain), f.name, f.overload): f for f in proto.functions}
     file = Path(model).resolve() if isinstance(model, str | Path) else None
-    load, table = tensor_reader(folder, file), converters()
+    load, table = TensorReader(folder, file), converters()
     own = {
         (one, operator): convert
         for (domain, operator), convert in (custom or {}).items()
@@ -118,6 +118,8 @@ def import_onnx(
         outputs=tuple(entry.outputs),
         symbols=entry.used_bounds(function),
         report=importing.report,
+        files=load.files,
+        places=load.places(ctx.weights),
     )
 
 

@@ -7,17 +7,17 @@ It must lie in that folder after links are followed, and the file must hold all 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lowering.runtime.contexts import aligned_bytes
 from torsh_dialect.attributes import Array
 from torsh_dialect.dtypes import dtype_of_numpy
 from torsh_dialect.errors import ImportModelError, InvalidArgumentError
 from torsh_fx.importers.onnx_outline import LARGE, outline
+from torsh_fx.places import Place, read_aligned
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -89,35 +89,51 @@ def _damaged_text(message: Any) -> bytes | None:
     return None
 
 
-def tensor_reader(folder: Path | None, own: Path | None = None) -> Callable[[TensorProto], Array]:
-    """A function that gives the array of a tensor; external data is looked up in `folder`.
+class TensorReader:
+    """Gives the array of a tensor: the same one for the same message, as imports are tried again.
 
-    Data in `own`, the model's file, is copied, that of other files is mapped. It gives the same
-    array for the same message, as an import may be tried several times.
+    Args:
+        folder: Where external data is looked up; None where the model is no file.
+        own: The model's file: data in it is copied, that of other files is mapped.
     """
-    arrays: dict[int, tuple[TensorProto, Array]] = {}  # the message kept alive keeps its id
 
-    def read(proto: TensorProto) -> Array:
-        if id(proto) not in arrays:
-            arrays[id(proto)] = (proto, decode(proto))
-        return arrays[id(proto)][1]
+    def __init__(self, folder: Path | None, own: Path | None = None):
+        self._folder, self._own = folder, own
+        self._arrays: dict[int, tuple[TensorProto, Array]] = {}  # a message kept keeps its id
+        self._places: dict[int, Place] = {}
 
-    def decode(proto: TensorProto) -> Array:
+    def __call__(self, proto: TensorProto) -> Array:
+        if id(proto) not in self._arrays:
+            self._arrays[id(proto)] = (proto, self._decode(proto))
+        return self._arrays[id(proto)][1]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files beside the model's own that were read."""
+        found = {place.path for place in self._places.values()}
+        return tuple(sorted(found - {self._own} if self._own else found))
+
+    def places(self, weights: Mapping[str, Array]) -> dict[str, Place]:
+        """Where the arrays among `weights` lie that are parts of files."""
+        found = {name: self._places.get(id(array)) for name, array in weights.items()}
+        return {name: place for name, place in found.items() if place is not None}
+
+    def _decode(self, proto: TensorProto) -> Array:
         from onnx import TensorProto, numpy_helper
 
         try:
             if proto.data_location == TensorProto.EXTERNAL:
-                return _external(proto, folder, own)
+                array, place = _external(proto, self._folder, self._own)
+                self._places[id(array)] = place
+                return array
             return np.asarray(numpy_helper.to_array(proto))
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise ImportModelError(
                 f"the tensor {proto.name!r} with dims {list(proto.dims)} is damaged: {error}"
             ) from error
 
-    return read
 
-
-def _external(proto: TensorProto, folder: Path | None, own: Path | None) -> Array:
+def _external(proto: TensorProto, folder: Path | None, own: Path | None) -> tuple[Array, Place]:
     from onnx import helper
 
     entries = {entry.key: entry.value for entry in proto.external_data}
@@ -145,25 +161,12 @@ def _external(proto: TensorProto, folder: Path | None, own: Path | None) -> Arra
             f"the tensor {proto.name!r} lies at {offset}..{offset + length} of {path.name}, "
             f"which has {size} bytes: the file is cut off"
         )
+    place = Place(path, offset)
     if count == 0:
-        return np.empty(dims, dtype)
+        return np.empty(dims, dtype), place
     if own is None or path != own:
-        return np.memmap(path, dtype, "r", offset, dims)
-    return _copied(path, offset, length).view(dtype).reshape(dims)
-
-
-def _copied(path: Path, offset: int, length: int) -> Array:
-    """Bytes of a file, aligned as kernels want weights."""
-    array = aligned_bytes(length)
-    rest = array.data
-    with path.open("rb", buffering=0) as file:
-        file.seek(offset)
-        while rest:
-            count = file.readinto(rest)
-            if not count:
-                raise ImportModelError(f"{path} became shorter while it was read")
-            rest = rest[count:]
-    return array
+        return np.memmap(path, dtype, "r", offset, dims), place
+    return read_aligned(path, offset, length).view(dtype).reshape(dims), place
 
 
 def _number(tensor: str, entries: dict[str, str], key: str, default: int) -> int:

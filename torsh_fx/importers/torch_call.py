@@ -10,8 +10,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from torsh_dialect.errors import InputError
-from torsh_fx.importers.model import ImportedModel
 from torsh_fx.importers.torch_types import to_numpy, to_torch
+from torsh_fx.interface import Interface
 
 __all__ = ["Leaf", "TorchCall", "flatten_inputs", "to_numpy", "to_torch", "unflatten_outputs"]
 
@@ -46,9 +46,7 @@ class TorchCall:
     names: tuple[str, ...] = ()
 
 
-def flatten_inputs(
-    model: ImportedModel, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> list[Any]:
+def flatten_inputs(model: Interface, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     """The user inputs of `@main`, in order, from the arguments of a call.
 
     Raises:
@@ -90,7 +88,7 @@ def _arranged(
     return tuple(given[n] for n in names[:positional]), {n: given[n] for n in by_name}
 
 
-def unflatten_outputs(model: ImportedModel, outputs: Sequence[Any]) -> Any:
+def unflatten_outputs(model: Interface, outputs: Sequence[Any]) -> Any:
     """The results of a call in the model's structure, from the outputs of `@main`."""
     call = model.out_spec
     assert isinstance(call, TorchCall)

@@ -35,12 +35,13 @@ from torsh_dialect.errors import ImportModelError
 from torsh_dialect.ops.shape import BindOp
 from torsh_dialect.symbols import set_symbols
 from torsh_dialect.types import dims_of, tensor
-from torsh_fx.importers.model import ImportedModel, Report, State, set_names
+from torsh_fx.importers.model import ImportedModel, Report, set_names
 from torsh_fx.importers.torch_call import Leaf, TorchCall
 from torsh_fx.importers.torch_decompositions import DECOMPOSITIONS
 from torsh_fx.importers.torch_graph import GraphImporter, Shared, is_value, spelling, type_of_fake
 from torsh_fx.importers.torch_ops import CONVERTERS
 from torsh_fx.importers.torch_symbols import bounds_of_range
+from torsh_fx.interface import State
 
 
 def import_exported_program(

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import torsh_fx
-from torsh_dialect.context import Context, Settings
-from torsh_fx.dump import environment_settings
+from torsh_dialect.context import Context
+from torsh_dialect.settings import Settings, environment_settings
 from torsh_fx.pipeline import stages
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import torsh_fx
-from torsh_dialect.context import Settings
+from torsh_dialect.settings import Settings
 
 RNG = np.random.default_rng(17)
 

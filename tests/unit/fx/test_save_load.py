@@ -89,7 +89,7 @@ def test_state_is_kept(compiled, tmp_path):
     from dataclasses import replace
 
     from torsh_dialect.context import Context
-    from torsh_fx.importers.model import State
+    from torsh_fx.interface import State
     from torsh_fx.save import import_mlir, save
 
     weights = compiled.imported.weights

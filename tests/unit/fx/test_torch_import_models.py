@@ -123,13 +123,13 @@ def test_structure_of_arguments_and_results():
     compared(result, f(*args))
     assert result["n"] == 3
     with pytest.raises(InputError, match="arguments"):
-        flatten_inputs(model, (torch.randn(2),), {})
+        flatten_inputs(model.interface, (torch.randn(2),), {})
 
 
 def test_a_constant_argument_is_fixed():
     model = check(lambda x, k: x * k, (torch.randn(2), 3))
     with pytest.raises(InputError, match="3 at import is 4"):
-        flatten_inputs(model, (torch.randn(2), 4), {})
+        flatten_inputs(model.interface, (torch.randn(2), 4), {})
 
 
 class Tied(nn.Module):

@@ -23,7 +23,7 @@ from torsh_dialect.ops.movement import ReshapeOp, TransposeOp
 from torsh_dialect.ops.norm import LayerNormOp
 from torsh_dialect.ops.softmax import SoftmaxOp
 from torsh_fx import reference
-from torsh_fx.compiler import compile_imported
+from torsh_fx.compilation import compile_imported
 from torsh_fx.graph.node import Node
 from torsh_fx.sources import import_model
 

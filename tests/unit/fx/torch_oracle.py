@@ -35,11 +35,11 @@ def imported(model, args, *, dynamic=None, decompose=False):
 
 def called(model, args, state=None):
     """The model's results and the next values of its state, by the reference interpreter."""
-    arrays = [to_numpy(torch.as_tensor(v)) for v in flatten_inputs(model, args, {})]
+    arrays = [to_numpy(torch.as_tensor(v)) for v in flatten_inputs(model.interface, args, {})]
     arrays += [model.weights[s.weight] if state is None else state[s.name] for s in model.state]
     outputs = evaluate(model.module, arrays, model.weights)
     following = {s.name: outputs[s.output] for s in model.state}
-    return unflatten_outputs(model, [to_torch(o) for o in outputs]), following
+    return unflatten_outputs(model.interface, [to_torch(o) for o in outputs]), following
 
 
 def compared(actual, expected, tolerance=1e-5):

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import torsh_fx
-from torsh_dialect.context import Settings
 from torsh_dialect.ops.norm import LayerNormOp, RmsNormOp
 from torsh_dialect.ops.strided_attention import StridedAttentionOp
+from torsh_dialect.settings import Settings
 
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 

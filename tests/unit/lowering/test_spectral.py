@@ -14,7 +14,7 @@ from torsh_dialect.dtypes import dtype_of_numpy
 from torsh_dialect.ops.linalg import EighOp, SvdOp
 from torsh_dialect.types import tensor
 from torsh_dialect.weights import WeightStore
-from torsh_fx.compiler import compile_imported
+from torsh_fx.compilation import compile_imported
 from torsh_fx.importers.model import ImportedModel, Report
 
 

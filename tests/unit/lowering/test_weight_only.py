@@ -10,9 +10,10 @@ import torsh_fx
 from lowering.cpu.templates.gemm_blocks import BlocksGemmParams
 from lowering.passes.schedule_integer import ScheduleIntegerPass
 from lowering.runtime.machine import NEEDED_FLAGS, machine_flags
-from torsh_dialect.context import Context, Settings
+from torsh_dialect.context import Context
 from torsh_dialect.errors import InvalidArgumentError
 from torsh_dialect.evaluate import evaluate
+from torsh_dialect.settings import Settings
 from torsh_dialect.target import target_named
 from torsh_fx.importers.onnx import import_onnx
 

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 from robust_models import mlp, model_of, normal, succeed
 
-import torsh_fx.compiler
+import torsh_fx.compilation
 from lowering.cpu.host import host_target
 from torsh_dialect.errors import CodegenError
 from torsh_fx.ahead import write_program
@@ -160,7 +160,7 @@ BROKEN = {
 @pytest.mark.parametrize("case", list(BROKEN))
 def test_kernels_that_llvm_cannot_take_are_errors(case: str, monkeypatch: pytest.MonkeyPatch):
     text, says = BROKEN[case]
-    lower = torsh_fx.compiler.lower_module
+    lower = torsh_fx.compilation.lower_module
 
     def broken(*args):
         main, prepare = lower(*args)
@@ -168,7 +168,7 @@ def test_kernels_that_llvm_cannot_take_are_errors(case: str, monkeypatch: pytest
         return replace(main, units=units), prepare
 
     with monkeypatch.context() as patch:
-        patch.setattr(torsh_fx.compiler, "lower_module", broken)
+        patch.setattr(torsh_fx.compilation, "lower_module", broken)
         with pytest.raises(CodegenError, match=says):
             compile_model(mlp(), cache=False)
     assert compile_model(mlp(), cache=False).run([normal(2, 8)])[0].shape == (2, 8)
