@@ -11,7 +11,14 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import ClassVar, Protocol, TypeAlias
 
-from xdsl.dialects.builtin import I64, BoolAttr, DenseArrayBase, IntegerAttr, LocationAttr
+from xdsl.dialects.builtin import (
+    I64,
+    BoolAttr,
+    DenseArrayBase,
+    IntegerAttr,
+    LocationAttr,
+    StringAttr,
+)
 from xdsl.ir import Attribute, Operation, OpResult, Region, SSAValue, SSAValues
 from xdsl.irdl import (
     AttrSizedOperandSegments,
@@ -40,6 +47,7 @@ from torsh_dialect.attributes import (
     bool_of,
     ints_of,
     segments,
+    strs_of,
 )
 from torsh_dialect.declare import Spelled
 from torsh_dialect.dims import Dim, broadcast_shapes, provably_different
@@ -444,6 +452,18 @@ class DefinesSymbols(MemoryEffect):
         """Counts as a write, unless the op names no symbol."""
         named = any(name in op.properties for name in cls.PROPERTIES)
         return frozenset({EffectInstance(MemoryEffectKind.WRITE)}) if named else frozenset()
+
+    @classmethod
+    def named(cls, op: Operation) -> Sequence[str]:
+        """The symbols that an op gives a value when it runs."""
+        if not op.has_trait(DefinesSymbols):
+            return ()
+        values = [op.properties[name] for name in cls.PROPERTIES if name in op.properties]
+        return [
+            name
+            for value in values
+            for name in ([value.data] if isinstance(value, StringAttr) else strs_of(value))
+        ]
 
 
 class Control(TensorOp):

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xdsl.dialects.builtin import StringAttr
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.pattern_rewriter import PatternRewriter
@@ -22,7 +21,6 @@ from xdsl.pattern_rewriter import PatternRewriter
 from lowering.program.checks import WORDS
 from lowering.program.relations import Relation, relations
 from lowering.program.run import assumed, location_of
-from torsh_dialect.attributes import strs_of
 from torsh_dialect.dims import (
     Bounds,
     Dim,
@@ -33,7 +31,7 @@ from torsh_dialect.dims import (
     symbols_of,
 )
 from torsh_dialect.errors import TorshError
-from torsh_dialect.kinds import Composite, TensorOp
+from torsh_dialect.kinds import Composite, DefinesSymbols, TensorOp
 from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.shape import AssumeOp
 from torsh_dialect.passes.expand_composites import RewriterBuilder
@@ -262,21 +260,11 @@ def _found(main: FuncOp, known: Mapping[str, str]) -> Iterator[AxisFact]:
     for op in main.walk():
         if not isinstance(op, TensorOp):
             continue
-        for name in _named(op):
+        for name in DefinesSymbols.named(op):
             if name not in seen:
                 seen.add(name)
                 place = Demand(Relation(0, "eq", 0), op).place
                 yield AxisFact("", 0, name, DERIVED, f"from data, by {place}")
-
-
-def _named(op: TensorOp) -> Iterator[str]:
-    """The symbols that an op gives a value, in its properties `symbols`, `names` or `count`."""
-    for key in ("symbols", "names", "count"):
-        value = op.properties.get(key)
-        if isinstance(value, StringAttr):
-            yield value.data
-        elif value is not None:
-            yield from strs_of(value)
 
 
 def freed_onnx(model: str | Path | bytes | ModelProto) -> ModelProto:

@@ -29,9 +29,7 @@ from dataclasses import dataclass, field
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import (
-    ArrayAttr,
     ModuleOp,
-    StringAttr,
     SymbolRefAttr,
     TensorType,
     UnrankedTensorType,
@@ -222,12 +220,7 @@ def _symbols(op: Operation) -> Iterator[str]:
 
 def _introduced(op: Operation) -> Iterator[str]:
     """Symbols that an op gives a value when it runs."""
-    for name in DefinesSymbols.PROPERTIES:
-        value = op.properties.get(name)
-        if isinstance(value, StringAttr):
-            yield value.data
-        elif isinstance(value, ArrayAttr):
-            yield from strs_of(value)  # pyright: ignore[reportUnknownArgumentType]
+    yield from DefinesSymbols.named(op)
     for region in op.regions:
         for block in region.blocks:
             yield from (str(d) for a in block.args for d in _dims(a.type) if _is_bare(d))

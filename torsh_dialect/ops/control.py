@@ -24,7 +24,7 @@ from torsh_dialect.declare import op
 from torsh_dialect.dims import Dim, provably_equal, symbol
 from torsh_dialect.dtypes import dtype_of, i1, i64
 from torsh_dialect.errors import ShapeError, TorshError
-from torsh_dialect.kinds import Control, TensorOp
+from torsh_dialect.kinds import Control, DefinesSymbols, TensorOp
 from torsh_dialect.types import AnyTensor, SequenceType, dims_of, element_type, rank_of, tensor
 
 
@@ -245,12 +245,7 @@ class LoopOp(Control):
         return found
 
     def _local_symbols(self) -> set[str]:
-        found: set[str] = set()
-        for inner in self.regions[0].block.ops:
-            names = inner.properties.get("symbols")
-            if isinstance(names, ArrayAttr):
-                found |= {str_of(n) for n in names}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        return found
+        return {n for inner in self.regions[0].walk() for n in DefinesSymbols.named(inner)}
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
         raise TorshError(f"{self.name} is evaluated by `run`")

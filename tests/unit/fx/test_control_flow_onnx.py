@@ -54,6 +54,10 @@ TEXTS = {
    v2 = Concat<axis=0>(v, s1)
    four = Constant<value_ints=[4]>() s = Expand(s1, four) c2 = Identity(c) }>
 }""",
+    "scan_of_unique": """agraph (float[3] h, float[t,3] x) => (float[3] s, float[t,u] o) {
+ s, o = Scan<num_scan_inputs=1, body = b (float[3] c, float[3] a) => (float[3] d, float[v] e) {
+   d = Add(c, a) e = Unique(d) }>(h, x)
+}""",
     "scan_two": """agraph (float[2] s0, float[t,2] x, float[2,t] y)
    => (float[2] s, float[t,2] o) {
  s, o = Scan<num_scan_inputs=2, scan_input_axes=[0,1], scan_input_directions=[0,1],
@@ -114,7 +118,8 @@ FEEDS: dict[str, Feeds] = {
         for k in (0, 1, 5)
         for b in (True, False)
     ],
-    "loop_growing": [{"k": int64(k), "x": normal(3)} for k in (0, 1, 6)],
+    "loop_growing": [{"k": int64(k), "x": normal(3)} for k in (-2, 0, 1, 6)],
+    "scan_of_unique": [{"h": normal(3), "x": normal(t, 3)} for t in (1, 4)],
     "scan_two": [{"s0": normal(2), "x": normal(t, 2), "y": normal(2, t)} for t in (1, 5)],
     "sequence_map": [{"x": normal(2), "y": normal(3), "z": normal(1)}],
     "nonzero_reshape": [

@@ -10,7 +10,7 @@ from xdsl.ir import Attribute, Block, OpResult, Region, SSAValue
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.builder import BlockBuilder
-from torsh_dialect.dims import Dim, provably_equal, symbol
+from torsh_dialect.dims import Dim, bounds_of, provably_equal, symbol
 from torsh_dialect.ops.compare import EqualOp
 from torsh_dialect.ops.control import CondOp, LoopOp, YieldOp, unknown_extents
 from torsh_dialect.ops.movement import ReshapeOp
@@ -95,7 +95,7 @@ def loop(n: Node) -> Sequence[SSAValue]:
 
     limit, condition = n.optional(0), n.optional(1)
     graph, name = n.graph("body"), n.proto.name or "Loop"
-    trips = n.constant(np.int64(-1)) if limit is None else n.scalar(limit)
+    trips = n.constant(np.int64(-1)) if limit is None else _trip_count(n, limit)
     first = n.constant(True, dtypes.i1) if condition is None else n.scalar(condition)
     carried = [n.input(i) for i in range(2, len(n.proto.input))]
     scans = len(graph.output) - 1 - len(carried)
@@ -108,6 +108,15 @@ def loop(n: Node) -> Sequence[SSAValue]:
         return convert_graph(n.scope, graph, shaped, builder, name)
 
     return build_loop(n, trips, first, carried, scans, body)
+
+
+def _trip_count(n: Node, limit: SSAValue) -> SSAValue:
+    """The limit of `for (i = 0; i < limit; ++i)`; below 0 it is 0, not `torsh.loop`'s no limit."""
+    known = n.contents(limit)
+    low = bounds_of(known[0], {})[0] if known else None
+    if low is not None and low >= 0:
+        return n.scalar(limit)
+    return n.c.maximum(n.scalar(limit), 0)
 
 
 def _as_declared(builder: BlockBuilder, value: SSAValue, declared: object) -> SSAValue:
