@@ -12,7 +12,8 @@ After, with the sums of %b's columns computed by `@prepare`:
 
 All is integer arithmetic modulo 2^32, hence exact. Kernels take i8 weights, and activations of
 the one signedness that the target's instruction asks for: the other one is shifted by 128, in
-value and zero point. Depthwise convolutions, whose sums f32 holds exactly, become f32 ones. A
+value and zero point. A convolution of single pixels is a product. Depthwise convolutions, whose
+sums f32 holds exactly, become f32 ones. A
 product without a weight, or of more steps than i32 holds for any values, stays as it is.
 """
 
@@ -301,6 +302,8 @@ class _Conv:
             taps, each = taps // last.kernel, each * last.kernel
         matrix = c.reshape(w, (self.groups, filters // self.groups, taps, each))
         packed = pack(c, matrix, signed=self.signed, target=self.target)
+        if self.groups == 1 and all(axis == Axis(1) for axis in axes):
+            return c.b(PackedLinearIntegerOp, x, packed, columns=filters)
         pads = [*(a.before for a in axes), *(a.after for a in axes)]
         return c.b(
             PackedConvIntegerOp, x, packed, data_layout="NHWC", kernel=kernel, filters=filters,

@@ -27,7 +27,7 @@ def transposed(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | No
     del target
     row = dtype_of(element_type(op.x))
     found = as_matrices(dims_of(op.x), ints_of(op.perm))
-    moves = row.bytes in (4, 8) and row.kind != "complex"
+    moves = row.bits == 8 * row.bytes and row.bytes <= 8 and row.kind != "complex"
     if not is_alone(fused, op.x) or found is None or not moves:
         return None
     batch, rows, columns = found

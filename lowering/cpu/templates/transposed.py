@@ -1,7 +1,8 @@
-"""Transposing matrices: `y[b, c, r] = x[b, r, c]`, for elements of 4 or 8 bytes.
+"""Transposing matrices: `y[b, c, r] = x[b, r, c]`, for elements of 1, 2, 4 or 8 bytes.
 
 Blocks of 64 x 64 elements are moved as squares of vectors in registers; a matrix of at most four
-rows or columns (an image whose channels move last or first) by interleaving vectors.
+rows or columns (an image whose channels move last or first) by interleaving vectors. Elements of
+1 and 2 bytes go in vectors of 16 bytes: a square of them fits the registers of every target.
 
 Unit of the parallel range: matrix x block of rows x block of columns. Argument words: 0 x, 1 y,
 2 rows R, 3 columns C (both read where they are dynamic).
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 from lowering.cpu.templates.epilogue import dynamic_mask
 from lowering.cpu.templates.schedule import Registers
-from lowering.cpu.templates.transpose import transpose
+from lowering.cpu.templates.transpose import interleave, transpose
 from lowering.cpu.text import Module, Text, Value, vector_of
 from torsh_dialect.dims import Dim, ceildiv
 from torsh_dialect.target import TargetInfo
@@ -28,6 +29,9 @@ NARROW = 4
 NARROW_BLOCK = 4096
 """Columns (or rows) of a block of a narrow matrix."""
 
+SHORT_BYTES = 16
+"""Bytes of a vector of elements of 1 or 2 bytes."""
+
 
 @dataclass(frozen=True)
 class TransposeParams:
@@ -36,7 +40,7 @@ class TransposeParams:
     Attributes:
         rows: Rows of x if static.
         columns: Columns of x if static.
-        bytes: Bytes of an element, 4 or 8.
+        bytes: Bytes of an element: 1, 2, 4 or 8.
     """
 
     rows: int | None = None
@@ -50,6 +54,11 @@ class TransposeParams:
         if self.is_narrow(self.columns):
             return NARROW_BLOCK, NARROW
         return BLOCK, BLOCK
+
+    @property
+    def is_short(self) -> bool:
+        """Whether elements are narrower than the lanes that vectors are masked by."""
+        return self.bytes < 4
 
     @staticmethod
     def is_narrow(extent: int | None) -> bool:
@@ -84,7 +93,7 @@ class _Transposer:
 
     def __init__(self, text: Text, params: TransposeParams, target: TargetInfo):
         self.text, self.params = text, params
-        self.lanes = target.lanes(params.bytes)
+        self.lanes = SHORT_BYTES // params.bytes if params.is_short else target.lanes(params.bytes)
         self.element = f"i{8 * params.bytes}"
         self.vector = vector_of(self.element, self.lanes)
         self.x, self.y = text.argument(0, role="x"), text.argument(1, role="y")
@@ -118,6 +127,8 @@ class _Transposer:
             self.interleave(block)
         elif self.params.is_narrow(self.params.columns):
             self.separate(block)
+        elif self.params.is_short:
+            self.short_squares(block)
         else:
             self.squares(block)
 
@@ -214,6 +225,32 @@ class _Transposer:
 
     # -- other matrices
 
+    def short_squares(self, block: _Block) -> None:
+        """Squares of 16-byte vectors; those at the edges overlap the ones before them."""
+        text, lanes = self.text, self.lanes
+
+        def squares() -> None:
+            last_row, last_column = text.sub(block.rows, lanes), text.sub(block.columns, lanes)
+
+            def row_of_squares(row: Value, _: list[Value]) -> None:
+                row = text.minimum(row, last_row)
+                text.loop(
+                    0, block.columns, lanes,
+                    lambda column, _: self.square(block, row, text.minimum(column, last_column)),
+                )  # fmt: skip
+
+            text.loop(0, block.rows, lanes, row_of_squares)
+
+        def single() -> None:
+            def along(row: Value, _: list[Value]) -> None:
+                text.loop(0, block.columns, 1, lambda column, _: self.move(block, [row], [column]))
+
+            text.loop(0, block.rows, 1, along)
+
+        small = text.compare("slt", text.minimum(block.rows, block.columns), lanes)
+        text.when(text.let(f"xor i1 {small}, true"), squares)
+        text.when(small, single)
+
     def squares(self, block: _Block) -> None:
         """Squares of vectors; those at the edges are masked."""
         text, lanes = self.text, self.lanes
@@ -263,4 +300,5 @@ class _Transposer:
 
     def turned(self, rows: list[Value]) -> list[Value]:
         """The transpose of a square of vectors."""
-        return transpose(self.text, Registers(1, 1, self.lanes, element=self.element), rows)
+        turn = interleave if self.params.is_short else transpose
+        return turn(self.text, Registers(1, 1, self.lanes, element=self.element), rows)

@@ -34,6 +34,19 @@ func.func @main(%x: tensor<1x3x8x8xui8>) -> tensor<1x4x8x8xi32> {
 
 // -----
 
+// Fires: a convolution of single pixels is a product of rows of channels.
+// CHECK-LABEL: func.func @main
+// CHECK:         %[[X:.*]] = torsh.transpose %x {{.*}} -> tensor<1x8x8x16xui8>
+// CHECK:         torsh.packed_linear_integer %[[X]], {{.*}} -> tensor<1x8x8x4xi32>
+// CHECK-NOT:     torsh.packed_conv_integer
+func.func @main(%x: tensor<1x16x8x8xui8>) -> tensor<1x4x8x8xi32> {
+  %w = torsh.weight {id = "w", type = tensor<4x16x1x1xi8>} : () -> tensor<4x16x1x1xi8>
+  %y = torsh.conv_integer %x, %w {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x16x8x8xui8>, tensor<4x16x1x1xi8>) -> tensor<1x4x8x8xi32>
+  func.return %y : tensor<1x4x8x8xi32>
+}
+
+// -----
+
 // Fires: a depthwise convolution is exact in f32.
 // CHECK-LABEL: func.func @main
 // CHECK:         torsh.conv {{.*}} -> tensor<1x4x8x8xf32>

@@ -121,7 +121,8 @@ def test_conv_integer(target, name, kind):
     (weights if signed else feeds)["xz"] = np.asarray(77, np.uint8)
     node = helper.make_node("ConvInteger", ["x", "w", "xz", "wz"], ["y"], **attributes)
     model = model_of([node], feeds, weights, np.int32)
-    run_exactly(model, feeds, "packed_conv_integer", target)
+    kernel = "packed_linear_integer" if name == "deep" else "packed_conv_integer"
+    run_exactly(model, feeds, kernel, target)
 
 
 @pytest.mark.parametrize("target", TARGETS[-1:])

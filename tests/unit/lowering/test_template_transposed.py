@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 HERE = [target for target in TARGETS.values() if runs_here(target)]
 SHAPES = [
     (1, 3, 50), (2, 50, 3), (3, 1, 7), (1, 4, 5000), (1, 5000, 4), (2, 2, 2), (1, 64, 64),
-    (2, 65, 129), (1, 16, 1000), (1, 1000, 17), (3, 5, 6), (2, 130, 70),
+    (2, 65, 129), (1, 16, 1000), (1, 1000, 17), (3, 5, 6), (2, 130, 70), (2, 15, 40), (1, 80, 31),
 ]  # fmt: skip
 
 
@@ -37,9 +37,9 @@ def run(params: TransposeParams, target: Any, x: Array, splits: tuple[int, ...] 
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("bytes_each", [4, 8])
+@pytest.mark.parametrize("bytes_each", [1, 2, 4, 8])
 def test_static_and_dynamic_extents(shape: tuple[int, int, int], bytes_each: int) -> None:
-    x = np.arange(np.prod(shape), dtype=f"i{bytes_each}").reshape(shape)
+    x = np.arange(np.prod(shape)).astype(f"i{bytes_each}").reshape(shape)
     _, rows, columns = shape
     for target in HERE:
         static = TransposeParams(rows, columns, bytes_each)
@@ -50,7 +50,10 @@ def test_static_and_dynamic_extents(shape: tuple[int, int, int], bytes_each: int
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda t: t.name)
 def test_objects_import_nothing(target: Any) -> None:
-    for params in (TransposeParams(3), TransposeParams(None, 4, 8), TransposeParams()):
+    for params in (
+        TransposeParams(3), TransposeParams(None, 4, 8), TransposeParams(),
+        TransposeParams(3, None, 1), TransposeParams(bytes=1), TransposeParams(bytes=2),
+    ):  # fmt: skip
         module = Module()
         emit(module, "transpose", params, target)
         symbols = read_symbols(object_file(module, target))
