@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lowering.cpu.host import host_target
@@ -42,14 +41,13 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-@cache
 def generator(in_process: bool, cached: bool) -> CodeGenerator:
-    """The process-wide code generator (worker processes are shared by all compilations)."""
-    from lowering.cache import ObjectCache, default_directory
-    from lowering.codegen import CodeGenerator, CodegenSettings
+    """The process's code generator (worker processes are shared by all compilations)."""
+    from lowering.cache import default_directory
+    from lowering.codegen import CodegenSettings, shared_generator
 
-    cache_ = ObjectCache(default_directory(os.environ)) if cached else None
-    return CodeGenerator(CodegenSettings(inprocess=in_process), cache_)
+    directory = default_directory(os.environ) if cached else None
+    return shared_generator(CodegenSettings(inprocess=in_process), directory)
 
 
 def compile(

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,9 @@ MOST_BYTES = 32 << 20
 """Most bytes of arrays that an entry holds itself."""
 
 LENGTH_BYTES = 8
+LIBRARIES = ("xdsl", "onnx")
+"""What an import depends on beside the compiler's own files."""
+
 PACKAGES = ("torsh_dialect", "lowering", "torsh_fx")
 
 
@@ -53,6 +57,9 @@ def compiler_state() -> str:
     """What tells this compiler from any other: versions, and its files as they are now."""
     root = Path(__file__).parent.parent
     found: list[object] = [sys.version, np.__version__, llvm_version()]
+    for name in LIBRARIES:
+        spec = find_spec(name)
+        found.append(spec and spec.origin and os.stat(spec.origin).st_mtime_ns)
     for package in PACKAGES:
         for file in sorted((root / package).rglob("*.py")):
             status = file.stat()
