@@ -9,7 +9,7 @@ from xdsl.dialects.builtin import Builtin
 from xdsl.dialects.func import Func
 from xdsl.ir import Attribute, Dialect
 
-from torsh_dialect import dtypes, types
+from torsh_dialect import dtypes, encodings, types
 from torsh_dialect.attributes import LiteralAttr
 from torsh_dialect.declare import OPS
 from torsh_dialect.settings import Settings
@@ -22,7 +22,8 @@ def torsh_dialect() -> Dialect:
     import torsh_dialect.ops  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
     attributes: list[type[Attribute]] = [
-        types.DimsAttr,
+        encodings.DimsAttr,
+        encodings.TensorAttr,
         types.SequenceType,
         types.OptionalType,
         LiteralAttr,

@@ -30,6 +30,10 @@ class ShapeError(TorshError):
     """Extents, ranks or dtypes of operands do not fit the op that uses them."""
 
 
+class DeviceError(TorshError):
+    """An op has operands on different devices."""
+
+
 class VerificationError(TorshError):
     """The IR breaks a rule of the dialect, or a stage's contract."""
 

@@ -51,20 +51,26 @@ from torsh_dialect.attributes import (
 )
 from torsh_dialect.declare import Spelled
 from torsh_dialect.dims import Dim, broadcast_shapes, provably_different
-from torsh_dialect.errors import ShapeError, TorshError
+from torsh_dialect.driver import words_of
+from torsh_dialect.encodings import joined_device
+from torsh_dialect.errors import DeviceError, ShapeError, TorshError
 from torsh_dialect.index_maps import C as C
 from torsh_dialect.index_maps import Geometry as Geometry
 from torsh_dialect.index_maps import I as I
 from torsh_dialect.index_maps import Indices as Indices
 from torsh_dialect.index_maps import Pick as Pick
 from torsh_dialect.index_maps import Read as Read
+from torsh_dialect.placement import placed
 from torsh_dialect.scalar import Scalar, V
 from torsh_dialect.syntax import UniformSyntax
 from torsh_dialect.types import (
     AnyTensor,
+    device_of,
     dims_of,
     element_type,
+    is_stored,
     is_typed,
+    layout_of,
     rank_of,
     tensor,
     verify_tensor,
@@ -91,6 +97,29 @@ class TensorOp(UniformSyntax, abc.ABC):
     @abc.abstractmethod
     def evaluate(self, *args: Array) -> Sequence[Array]:
         """The reference: plain numpy, slow, obvious, written apart from the lowering."""
+
+    def same_device(self) -> Sequence[SSAValue]:
+        """The values that must be on one device, which the results are on, too."""
+        return self._operands
+
+    def implied_types(self) -> Sequence[Attribute]:
+        """What `infer` gives, on the operands' device.
+
+        Raises:
+            ShapeError: Operands do not fit.
+            DeviceError: They are on different devices.
+        """
+        inferred = self.infer()
+        for value in self._operands:
+            if is_stored(value.type):
+                break
+        else:
+            return inferred
+        try:
+            return placed(self.same_device(), inferred)
+        except DeviceError as error:
+            error.place(words_of(self.location))
+            raise
 
     def contents(self) -> Contents | None:
         """What a small integer result is known to hold, flattened; None where unknown."""
@@ -123,7 +152,7 @@ class TensorOp(UniformSyntax, abc.ABC):
             attributes["operandSegmentSizes"] = segments((*sizes, *(0,) * missing))
         built = cls.create(operands=flat, properties=attributes, location=location, regions=regions)
         try:
-            types = built.infer()
+            types = built.implied_types()
         except TorshError as error:
             built.drop_all_references()
             raise type(error)(f"{cls.name}: {error.message}", location=error.location) from None
@@ -134,7 +163,7 @@ class TensorOp(UniformSyntax, abc.ABC):
         if not all(map(is_typed, (*self.operands, *self.results))):
             return  # `infer-types` checks it
         try:
-            inferred = list(self.infer())
+            inferred = list(self.implied_types())
         except TorshError as error:
             raise VerifyException(f"{self.name}: {error}") from error
         if len(inferred) != len(self.results):
@@ -159,7 +188,18 @@ def check_result_type(given: Attribute, implied: Attribute) -> None:
         differs = True
     if differs or any(map(provably_different, dims_of(given), dims_of(implied))):
         raise VerifyException(f"result is {given}, but operands imply {implied}")
+    _check_storage(given, implied)
     verify_tensor(given)  # pyright: ignore[reportArgumentType]
+
+
+def _check_storage(given: Attribute, implied: Attribute) -> None:
+    """Refuse another layout, or another device; none is any device."""
+    try:
+        joined_device(device_of(given), device_of(implied))
+    except DeviceError:
+        raise VerifyException(f"result is {given}, but operands imply {implied}") from None
+    if layout_of(given) != layout_of(implied):
+        raise VerifyException(f"result is {given}, but operands imply {implied}")
 
 
 def _flatten(operands: Sequence[Operand]) -> tuple[list[SSAValue], tuple[int, ...]]:
@@ -467,9 +507,12 @@ class DefinesSymbols(MemoryEffect):
 
 
 class Control(TensorOp):
-    """Holds regions with typed yields."""
+    """Holds regions with typed yields; `infer` itself says where the results are."""
 
     traits = traits_def(RecursiveMemoryEffect(), DefinesSymbols())
+
+    def same_device(self) -> Sequence[SSAValue]:
+        return ()
 
 
 class DataDependent(TensorOp):
@@ -495,5 +538,5 @@ def rebuilt(op: TensorOp, operands: Sequence[SSAValue], **changed: Attribute) ->
     copy = type(op).create(
         operands=operands, properties={**op.properties, **changed}, location=op.location
     )
-    copy.results = SSAValues(OpResult(t, copy, n) for n, t in enumerate(copy.infer()))
+    copy.results = SSAValues(OpResult(t, copy, n) for n, t in enumerate(copy.implied_types()))
     return copy

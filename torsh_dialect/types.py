@@ -1,9 +1,11 @@
-"""Tensor types: builtin `tensor<...>` with symbolic extents in a `#torsh.dims` encoding.
+"""Tensor types: builtin `tensor<...>` with an encoding for what that cannot say.
 
-A static shape has no encoding; an extent is `?` exactly where the encoding has an expression:
+A static shape has no encoding; an extent is `?` exactly where the encoding has an expression.
+Layout and device, where they are not the default, are in the encoding too (`encodings.py`):
 
     tensor<?x784xf32, #torsh.dims<[batch, 784]>>
     tensor<?xf32, #torsh.dims<["2*h + 1"]>>
+    tensor<1x3x8x8xf32, #torsh.tensor<layout = [0, 2, 3, 1], device = "cuda:0">>
 
 Types are made by one interned factory, `tensor`, so equal types are nearly always one object.
 """
@@ -16,53 +18,20 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from xdsl.dialects.builtin import DYNAMIC_INDEX, NoneAttr, TensorType, UnrankedTensorType
-from xdsl.ir import Attribute, Data, ParametrizedAttribute, SSAValue, TypeAttribute
+from xdsl.ir import Attribute, ParametrizedAttribute, SSAValue, TypeAttribute
 from xdsl.irdl import irdl_attr_definition
-from xdsl.parser import AttrParser
-from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
-from torsh_dialect.dims import Dim, Expr, parse_dim, symbol
+from torsh_dialect.dims import Dim, Expr
 from torsh_dialect.dtypes import Element, any_element
+from torsh_dialect.encodings import DimsAttr as DimsAttr
+from torsh_dialect.encodings import Layout, Storage, TensorAttr, layout_problem, require_device
 from torsh_dialect.errors import ShapeError
 
 AnyTensor: TypeAlias = TensorType[Attribute]
 
 MOST_ELEMENTS = 1 << 59
 """Most elements of a tensor, so that its bytes are counted in 64 bits at 16 bytes an element."""
-
-
-@irdl_attr_definition
-class DimsAttr(Data[tuple[Dim, ...]]):
-    """The extents of a tensor that has symbolic ones: `#torsh.dims<[batch, 784]>`."""
-
-    name = "torsh.dims"
-
-    @classmethod
-    def parse_parameter(cls, parser: AttrParser) -> tuple[Dim, ...]:
-        """Read `<[...]>`; anything but an integer or a bare symbol is a string."""
-        with parser.in_angle_brackets():
-            return tuple(
-                parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: _extent(parser))
-            )
-
-    def print_parameter(self, printer: Printer) -> None:
-        """Write `<[...]>`."""
-        with printer.in_angle_brackets():
-            printer.print_string(f"[{', '.join(map(_spelled, self.data))}]")
-
-
-def _extent(parser: AttrParser) -> Dim:
-    if (number := parser.parse_optional_integer(allow_boolean=False)) is not None:
-        return number
-    if (name := parser.parse_optional_identifier()) is not None:
-        return symbol(name)
-    return parse_dim(parser.parse_str_literal("an extent"))
-
-
-def _spelled(dim: Dim) -> str:
-    text = str(dim)
-    return text if text.isidentifier() or isinstance(dim, int) else f'"{text}"'
 
 
 @irdl_attr_definition
@@ -94,15 +63,48 @@ def _tensor(element: Element, dims: tuple[Dim, ...]) -> AnyTensor:
     return TensorType(element, shape, DimsAttr(dims))
 
 
-def tensor(element: Element, dims: Sequence[Dim]) -> AnyTensor:
+@lru_cache(maxsize=65536)
+def _stored(
+    element: Element, dims: tuple[Dim, ...], layout: Layout | None, device: str | None
+) -> AnyTensor:
+    if layout is not None and (layout_problem(layout) or len(layout) != len(dims)):
+        raise ShapeError(
+            f"layout {list(layout)} is no order of the {len(dims)} axes of {list(dims)}"
+        )
+    if layout == tuple(range(len(dims))):
+        layout = None
+    plain = _tensor(element, dims)
+    if layout is None and device is None:
+        return plain
+    named = None if isinstance(plain.encoding, NoneAttr) else dims
+    storage = Storage(named, layout, None if device is None else require_device(device))
+    return TensorType(element, plain.get_shape(), TensorAttr(storage))
+
+
+def tensor(
+    element: Element,
+    dims: Sequence[Dim],
+    layout: Sequence[int] | None = None,
+    device: str | None = None,
+) -> AnyTensor:
     """The type of tensors of `element` with extents `dims`.
 
+    Args:
+        element: The element type.
+        dims: The extents.
+        layout: The order of the axes in memory, outermost first; row-major by default.
+        device: `cpu`, `cuda` or `cuda:N`; by default wherever the program is compiled for.
+
     Raises:
-        ShapeError: An extent is negative, or the tensor has more than `MOST_ELEMENTS`.
+        ShapeError: An extent is negative, the tensor has more than `MOST_ELEMENTS`, or `layout`
+            is no order of its axes.
+        InvalidArgumentError: `device` names none.
     """
     if any(isinstance(dim, int) and dim < 0 for dim in dims):
         raise ShapeError(f"extents are never negative, got {list(dims)}")
-    return _tensor(element, tuple(dims))
+    if layout is None and device is None:
+        return _tensor(element, tuple(dims))
+    return _stored(element, tuple(dims), None if layout is None else tuple(layout), device)
 
 
 UNTYPED = any_element
@@ -134,7 +136,31 @@ def dims_of(value: SSAValue | Attribute) -> tuple[Dim, ...]:
     type = tensor_type(value)
     if isinstance(type.encoding, DimsAttr):
         return type.encoding.data
+    if isinstance(type.encoding, TensorAttr) and type.encoding.data.dims is not None:
+        return type.encoding.data.dims
     return tuple(type.get_shape())
+
+
+def layout_of(value: SSAValue | Attribute) -> Layout | None:
+    """The order of the axes in memory, outermost first; None for row-major."""
+    encoding = tensor_type(value).encoding
+    return encoding.data.layout if isinstance(encoding, TensorAttr) else None
+
+
+def device_of(value: SSAValue | Attribute) -> str | None:
+    """The device of a tensor; None for wherever the program is compiled for."""
+    encoding = tensor_type(value).encoding
+    return encoding.data.device if isinstance(encoding, TensorAttr) else None
+
+
+def is_stored(type: Attribute) -> bool:
+    """Whether a type says a layout or a device."""
+    return isinstance(type, TensorType) and isinstance(type.encoding, TensorAttr)  # pyright: ignore[reportUnknownMemberType]
+
+
+def with_storage(type: Attribute, layout: Layout | None, device: str | None) -> AnyTensor:
+    """A tensor type with another layout and device."""
+    return tensor(element_type(type), dims_of(type), layout, device)
 
 
 def element_type(value: SSAValue | Attribute) -> Element:
@@ -153,18 +179,23 @@ def is_static(value: SSAValue | Attribute) -> bool:
 
 
 def verify_tensor(type: AnyTensor) -> None:
-    """Check the canonical form: an encoding exactly where an extent is symbolic.
+    """Check the canonical form: an encoding exactly where something is not the default.
 
     Raises:
         VerifyException: The shape and the encoding disagree.
     """
-    if isinstance(type.encoding, NoneAttr):
+    encoding = type.encoding
+    if not isinstance(encoding, NoneAttr | DimsAttr | TensorAttr):
+        raise VerifyException(f"{type} has an encoding that is not #torsh.dims or #torsh.tensor")
+    dims = encoding.data if isinstance(encoding, DimsAttr) else None
+    if isinstance(encoding, TensorAttr):
+        dims, layout = encoding.data.dims, encoding.data.layout
+        if layout is not None and len(layout) != type.get_num_dims():
+            raise VerifyException(f"{type}: the layout has {len(layout)} axes")
+    if dims is None:
         if DYNAMIC_INDEX in type.get_shape():
-            raise VerifyException(f"{type} has `?` without #torsh.dims to name the extent")
+            raise VerifyException(f"{type} has `?`, and no encoding that names the extent")
         return
-    if not isinstance(type.encoding, DimsAttr):
-        raise VerifyException(f"{type} has an encoding that is not #torsh.dims")
-    dims = type.encoding.data
     shape = tuple(d if isinstance(d, int) else DYNAMIC_INDEX for d in dims)
     if shape != tuple(type.get_shape()) or not any(isinstance(d, Expr) for d in dims):
-        raise VerifyException(f"{type}: the shape and #torsh.dims disagree")
+        raise VerifyException(f"{type}: the shape and its encoding's extents disagree")

@@ -39,7 +39,8 @@ def memory_plan(compiled: CompiledModule, shapes: Sequence[tuple[int, ...]]) -> 
         InputError: The shapes break the signature.
     """
     executable = compiled.executable
-    record = executable.new_context().record(tuple(shapes))
+    rows = zip(executable.spec.inputs, shapes, strict=True)
+    record = executable.new_context().record(tuple([one.shape_in_memory(s) for one, s in rows]))
     weights = compiled.program.weights
     return MemoryPlan(
         weights=sum(array.nbytes for array in weights.arrays) if weights else 0,

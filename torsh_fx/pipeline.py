@@ -13,6 +13,8 @@ from xdsl.passes import ModulePass
 from torsh_dialect.context import Context
 
 PASSES: dict[str, str] = {
+    "place-on-host": "torsh_dialect.passes.place_on_host:PlaceOnHostPass",
+    "materialize-layouts": "torsh_dialect.passes.materialize_layouts:MaterializeLayoutsPass",
     "canonicalize": "torsh_dialect.passes.canonicalize:CanonicalizePass",
     "infer-types": "torsh_dialect.passes.infer_types:InferTypesPass",
     "expand-calls": "torsh_dialect.passes.expand_calls:ExpandCallsPass",
@@ -70,9 +72,13 @@ def stages(ctx: Context) -> Iterator[ModulePass]:
     from lowering.passes.widen_halves import WidenHalvesPass
     from torsh_dialect.passes.canonicalize import CanonicalizePass
     from torsh_dialect.passes.fold_batch_norm import FoldBatchNormPass
+    from torsh_dialect.passes.materialize_layouts import MaterializeLayoutsPass
+    from torsh_dialect.passes.place_on_host import PlaceOnHostPass
     from torsh_dialect.passes.recognize import RecognizePass
     from torsh_dialect.passes.recognize_quantized import RecognizeQuantizedPass
 
+    yield PlaceOnHostPass()
+    yield MaterializeLayoutsPass()
     yield CanonicalizePass()
     yield RecognizeQuantizedPass()
     yield FoldBatchNormPass()
@@ -97,7 +103,9 @@ def gpu_stages(ctx: Context) -> Iterator[ModulePass]:
     from torsh_dialect.passes.canonicalize import CanonicalizePass
     from torsh_dialect.passes.expand_composites import ExpandCompositesPass
     from torsh_dialect.passes.fold_batch_norm import FoldBatchNormPass
+    from torsh_dialect.passes.materialize_layouts import MaterializeLayoutsPass
 
+    yield MaterializeLayoutsPass()
     yield CanonicalizePass()
     yield FoldBatchNormPass()
     yield ExpandCompositesPass()

@@ -26,6 +26,7 @@ from torsh_dialect.errors import ImportModelError, InvalidArgumentError, Verific
 from torsh_dialect.evaluate import names_of
 from torsh_dialect.ops.constant import WeightOp
 from torsh_dialect.parse import parse_module
+from torsh_dialect.placement import logical
 from torsh_dialect.symbols import symbols_in
 from torsh_dialect.verify import verify_module
 from torsh_dialect.weights import WeightStore, digest_of
@@ -152,7 +153,7 @@ def attach_weights(module: ModuleOp, weights: WeightStore) -> None:
         give_back(mappings)
         if name not in weights:
             raise ImportModelError(f"the weight {name!r} is missing; there are {len(weights)}")
-        if weights.type_of(name) != op.type:
+        if weights.type_of(name) != logical(op.type):
             raise ImportModelError(
                 f"the weight {name!r} is {weights.type_of(name)}, the module says {op.type}"
             )

@@ -144,7 +144,7 @@ def _of(op: TensorOp) -> Iterator[Demand]:
     """What one op asks; its results get the types that follow."""
     try:
         with assumptions() as pairs:
-            types = op.infer()
+            types = op.implied_types()
     except (TorshError, AssertionError, TypeError, ValueError):
         return  # needs the extents as they are; the types that follow stay what they were
     yield from (Demand(Relation(a, "eq", b), op) for a, b in pairs)

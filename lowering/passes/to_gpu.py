@@ -14,7 +14,12 @@ After:
 
 A kernel's body is the same `kern` code that CPUs get. Symbolic extents are computed on the host,
 by `kern` index arithmetic from `tensor.dim`. Ops outside regions (views, constants) stay. A region
-with an op that has no element-wise form is an error: `to-gpu` never leaves a region behind.
+whose results are on `cpu` is the host's; any other is a kernel, or an error where an op of it has
+no element-wise form. `torsh.to_device` between the two is the copy:
+
+    %m = gpu.alloc : memref<8x9xf32>                       (memref.alloc, where it goes to the host)
+    %s = builtin.unrealized_conversion_cast %x : tensor<8x9xf32, ...> to memref<8x9xf32>
+    gpu.memcpy %m, %s
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from xdsl.context import Context
-from xdsl.dialects import gpu, tensor
+from xdsl.dialects import gpu, memref, tensor
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     MemRefType,
@@ -48,10 +53,16 @@ from lowering.kernel import Buffer, DimArgument, Kernel
 from lowering.program.build import kernel_name
 from torsh_dialect.attributes import text
 from torsh_dialect.dims import Dim, symbol, symbols_of
-from torsh_dialect.errors import UnsupportedError
+from torsh_dialect.encodings import joined_device
+from torsh_dialect.errors import DeviceError, UnsupportedError
 from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.fused import FusedOp
-from torsh_dialect.types import dims_of, element_type, is_typed
+from torsh_dialect.ops.storage import ToDeviceOp
+from torsh_dialect.passes.place_on_host import values_in
+from torsh_dialect.types import device_of, dims_of, element_type, is_stored, is_typed
+
+HOST = "cpu"
+"""The device of values that the host computes."""
 
 KERNELS = "kernels"
 """The symbol of the module of kernels."""
@@ -130,6 +141,21 @@ class Outliner:
             known = None if isinstance(op.location, UnknownLoc) else str(op.location)
             raise UnsupportedError(f"to-gpu: {error}", location=known) from error
 
+    def copy(self, op: ToDeviceOp) -> None:
+        """Replace a move to another device by a copy; on the device itself it is nothing."""
+        source, block = op.operands[0], op.parent
+        assert block is not None
+        if is_stored(source.type) and device_of(source) == device_of(op.results[0]):
+            Rewriter.replace_op(op, [], [source])
+            return
+        host = self.hosts.setdefault(block, Host(self.function.body.block.args))
+        memory = _allocated(host, op.results[0], [source])
+        there = _cast(host, source, memory.type)
+        copied = gpu.MemcpyOp(there, memory)
+        result = UnrealizedConversionCastOp.get([memory], [op.results[0].type])
+        host.insert_before(op)
+        Rewriter.replace_op(op, [copied, result], [result.results[0]])
+
     def _launch(self, op: FusedOp, kernel: Kernel, name: str) -> None:
         """Launch a kernel on operands and new memory for results, instead of the region."""
         block = op.parent
@@ -163,11 +189,39 @@ class Outliner:
 
 
 def _allocated(host: Host, value: SSAValue, near: Sequence[SSAValue]) -> SSAValue:
-    """New memory for a result."""
+    """New memory for a result, on its device."""
     dims = dims_of(value)
     dynamic = [host.extent(dim, near) for dim in dims if not isinstance(dim, int)]
     static = [dim if isinstance(dim, int) else DYNAMIC_INDEX for dim in dims]
-    return host.operation(gpu.AllocOp(MemRefType(element_type(value), static), dynamic))
+    type = MemRefType(element_type(value), static)
+    if device_of(value) == HOST:
+        return host.operation(memref.AllocOp(dynamic, (), type))
+    return host.operation(gpu.AllocOp(type, dynamic))
+
+
+def _is_host(op: Operation) -> bool:
+    """Whether the op's results are on the CPU."""
+    return any(is_stored(r.type) and device_of(r) == HOST for r in op.results)
+
+
+def require_one_gpu(module: ModuleOp) -> None:
+    """Refuse values on several GPUs: a program runs on one.
+
+    Raises:
+        UnsupportedError: With the value and both devices.
+    """
+    first: str | None = None
+    for value in values_in(module):
+        device = device_of(value) if is_stored(value.type) else None
+        if device in (None, HOST):
+            continue
+        try:
+            first = joined_device(first, device)
+        except DeviceError:
+            raise UnsupportedError(
+                f"%{value.name_hint or '?'} is on {device}, other values are on {first}; a program "
+                "runs on one GPU: split the model, or move it to one"
+            ) from None
 
 
 def _cast(host: Host, value: SSAValue, type: Attribute) -> SSAValue:
@@ -196,12 +250,15 @@ class ToGpuPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         kernels: dict[str, GpuKernel] = {}
+        require_one_gpu(op)
         for function in op.ops:
             if isinstance(function, FuncOp):
                 outliner = Outliner(function, kernels)
                 for inner in list(function.walk()):
-                    if isinstance(inner, FusedOp):
+                    if isinstance(inner, FusedOp) and not _is_host(inner):
                         outliner.outline(inner)
+                    elif isinstance(inner, ToDeviceOp):
+                        outliner.copy(inner)
         if kernels:
             op.attributes["gpu.container_module"] = UnitAttr()
             body = Region(Block([kernel.function for kernel in kernels.values()]))

@@ -32,9 +32,11 @@ from lowering.templates.choose import template_kernel
 from torsh_dialect.attributes import Array, str_of, strs_of, text
 from torsh_dialect.dims import Dim
 from torsh_dialect.dtypes import dtype_of
+from torsh_dialect.encodings import Layout
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.passes.materialize_layouts import ARGUMENTS, RESULTS, inverse, layouts_in
 from torsh_dialect.symbols import symbols_in
 from torsh_dialect.target import TargetInfo
 from torsh_dialect.types import dims_of, element_type
@@ -114,11 +116,19 @@ class ProgramBuilder:
         symbol = ENTRY_SYMBOLS.get(name, f"torsh_{name}")
         entry = Entry(function, symbol, self._weight_index, self._kernel_of)
         functions = [entry.plan_function(), entry.run_function()]
-        outputs = _tensors(entry.results, _names(function, "result_names", "output", entry.results))
+        outputs = _tensors(
+            entry.results,
+            _names(function, "result_names", "output", entry.results),
+            layouts_in(function, RESULTS, len(entry.results)),
+        )
         spec = EntrySpec(
             name,
             symbol,
-            _tensors(function.args, _names(function, "arg_names", "input", function.args)),
+            _tensors(
+                function.args,
+                _names(function, "arg_names", "input", function.args),
+                layouts_in(function, ARGUMENTS, len(function.args)),
+            ),
             tuple(
                 replace(spec, data_dependent=entry.is_late_output(value))
                 for spec, value in zip(outputs, entry.results, strict=True)
@@ -267,11 +277,16 @@ def _names(
     )
 
 
-def _tensors(values: Sequence[SSAValue], names: Sequence[str]) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec(name, dtype_of(element_type(v)).name, tuple(map(_extent, dims_of(v))))
-        for name, v in zip(names, values, strict=True)
-    )
+def _tensors(
+    values: Sequence[SSAValue], names: Sequence[str], layouts: Sequence[Layout]
+) -> tuple[TensorSpec, ...]:
+    """Inputs or outputs; a value whose type is that of its memory has its axes in order again."""
+    found: list[TensorSpec] = []
+    for name, value, layout in zip(names, values, layouts, strict=True):
+        dims = tuple(map(_extent, dims_of(value)))
+        ordered = tuple(dims[axis] for axis in inverse(layout)) if layout else dims
+        found.append(TensorSpec(name, dtype_of(element_type(value)).name, ordered, layout=layout))
+    return tuple(found)
 
 
 def _extent(dim: Dim) -> Extent:

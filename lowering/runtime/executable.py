@@ -16,6 +16,7 @@ from lowering.runtime.contexts import (
     Record,
     Room,
     WeightTable,
+    address_of,
     aligned_array,
 )
 from lowering.runtime.dtypes import numpy_dtype
@@ -204,7 +205,8 @@ class Executable:
         if self._dynamic:
             made, context.allocator.arrays = context.allocator.arrays, {}
             outputs = [made[i] if one is None else one for i, one in enumerate(outputs)]
-        return [one for one in outputs if one is not None]
+        found = [one for one in outputs if one is not None]
+        return self.signature.logical(found) if self.signature.stores else found
 
     def run_into(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         """Run on arrays and write into the caller's outputs.
@@ -224,8 +226,7 @@ class Executable:
             if record is None:
                 arrays = self._usable(inputs)
                 record = context.record(tuple([array.shape for array in arrays]))
-                self.check_outputs(record, arrays, outputs)
-                record.bind(arrays, outputs)
+                record.bind(arrays, self.check_outputs(record, arrays, outputs))
                 copied = any(ours is not theirs for ours, theirs in zip(arrays, held, strict=False))
                 record.remember(() if copied else held)
                 self.call(context, record)
@@ -313,8 +314,8 @@ class Executable:
 
     def check_outputs(
         self, record: Record, inputs: Sequence[Array], outputs: Sequence[Array]
-    ) -> None:
-        """Refuse outputs that the program cannot write.
+    ) -> list[Array]:
+        """Refuse outputs that the program cannot write; gives them as they lie in memory.
 
         Raises:
             InvalidArgumentError: With the output's name and what it should be.
@@ -323,24 +324,29 @@ class Executable:
             raise InvalidArgumentError(
                 f"{len(outputs)} outputs were given; {len(self.spec.outputs)} are needed"
             )
-        dtypes = self.signature.output_dtypes
+        dtypes, memory = self.signature.output_dtypes, list[Array]()
         for i, (spec, array) in enumerate(zip(self.spec.outputs, outputs, strict=True)):
             shape = record.output_shapes[i]
             if shape is None:
                 raise InvalidArgumentError(
                     f"output {spec.name!r} has extents that depend on data; use run()"
                 )
-            if array.dtype != dtypes[i] or array.shape != shape:
+            wanted = tuple(shape[axis] for axis in spec.axes) if spec.layout else shape
+            if array.dtype != dtypes[i] or array.shape != wanted:
                 raise InvalidArgumentError(
                     f"output {spec.name!r} is {array.dtype}{list(array.shape)}; it must be "
-                    f"{dtypes[i]}{list(shape)}"
+                    f"{dtypes[i]}{list(wanted)}"
                 )
-            if not array.flags.carray:
+            memory.append(spec.in_memory(array))
+            if not memory[-1].flags.carray:
+                order = f"contiguous in the order {list(spec.layout)} of its axes"
                 raise InvalidArgumentError(
-                    f"output {spec.name!r} must be C-contiguous, aligned and writable"
+                    f"output {spec.name!r} must be {order if spec.layout else 'C-contiguous'}, "
+                    "aligned and writable"
                 )
             if any(np.may_share_memory(array, other) for other in (*inputs, *outputs[:i])):
                 raise InvalidArgumentError(f"output {spec.name!r} overlaps another array")
+        return memory
 
     def _bind_weights(self, record: Record, table: WeightTable | None) -> None:
         if table is None:
@@ -381,12 +387,14 @@ class BoundCall:
         self._lock = threading.Lock()
         self._context = executable.new_context()
         for index, array in enumerate(executable.signature.arrange(inputs)):
-            if executable.signature.usable(index, array) is not array:
-                name = executable.spec.inputs[index].name
-                raise InvalidArgumentError(f"input {name!r} must be C-contiguous to be bound")
-        self._record = self._context.record(tuple([array.shape for array in inputs]))
-        executable.check_outputs(self._record, inputs, outputs)
-        self._record.bind(inputs, outputs)
+            if address_of(executable.signature.usable(index, array)) != address_of(array):
+                spec = executable.spec.inputs[index]
+                order = f"contiguous in the order {list(spec.layout)} of its axes"
+                needed = order if spec.layout else "C-contiguous"
+                raise InvalidArgumentError(f"input {spec.name!r} must be {needed} to be bound")
+        memory = [executable.signature.usable(i, array) for i, array in enumerate(inputs)]
+        self._record = self._context.record(tuple([array.shape for array in memory]))
+        self._record.bind(memory, executable.check_outputs(self._record, memory, outputs))
 
     def __call__(self) -> None:
         """Run on what the arrays hold now.

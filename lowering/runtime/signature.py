@@ -27,6 +27,9 @@ class Signature:
             for one in spec.inputs
         ]
         self._bounds = {one.name: one for one in spec.symbols}
+        self._layouts = tuple(one.layout for one in spec.inputs)
+        self._axes = tuple(one.axes if one.layout else () for one in spec.inputs)
+        self.stores = any(one.layout for one in spec.outputs)
 
     def arrange(self, inputs: Sequence[Array] | Mapping[str, Array]) -> Sequence[Array]:
         """The inputs in order of the signature.
@@ -53,6 +56,8 @@ class Signature:
     def usable(self, index: int, array: Array) -> Array:
         """Input `index` as the program can read it: itself, or a copy where it is not contiguous.
 
+        One with a layout comes with its axes in that order.
+
         Raises:
             InputError: It is no array, or of another dtype.
         """
@@ -65,19 +70,32 @@ class Signature:
                 f"input {name!r} has dtype {array.dtype}, not {expected}; convert it with "
                 f".astype({expected.name!r})"
             )
+        if (layout := self._layouts[index]) and array.ndim == len(layout):
+            array = array.transpose(layout)
         flags = array.flags
         if flags.c_contiguous and flags.aligned:
             return array
         return np.array(array, order="C", copy=True)
 
+    def logical(self, outputs: Sequence[Array]) -> list[Array]:
+        """Outputs as they lie in memory, seen with their axes in order."""
+        return [one.logical(a) for one, a in zip(self.spec.outputs, outputs, strict=True)]
+
     def check(self, shapes: Sequence[Shape]) -> dict[str, int]:
         """Check ranks, extents, bounds and equalities; returns the values of the symbols.
+
+        Args:
+            shapes: Shapes of the inputs as `usable` gives them.
 
         Raises:
             InputError: With the input's name, the axis, the value and the limit.
         """
         values: dict[str, int] = {}
         origin: dict[str, str] = {}
+        shapes = [
+            tuple(shape[axis] for axis in axes) if len(axes) == len(shape) else shape
+            for axes, shape in zip(self._axes, shapes, strict=True)
+        ]
         for spec, dims, shape in zip(self.spec.inputs, self._dims, shapes, strict=True):
             if len(dims) != len(shape):
                 raise InputError(

@@ -12,11 +12,14 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
+from numpy.typing import NDArray
+
 from lowering.runtime.abi import ABI_VERSION
 from torsh_dialect.errors import ExecutionError, InvalidArgumentError
 
 FORMAT_VERSION = 1
 
+Array = NDArray[Any]
 Extent = int | str
 T = TypeVar("T")
 
@@ -31,12 +34,32 @@ class TensorSpec:
         dims: Extents.
         data_dependent: An output whose extents are known only when it is computed: the program
             asks the host for its memory.
+        layout: The order of the axes in memory, outermost first; empty for row-major.
     """
 
     name: str
     dtype: str
     dims: tuple[Extent, ...] = ()
     data_dependent: bool = False
+    layout: tuple[int, ...] = ()
+
+    def in_memory(self, array: "Array") -> "Array":
+        """An array of this tensor's axes as the program sees its memory; never a copy."""
+        return array.transpose(self.layout) if self.layout else array
+
+    def shape_in_memory(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The extents of such an array as the program sees its memory."""
+        ordered = self.layout if len(self.layout) == len(shape) else range(len(shape))
+        return tuple(shape[axis] for axis in ordered)
+
+    def logical(self, array: "Array") -> "Array":
+        """What the program sees, with this tensor's axes in order; never a copy."""
+        return array.transpose(self.axes) if self.layout else array
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """For each axis, where it stands in memory."""
+        return tuple(map(self.layout.index, range(len(self.dims))))
 
 
 @dataclass(frozen=True)

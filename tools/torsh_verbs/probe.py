@@ -156,7 +156,7 @@ def changed(
     properties = dict(example.properties)
     op = cls.create(operands=block.args, properties=properties, location=example.location)
     try:
-        return op, list(op.infer())
+        return op, list(op.implied_types())
     except TorshError:
         return None
 

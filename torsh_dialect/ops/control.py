@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Protocol
 
 import numpy as np
@@ -23,9 +24,19 @@ from torsh_dialect.attributes import Array, extents_of, ints_of, str_of
 from torsh_dialect.declare import op
 from torsh_dialect.dims import Dim, provably_equal, symbol
 from torsh_dialect.dtypes import dtype_of, i1, i64
+from torsh_dialect.encodings import joined_device
 from torsh_dialect.errors import ShapeError, TorshError
 from torsh_dialect.kinds import Control, DefinesSymbols, TensorOp
-from torsh_dialect.types import AnyTensor, SequenceType, dims_of, element_type, rank_of, tensor
+from torsh_dialect.placement import row_major
+from torsh_dialect.types import (
+    AnyTensor,
+    SequenceType,
+    device_of,
+    dims_of,
+    element_type,
+    rank_of,
+    tensor,
+)
 
 
 class RunRegion(Protocol):
@@ -93,7 +104,7 @@ def joined(a: SSAValue, b: SSAValue, fresh: FreshNames) -> Attribute:
         ShapeError: Element types or ranks differ.
     """
     if a.type == b.type:
-        return a.type
+        return row_major(a.type)
     if isinstance(a.type, SequenceType) and isinstance(b.type, SequenceType):
         from torsh_dialect.ops.sequence import joined_items
 
@@ -104,7 +115,16 @@ def joined(a: SSAValue, b: SSAValue, fresh: FreshNames) -> Attribute:
         x if provably_equal(x, y) else fresh.next()
         for x, y in zip(dims_of(a), dims_of(b), strict=True)
     ]
-    return tensor(element_type(a), dims)
+    return tensor(element_type(a), dims, device=common_device(a, b))
+
+
+def common_device(*values: SSAValue) -> str | None:
+    """The device of a value that is one of these, or the next of the other.
+
+    Raises:
+        DeviceError: They are on different devices.
+    """
+    return reduce(joined_device, map(device_of, values))
 
 
 def unknown_extents(a: Sequence[SSAValue], b: Sequence[SSAValue]) -> int:
@@ -225,7 +245,7 @@ class LoopOp(Control):
                     )
                 else:
                     dims.append(extents[0])
-            found.append(tensor(element_type(trio[0]), dims))
+            found.append(tensor(element_type(trio[0]), dims, device=common_device(*trio)))
         return found
 
     def _stacks(self, values: Sequence[SSAValue], fresh: FreshNames) -> list[AnyTensor]:
@@ -241,7 +261,7 @@ class LoopOp(Control):
                 fresh.next() if not isinstance(d, int) and d.symbols() & local else d
                 for d in dims_of(value)
             ]
-            found.append(tensor(element_type(value), (count, *dims)))
+            found.append(tensor(element_type(value), (count, *dims), device=device_of(value)))
         return found
 
     def _local_symbols(self) -> set[str]:

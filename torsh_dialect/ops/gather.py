@@ -337,7 +337,8 @@ class OneHotOp(Gather):
 
     def infer(self) -> Sequence[AnyTensor]:
         require_indices(self.indices)
-        if self.off.type != self.on.type or rank_of(self.off) != 0:
+        scalar = rank_of(self.off) == rank_of(self.on) == 0
+        if element_type(self.off) != element_type(self.on) or not scalar:
             raise ShapeError(f"C1: off is {self.off.type}, on is {self.on.type}")
         dims = list(dims_of(self.indices))
         dims.insert(one_axis(self.axis, len(dims) + 1), extents_of(self.depth)[0])

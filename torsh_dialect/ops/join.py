@@ -139,7 +139,8 @@ class PadOp(Movement):
         if self.filler is not None:
             scalar = tensor(element_type(self.x), ())
             alone = str_of(self.mode) == "constant" and self.value is None
-            if self.filler.type != scalar or not alone:
+            kind = (element_type(self.filler), rank_of(self.filler))
+            if kind != (element_type(self.x), 0) or not alone:
                 raise ShapeError(f"C3: the filler is {self.filler.type}, expected {scalar}")
         return (
             tensor(

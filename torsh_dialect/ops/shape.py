@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from xdsl.dialects.builtin import I64, ArrayAttr, IntegerAttr, StringAttr
-from xdsl.ir import Attribute
+from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import operand_def, opt_prop_def, prop_def, result_def, traits_def
 from xdsl.traits import MemoryWriteEffect
 
@@ -36,16 +36,24 @@ from torsh_dialect.scalar import Scalar, V
 from torsh_dialect.types import AnyTensor, DimsAttr, dims_of, element_type, rank_of, tensor
 
 
+class Measure(TensorOp):
+    """Tells extents of x: where x is does not matter."""
+
+    x = operand_def()
+    y = result_def()
+
+    def same_device(self) -> Sequence[SSAValue]:
+        return ()
+
+
 @op
-class ShapeOfOp(TensorOp):
+class ShapeOfOp(Measure):
     """The extents of x.
 
     %r = torsh.shape_of %x : (tensor<2x3xf32>) -> tensor<2xi64>
     """
 
     name = "torsh.shape_of"
-    x = operand_def()
-    y = result_def()
 
     def infer(self) -> Sequence[AnyTensor]:
         return (tensor(dtypes.i64, (rank_of(self.x),)),)
@@ -58,16 +66,14 @@ class ShapeOfOp(TensorOp):
 
 
 @op
-class DimOp(TensorOp):
+class DimOp(Measure):
     """The extent of one axis of x.
 
     %r = torsh.dim %x {axis = 0 : i64} : (tensor<2x3xf32>) -> tensor<i64>
     """
 
     name = "torsh.dim"
-    x = operand_def()
     axis = prop_def(IntegerAttr[I64])
-    y = result_def()
 
     def infer(self) -> Sequence[AnyTensor]:
         one_axis(self.axis, rank_of(self.x))
@@ -81,15 +87,13 @@ class DimOp(TensorOp):
 
 
 @op
-class SizeOp(TensorOp):
+class SizeOp(Measure):
     """The number of elements of x.
 
     %r = torsh.size %x : (tensor<2x3xf32>) -> tensor<i64>
     """
 
     name = "torsh.size"
-    x = operand_def()
-    y = result_def()
 
     def infer(self) -> Sequence[AnyTensor]:
         return (tensor(dtypes.i64, ()),)
@@ -340,9 +344,10 @@ class RangeOp(DataDependent):
     y = result_def()
 
     def infer(self) -> Sequence[AnyTensor]:
-        types = {operand.type for operand in self.operands}
-        if len(types) != 1 or rank_of(self.start) != 0 or is_complex(element_type(self.start)):
-            raise ShapeError(f"C1: operands are {', '.join(map(str, types))}")
+        kinds = {(element_type(operand), rank_of(operand)) for operand in self.operands}
+        if len(kinds) != 1 or rank_of(self.start) != 0 or is_complex(element_type(self.start)):
+            types = dict.fromkeys(str(operand.type) for operand in self.operands)
+            raise ShapeError(f"C1: operands are {', '.join(types)}")
         if self.length is not None:
             return (tensor(element_type(self.start), (symbol(str_of(self.length)),)),)
         known = [contents_of(operand) for operand in self.operands]

@@ -126,7 +126,7 @@ class _Inference:
 
     def _types(self, op: TensorOp) -> list[Attribute]:
         if not isinstance(op, CallOp):
-            return list(op.infer())
+            return list(op.implied_types())
         scratch = Block()
         try:
             values = self.vocabulary.build(call_of(op, BlockBuilder(scratch)))

@@ -222,7 +222,7 @@ class NodeBuilder:
         )
         if all(map(is_typed, op.operands)) and all(map(is_typed, (going, *nexts))):
             try:
-                return _typed(op, list(op.infer()))
+                return _typed(op, list(op.implied_types()))
             except ShapeError:
                 return op
         return op
@@ -320,7 +320,7 @@ def conditional(
     op = CondOp.create(operands=[condition], result_types=[untyped] * len(then), regions=regions)
     if all(map(is_typed, (condition, *then, *otherwise))):
         try:
-            _typed(op, list(op.infer()))
+            _typed(op, list(op.implied_types()))
         except ShapeError:
             return op
     return op

@@ -14,6 +14,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from torsh_dialect.errors import ImportModelError
 from torsh_fx.importers.torch_recurrent import WholeRecurrent
+from torsh_fx.importers.torch_types import layout_of_tensor
 
 ENLARGED = 3
 """Extent of a symbolic axis of the example that had 0 or 1: no other size that code tests for."""
@@ -72,7 +73,14 @@ def _enlarged(example: Any, rows: Any) -> Any:
         _extent(named[axis]) if _is_symbolic(named.get(axis)) and size < 2 else size
         for axis, size in enumerate(example.shape)
     ]
-    return example if shape == list(example.shape) else example.new_zeros(shape)
+    if shape == list(example.shape):
+        return example
+    order = layout_of_tensor(example) or range(len(shape))
+    return (
+        cast(Any, torch)
+        .empty_permuted(shape, tuple(order), dtype=example.dtype, device=example.device)
+        .zero_()
+    )
 
 
 def _is_symbolic(dim: Any) -> bool:

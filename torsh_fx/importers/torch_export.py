@@ -31,16 +31,19 @@ from torsh_dialect import dtypes
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.context import Context
 from torsh_dialect.dims import Bounds, Expr, symbol, symbols_of
+from torsh_dialect.encodings import Layout
 from torsh_dialect.errors import ImportModelError
 from torsh_dialect.ops.shape import BindOp
+from torsh_dialect.ops.storage import ToLayoutOp
 from torsh_dialect.symbols import set_symbols
-from torsh_dialect.types import dims_of, tensor
+from torsh_dialect.types import dims_of, layout_of, rank_of, tensor
 from torsh_fx.importers.model import ImportedModel, Report, set_names
 from torsh_fx.importers.torch_call import Leaf, TorchCall
 from torsh_fx.importers.torch_decompositions import DECOMPOSITIONS
 from torsh_fx.importers.torch_graph import GraphImporter, Shared, is_value, spelling, type_of_fake
 from torsh_fx.importers.torch_ops import CONVERTERS
 from torsh_fx.importers.torch_symbols import bounds_of_range
+from torsh_fx.importers.torch_types import layout_of_tensor
 from torsh_fx.interface import State
 
 
@@ -95,6 +98,12 @@ def _is_plain(node: torch.fx.Node) -> bool:
     return not isinstance(target, HigherOrderOperator) or spelling(target) in CONVERTERS
 
 
+def _source(output: torch.fx.Node, spec: Any) -> torch.fx.Node | None:
+    """The node whose value a result is."""
+    name = getattr(spec.arg, "name", None)
+    return next((n for n in output.all_input_nodes if n.name == name), None)
+
+
 @dataclass
 class ExportImporter:
     """The state of one import.
@@ -120,6 +129,9 @@ class ExportImporter:
         bounds = self._bounds()
         shared = Shared(self.ctx, Report(), bounds, self.function.body.block, known=self.known)
         shared.aliases.update({old: symbol(new) for old, new in self.renamed.items()})
+        shared.names_devices = any(
+            getattr(node.meta.get("val"), "is_cuda", False) for node in self.ep.graph.nodes
+        )
         builder = BlockBuilder(self.function.body.block)
         graph = GraphImporter(self.ep.graph_module, builder, shared)
         inputs = self._inputs(graph)
@@ -152,7 +164,8 @@ class ExportImporter:
                 self.state_names.append(str(spec.target))
             elif spec.kind != InputKind.USER_INPUT:
                 used = len(nodes[spec.arg.name].users) > 0
-                values[spec.arg.name] = self._stored(graph, spec) if used else None
+                node = nodes[spec.arg.name]
+                values[spec.arg.name] = self._stored(graph, spec, node) if used else None
         return [values[spec.arg.name] for spec in specs]
 
     def _user_input(self, graph: GraphImporter, spec: InputSpec, nodes: dict[str, Any]) -> Any:
@@ -163,7 +176,8 @@ class ExportImporter:
         self.leaves.append(Leaf(len(self.names)))
         self.names.append(spec.arg.name)
         if isinstance(spec.arg, TensorArgument):
-            return self._argument(graph.shared, spec.arg.name, node)
+            layout = layout_of_tensor(node.meta["val"])
+            return self._argument(graph.shared, spec.arg.name, node, layout)
         if isinstance(spec.arg, SymIntArgument):
             block = self.function.body.block
             argument = block.insert_arg(tensor(dtypes.i64, ()), len(block.args))
@@ -174,9 +188,11 @@ class ExportImporter:
             return extent
         raise ImportModelError(f"the input {spec.arg.name} is a {type(spec.arg).__name__}")
 
-    def _argument(self, shared: Shared, name: str, node: torch.fx.Node) -> SSAValue:
+    def _argument(
+        self, shared: Shared, name: str, node: torch.fx.Node, layout: Layout | None = None
+    ) -> SSAValue:
         block = self.function.body.block
-        type = type_of_fake(node.meta["val"], shared)
+        type = type_of_fake(node.meta["val"], shared, layout)
         argument = block.insert_arg(type, len(block.args))
         for extent in dims_of(type):
             self.known |= symbols_of(extent)
@@ -184,11 +200,12 @@ class ExportImporter:
             argument.name_hint = name
         return argument
 
-    def _stored(self, graph: GraphImporter, spec: InputSpec) -> Any:
+    def _stored(self, graph: GraphImporter, spec: InputSpec, node: torch.fx.Node) -> Any:
         """Parameters, buffers and constants."""
         name = str(spec.target)
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
-            return graph.shared.weight(name, graph.array(self._tensor(name)))
+            device = graph.shared.device(node.meta["val"])
+            return graph.shared.weight(name, graph.array(self._tensor(name)), device)
         if spec.kind == InputKind.CONSTANT_TENSOR:
             return graph.constant(name, self._tensor(name))
         if spec.kind == InputKind.TOKEN:
@@ -225,7 +242,7 @@ class ExportImporter:
                             scalar=isinstance(value, Expr) or self._is_number(node, spec),
                         )
                     )
-                    users.append(c.tensor(value))
+                    users.append(self._as_stored(c, node, spec, c.tensor(value)))
                     names.append(str(getattr(spec.arg, "name", f"output_{len(names)}")))
                 else:
                     leaves.append(Leaf(None, value))
@@ -243,10 +260,19 @@ class ExportImporter:
         )
 
     def _is_number(self, node: torch.fx.Node, spec: Any) -> bool:
-        found = next(
-            (n for n in node.all_input_nodes if n.name == getattr(spec.arg, "name", None)), None
-        )
+        found = _source(node, spec)
         return found is not None and not isinstance(found.meta.get("val"), torch.Tensor)
+
+    def _as_stored(self, c: Any, node: torch.fx.Node, spec: Any, value: SSAValue) -> SSAValue:
+        """A result in torch's layout, for callers whose arguments have one."""
+        if not any(layout_of(argument) for argument in self.function.args):
+            return value
+        found = _source(node, spec)
+        fake = None if found is None else found.meta.get("val")
+        layout = layout_of_tensor(fake) if isinstance(fake, torch.Tensor) else None
+        if layout is None or len(layout) != rank_of(value):
+            return value
+        return c.b(ToLayoutOp, value, layout=layout)
 
     def _finish(
         self, shared: Shared, outputs: list[SSAValue], names: list[str], leaves: list[Leaf]

@@ -20,15 +20,16 @@ from torsh_dialect.attributes import Array
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.context import Context
 from torsh_dialect.dims import Bounds, Dim, provably_different, substitute, symbols_of
+from torsh_dialect.encodings import Layout
 from torsh_dialect.errors import Finding, TorshError
 from torsh_dialect.ops.constant import WeightOp
-from torsh_dialect.types import dims_of, element_type, tensor
+from torsh_dialect.types import dims_of, element_type, tensor, with_storage
 from torsh_dialect.weights import digest_of
 from torsh_fx.importers.model import MALFORMED, Fate, Report
 from torsh_fx.importers.torch_findings import REMEDY, REPAIR, stub_of
 from torsh_fx.importers.torch_ops import CONVERTERS, SYMBOLIC, NodeBuilder
 from torsh_fx.importers.torch_symbols import dim_of
-from torsh_fx.importers.torch_types import element_of, row_of_torch
+from torsh_fx.importers.torch_types import device_name, element_of, row_of_torch
 
 
 class Refused:
@@ -73,6 +74,7 @@ class Shared:
         entry: The block of `@main`, where weights stand.
         weights: Weight values by name in the store.
         numbers: Torch's symbols that are values here and no extents.
+        names_devices: Whether types say where values are: some are on a GPU.
     """
 
     ctx: Context
@@ -84,7 +86,16 @@ class Shared:
     aliases: dict[str, Dim] = field(default_factory=dict[str, Dim])
     known: set[str] = field(default_factory=set[str])
     numbers: set[str] = field(default_factory=set[str])
+    names_devices: bool = False
     fresh: int = 0
+
+    def device(self, fake: torch.Tensor) -> str | None:
+        """The device in the type of a value; None where any will do.
+
+        A program without GPUs names none. Scalars on the CPU go with tensors anywhere, as in torch.
+        """
+        name = device_name(fake.device) if self.names_devices else None
+        return None if name == "cpu" and fake.ndim == 0 else name
 
     def dim(self, size: Any) -> Dim:
         """A size of torch as an extent, in symbols that the module defines."""
@@ -99,16 +110,15 @@ class Shared:
             if name.isidentifier() and name not in self.known and name != str(extent):
                 self.aliases[name] = extent
 
-    def weight(self, name: str, array: Array) -> SSAValue:
+    def weight(self, name: str, array: Array, device: str | None = None) -> SSAValue:
         """The value of a weight; the same array is stored once."""
         store = self.ctx.weights
         known = next((n for n, a in store.arrays.items() if a is array), None)
         name = known or store.add(name, array)
         if name not in self.weights:
             first = BlockBuilder(self.entry, before=self.entry.first_op)
-            self.weights[name] = first(
-                WeightOp, id=name, type=store.type_of(name), digest=digest_of(array)
-            )
+            type = with_storage(store.type_of(name), None, device)
+            self.weights[name] = first(WeightOp, id=name, type=type, digest=digest_of(array))
         return self.weights[name]
 
     def symbol(self, prefix: str = "n") -> str:
@@ -330,6 +340,7 @@ def _live(module: GraphModule) -> set[Node]:
     return live
 
 
-def type_of_fake(fake: torch.Tensor, shared: Shared) -> Any:
-    """The tensor type of a fake tensor."""
-    return tensor(element_of(fake.dtype), tuple(shared.dim(size) for size in fake.shape))
+def type_of_fake(fake: torch.Tensor, shared: Shared, layout: Layout | None = None) -> Any:
+    """The tensor type of a fake tensor, on its device."""
+    dims = tuple(shared.dim(size) for size in fake.shape)
+    return tensor(element_of(fake.dtype), dims, layout, shared.device(fake))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import ml_dtypes
@@ -10,6 +11,7 @@ import torch
 
 from torsh_dialect.attributes import Array
 from torsh_dialect.dtypes import DType, Element, dtype_named
+from torsh_dialect.encodings import Layout
 from torsh_dialect.errors import InvalidArgumentError
 
 NAMES: dict[torch.dtype, str] = {
@@ -68,6 +70,57 @@ def element_of(dtype: torch.dtype) -> Element:
     return row_of_torch(dtype).element
 
 
+CHANNELS_LAST = {4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
+"""The layouts of torch's memory formats by rank (`torch.channels_last`, `channels_last_3d`)."""
+
+
+def layout_of_tensor(tensor: torch.Tensor) -> Layout | None:
+    """The order of a tensor's axes in memory, outermost first.
+
+    None for a row-major tensor, and for one whose elements are apart from each other or shared.
+    Symbolic sizes and strides count as in the example that they come from.
+    """
+    if tensor.layout != torch.strided:
+        return None
+    dims, strides = _numbers(tensor.shape), _numbers(tensor.stride())
+    if dims is None or strides is None or 0 in dims:
+        return None
+    rank = len(dims)
+    by_stride = tuple(sorted(range(rank), key=lambda axis: (-strides[axis], axis)))
+    for order in (tuple(range(rank)), CHANNELS_LAST.get(rank, by_stride), by_stride):
+        if _is_dense(dims, strides, order):
+            return None if order == tuple(range(rank)) else order
+    return None
+
+
+def _numbers(sizes: Sequence[Any]) -> list[int] | None:
+    """Sizes as numbers; symbols as they are in the example; None where that is not known."""
+    found: list[int] = []
+    for size in sizes:
+        number: Any = size if isinstance(size, int) else size.node.hint
+        if number is None:
+            return None
+        found.append(int(number))
+    return found
+
+
+def _is_dense(dims: Sequence[int], strides: Sequence[int], order: Layout) -> bool:
+    """Whether the elements lie one after the other with the axes in this order."""
+    step = 1
+    for axis in reversed(order):
+        if dims[axis] != 1 and strides[axis] != step:
+            return False
+        step *= dims[axis]
+    return True
+
+
+def device_name(device: torch.device) -> str | None:
+    """The name of a device in types; None for one that the dialect does not know."""
+    if device.type == "cuda":
+        return "cuda" if device.index is None else f"cuda:{device.index}"
+    return "cpu" if device.type == "cpu" else None
+
+
 def to_numpy(tensor: torch.Tensor) -> Array:
     """A tensor's elements as a numpy array, shared where torch allows it.
 
@@ -82,16 +135,22 @@ def to_numpy(tensor: torch.Tensor) -> Array:
     plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     if tensor.dtype in _VIEWED:
         through, dtype = _VIEWED[tensor.dtype]
-        return plain.contiguous().view(through).numpy().view(dtype)
+        return plain.view(through).numpy().view(dtype)
     return plain.numpy()
 
 
 def to_torch(array: Array) -> torch.Tensor:
-    """A numpy array as a tensor of the same dtype; shares memory where numpy's array is writable.
+    """A numpy array as a tensor of the same dtype and layout.
+
+    Shares memory where numpy's array is writable and dense.
 
     Raises:
         InvalidArgumentError: Torch has no such dtype.
     """
+    if not array.flags.c_contiguous:
+        order = sorted(range(array.ndim), key=lambda axis: (-array.strides[axis], axis))
+        if (ordered := array.transpose(order)).flags.c_contiguous:
+            return to_torch(ordered).permute([order.index(axis) for axis in range(array.ndim)])
     for dtype, (through, numpy) in _VIEWED.items():
         if array.dtype == np.dtype(numpy):
             bits = np.dtype(np.int16 if through == torch.int16 else np.uint8)

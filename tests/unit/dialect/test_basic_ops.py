@@ -46,6 +46,7 @@ MINE = [
     "sort",
     "special",
     "statistics",
+    "storage",
 ]
 
 

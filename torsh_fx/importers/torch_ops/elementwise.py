@@ -17,11 +17,20 @@ from torsh_dialect.dims import floordiv
 from torsh_dialect.dtypes import Element, is_complex, is_float, is_integer
 from torsh_dialect.kinds import Elementwise, TensorOp
 from torsh_dialect.ops import activation as act
-from torsh_dialect.ops import compare, elementwise, logic, maths, rounding, select, special
+from torsh_dialect.ops import (
+    compare,
+    elementwise,
+    logic,
+    maths,
+    rounding,
+    select,
+    special,
+    storage,
+)
 from torsh_dialect.ops.bessel import AiryOp
 from torsh_dialect.ops.bits import BitcastOp
 from torsh_dialect.ops.complex import ComplexAbsOp
-from torsh_dialect.types import dims_of, element_type, rank_of
+from torsh_dialect.types import device_of, dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, Scalar, converts
 from torsh_fx.importers.torch_types import element_of
 
@@ -235,7 +244,10 @@ def _masked_fill(c: NodeBuilder, x: SSAValue, mask: SSAValue, value: Scalar) -> 
     "_to_copy", "to.dtype", "to.dtype_layout", "prims.convert_element_type", "type_as", "_to_copy"
 )
 def _to(c: NodeBuilder, x: SSAValue, *rest: Any, **options: Any) -> SSAValue:
-    return c.finished(x)
+    device = c.graph.shared.device(c.node.meta["val"])
+    if device is None or device == device_of(x):
+        return c.finished(x)
+    return c.b(storage.ToDeviceOp, c.finished(x), device=device)
 
 
 @converts(
