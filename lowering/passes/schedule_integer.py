@@ -12,9 +12,10 @@ After, with the sums of %b's columns computed by `@prepare`:
 
 All is integer arithmetic modulo 2^32, hence exact. Kernels take i8 weights, and activations of
 the one signedness that the target's instruction asks for: the other one is shifted by 128, in
-value and zero point. A convolution of single pixels is a product. Depthwise convolutions, whose
-sums f32 holds exactly, become f32 ones. A
-product without a weight, or of more steps than i32 holds for any values, stays as it is.
+value and zero point. A product of two activations is a `torsh.matmul` of such bytes, less the
+same corrections, which a template packs as it runs. A convolution of single pixels is a product. Depthwise convolutions, whose
+sums f32 holds exactly, become f32 ones. A product of more steps than i32 holds for any values, or
+of a number that is not known, stays as it is.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ from lowering.passes.pack_blocks import PackBlocks
 from lowering.passes.schedule import window_axis
 from torsh_dialect.attributes import dims_attribute, int_of
 from torsh_dialect.context import Context
-from torsh_dialect.dims import Dim
+from torsh_dialect.dims import Dim, product
 from torsh_dialect.driver import rewrite
 from torsh_dialect.dtypes import f32, i8, i32, ui8
 from torsh_dialect.ops.compose import Compose
+from torsh_dialect.ops.contract import MatMulOp
 from torsh_dialect.ops.conv import ConvOp
 from torsh_dialect.ops.elementwise import AddOp, SubOp
 from torsh_dialect.ops.join import PadOp
@@ -134,6 +136,35 @@ class PackMatMulInteger(RewritePattern):
         rewriter.replace(op, (), [_centred_product(c, y, a, b, k)])
 
 
+@dataclass
+class ShiftMatMulInteger(RewritePattern):
+    """`matmul_integer` of two activations, or of stacks of matrices."""
+
+    target: TargetInfo
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: MatMulIntegerOp, rewriter: PatternRewriter):
+        a_dims, b_dims = dims_of(op.a), dims_of(op.b)
+        k = a_dims[-1] if a_dims else 0
+        if not isinstance(k, int) or not 0 < k <= MAXIMUM_K or len(a_dims) < 2 or len(b_dims) < 2:
+            return
+        if k != b_dims[-2]:
+            return
+        c, n = Compose(RewriterBuilder(rewriter)), b_dims[-1]
+        a_zero, b_zero = _as_column(c, op.a_zero), _as_row(c, op.b_zero, n)
+        rows = op.a
+        if len(b_dims) == 2 and len(a_dims) > 2 and (a_zero is None or rank_of(a_zero) == 0):
+            rows = c.reshape(op.a, (product(a_dims[:-1]), k))
+        elif a_dims[:-2] != b_dims[:-2]:
+            return
+        signed = activation_signed(rows, self.target)
+        a = shifted(c, rows, a_zero, signed=signed)
+        b = shifted(c, op.b, b_zero, signed=True)
+        y = c.b(MatMulOp, a.value, b.value, accumulate=i32)
+        y = _centred_product(c, y, a, b, k)
+        rewriter.replace(op, (), [c.reshape(y, dims_of(op.y)) if rows is not op.a else y])
+
+
 def _as_column(c: Compose, zero: SSAValue | None) -> SSAValue | None:
     """A zero point of rows as [M, 1]; one for all rows as a scalar."""
     if zero is None or (rank_of(zero) == 0):
@@ -143,17 +174,21 @@ def _as_column(c: Compose, zero: SSAValue | None) -> SSAValue | None:
     return c.reshape(zero, (dims_of(zero)[0], 1)) if rank_of(zero) == 1 else zero
 
 
-def _as_row(c: Compose, zero: SSAValue | None, n: int) -> SSAValue | None:
-    """A zero point of columns as [N]; one for all columns as a scalar."""
+def _as_row(c: Compose, zero: SSAValue | None, n: Dim) -> SSAValue | None:
+    """A zero point of columns as [N], or [..., 1, N] in stacks; one for all as a scalar."""
     if zero is None:
         return None
-    return c.reshape(zero, () if all(d == 1 for d in dims_of(zero)) else (n,))
+    if all(d == 1 for d in dims_of(zero)):
+        return c.reshape(zero, ())
+    stacked = any(d != 1 for d in dims_of(zero)[:-1])
+    return zero if stacked else c.reshape(zero, (n,))
 
 
 def _centred_product(c: Compose, y: SSAValue, a: Factor, b: Factor, k: int) -> SSAValue:
     """(a - za) (b - zb) = ab - za (sum of b - k zb) - zb (sum of a)."""
     if not a.is_centred:
-        sums = c.sum(c.cast(b.value, i32), [0])
+        rank = rank_of(b.value)
+        sums = c.sum(c.cast(b.value, i32), [rank - 2], keep=rank > 2)
         if not b.is_centred:
             sums = c.sub(sums, k * b.zero if isinstance(b.zero, int) else c.mul(b.zero, k))
         y = c.sub(y, c.mul(sums, a.zero))
@@ -338,4 +373,5 @@ class ScheduleIntegerPass(ModulePass):
         if ctx.settings.allows("weight-only"):
             rewrite(op, PackBlocks(ctx.target))
         rewrite(op, PackMatMulInteger(ctx.target), PackConvInteger(ctx.target))
+        rewrite(op, ShiftMatMulInteger(ctx.target))
         rewrite(op, MergeCorrections())

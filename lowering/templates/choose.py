@@ -21,6 +21,7 @@ from lowering.kernel import Kernel
 from lowering.passes.schedule import ELEMENTS, transposed_axis, window_axis
 from lowering.templates.choose_attention import strided_attention
 from lowering.templates.choose_integer import (
+    matmul_integer,
     packed_conv_integer,
     packed_linear_blocks,
     packed_linear_integer,
@@ -30,6 +31,7 @@ from lowering.templates.choose_transpose import transposed
 from lowering.templates.shell import TemplateShell, is_alone, rows_of, static_or
 from torsh_dialect.attributes import bool_of, int_of, str_of
 from torsh_dialect.dims import Dim, ceildiv, product
+from torsh_dialect.dtypes import i8, ui8
 from torsh_dialect.ops.contract import MatMulOp
 from torsh_dialect.ops.fused import FusedOp
 from torsh_dialect.ops.movement import TransposeOp
@@ -288,6 +290,8 @@ def _pool_axis(op: Pool, axis: int) -> Axis | None:
 def matmul(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
     """The product of two activations: B is packed on the fly."""
     assert isinstance(op, MatMulOp)
+    if element_type(op.a) in (i8, ui8):
+        return matmul_integer(fused, op, target)
     a, b, y = dims_of(op.a), dims_of(op.b), dims_of(op.y)
     element = ELEMENTS.get(element_type(op.a))
     plain = len(a) == len(b) == len(y) and len(y) >= 2 and a[:-2] == b[:-2]

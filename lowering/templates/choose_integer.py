@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from xdsl.ir import Operation
 
-from lowering.cpu.templates import conv_int8, gemm_blocks, int8
+from lowering.cpu.templates import conv_int8, gemm_blocks, int8, int8_batched
 from lowering.cpu.templates.window import Axis
 from lowering.kernel import Kernel
 from lowering.passes.schedule import window_axis
 from lowering.templates.shell import TemplateShell, rows_of, static_or
 from torsh_dialect.attributes import int_of
-from torsh_dialect.dims import ceildiv
-from torsh_dialect.dtypes import i8
+from torsh_dialect.dims import ceildiv, product
+from torsh_dialect.dtypes import i8, i32
+from torsh_dialect.ops.contract import MatMulOp
 from torsh_dialect.ops.fused import FusedOp
 from torsh_dialect.ops.packed_blocks import PackedLinearBlocksOp
 from torsh_dialect.ops.packed_integer import PackedConvIntegerOp, PackedLinearIntegerOp
@@ -69,6 +70,32 @@ def packed_conv_integer(fused: FusedOp, op: Operation, target: TargetInfo) -> Ke
     operations /= max(1, extent.value(static_or(rows, 4096)))
     units = ceildiv(rows, extent.divisor) * extent.factor
     return shell.finish("int8_conv", params, units, operations)
+
+
+def matmul_integer(fused: FusedOp, op: MatMulOp, target: TargetInfo) -> Kernel | None:
+    """The product of two activations in bytes, as `schedule-integer` makes it: B is i8."""
+    a, b = dims_of(op.a), dims_of(op.b)
+    m, k, n = a[-2], a[-1], b[-1]
+    signed = element_type(op.a) == i8
+    fits = isinstance(k, int) and 0 < k <= int8.MAXIMUM_K and a[:-2] == b[:-2]
+    types = element_type(op.b) == i8 and element_type(op.y) == i32
+    arguments = fused.body.block.args
+    if not fits or not types or op.a not in arguments or op.b not in arguments:
+        return None
+    assert isinstance(k, int)
+    params = int8_batched.Int8BatchedParams(k, signed, n if isinstance(n, int) else None)
+    shell = TemplateShell(fused, op)
+    shell.operand(op.a)
+    shell.operand(op.b)
+    shell.result()
+    shell.extent(m)
+    shell.extent(n)
+    scratch = int8_batched.scratch_bytes(params, target)
+    shell.scratch(scratch)
+    columns = int8_batched.group_columns(params, target)
+    units = product(a[:-2]) * ceildiv(n, columns)
+    operations = 2.0 * static_or(m, 64) * k * min(static_or(n, 64), columns)
+    return shell.finish("int8_batched", params, units, operations, scratch)
 
 
 def packed_linear_blocks(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:

@@ -59,12 +59,23 @@ func.func @main(%x: tensor<1x4x8x8xui8>) -> tensor<1x4x8x8xi32> {
 
 // -----
 
-// Does not fire: the right factor is an input, so nothing can be packed before a call.
+// Fires: both factors are inputs, which a template packs as it runs.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    %[[T:.*]] = torsh.matmul %a, %b {accumulate = i32} : (tensor<2x64xi8>, tensor<64x16xi8>) -> tensor<2x16xi32>
+// CHECK-NEXT:    func.return %[[T]]
+func.func @main(%a: tensor<2x64xi8>, %b: tensor<64x16xi8>) -> tensor<2x16xi32> {
+  %y = torsh.matmul_integer %a, %b {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<2x64xi8>, tensor<64x16xi8>) -> tensor<2x16xi32>
+  func.return %y : tensor<2x16xi32>
+}
+
+// -----
+
+// Does not fire: the number of steps is not known, so that their sum could exceed 32 bits.
 // CHECK-LABEL: func.func @main
 // CHECK-NEXT:    torsh.matmul_integer %a, %b
 // CHECK-NEXT:    func.return
-func.func @main(%a: tensor<2x64xi8>, %b: tensor<64x16xi8>) -> tensor<2x16xi32> {
-  %y = torsh.matmul_integer %a, %b {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<2x64xi8>, tensor<64x16xi8>) -> tensor<2x16xi32>
+func.func @main(%a: tensor<2x?xi8, #torsh.dims<[2, k]>>, %b: tensor<?x16xi8, #torsh.dims<[k, 16]>>) -> tensor<2x16xi32> {
+  %y = torsh.matmul_integer %a, %b {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<2x?xi8, #torsh.dims<[2, k]>>, tensor<?x16xi8, #torsh.dims<[k, 16]>>) -> tensor<2x16xi32>
   func.return %y : tensor<2x16xi32>
 }
 

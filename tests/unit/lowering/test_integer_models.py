@@ -83,6 +83,60 @@ def test_matmul_integer(target, left, right):
     run_exactly(model, feeds, "packed_linear_integer", target)
 
 
+ACTIVATIONS = {
+    "matrices": ((9, 37), (37, 21)),
+    "stacks": ((2, 3, 13, 64), (2, 3, 64, 70)),
+    "stack by matrix": ((2, 5, 18), (18, 130)),
+    "one row": ((4, 1, 33), (4, 33, 16)),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("left", [np.uint8, np.int8])
+@pytest.mark.parametrize("right", [np.uint8, np.int8])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_products_of_two_activations(target, left, right, name):
+    node = helper.make_node("MatMulInteger", ["a", "b", "az", "bz"], ["y"])
+    a, b = ACTIVATIONS[name]
+    feeds = {"a": whole(left, *a), "b": whole(right, *b)}
+    model = model_of(
+        [node], feeds, {"az": np.asarray(9, left), "bz": np.asarray(3, right)}, np.int32
+    )
+    compiled = torsh_fx.compile(model, target=target)
+    assert "int8_batched" in compiled.profile(**feeds).table(), "no integer kernel"
+    (actual,) = compiled.run(feeds)
+    expected = (feeds["a"].astype(np.int32) - 9) @ (feeds["b"].astype(np.int32) - 3)
+    np.testing.assert_array_equal(actual, expected)
+    np.testing.assert_array_equal(ReferenceEvaluator(model).run(None, feeds)[0], expected)
+    np.testing.assert_array_equal(scheduled_reference(model, feeds, target)[0], expected)
+
+
+@pytest.mark.parametrize("target", TARGETS[-1:])
+def test_zero_points_of_rows_and_columns_of_stacks_of_any_extent(target):
+    """Symbolic stacks, rows and columns; zero points for each row and column, at run time."""
+    node = helper.make_node("MatMulInteger", ["a", "b", "az", "bz"], ["y"])
+    shapes = {"a": ("s", "m", 24), "b": ("s", 24, "n"), "az": ("s", "m", 1), "bz": ("s", 1, "n")}
+    kinds = {"a": np.uint8, "b": np.int8, "az": np.uint8, "bz": np.int8}
+    probe = {name: np.zeros([1] * 3, kind) for name, kind in kinds.items()}
+    model = model_of([node], probe, {}, np.int32)
+    for value in model.graph.input:
+        for dim, extent in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
+            dim.Clear()
+            setattr(dim, "dim_value" if isinstance(extent, int) else "dim_param", extent)
+    compiled = torsh_fx.compile(model, target=target)
+    for s, m, n in ((1, 1, 1), (2, 7, 33), (3, 50, 16), (0, 4, 4), (2, 0, 5), (1, 3, 129)):
+        sizes = {"s": s, "m": m, "n": n}
+        feeds = {
+            name: RNG.integers(0, 100, [sizes.get(d, d) for d in dims]).astype(kinds[name])
+            for name, dims in shapes.items()
+        }
+        if s * m:
+            assert "int8_batched" in compiled.profile(**feeds).table()
+        wide = {name: array.astype(np.int64) for name, array in feeds.items()}
+        expected = (wide["a"] - wide["az"]) @ (wide["b"] - wide["bz"])
+        np.testing.assert_array_equal(compiled.run(feeds)[0], expected)
+
+
 @pytest.mark.parametrize("target", TARGETS[-1:])
 @pytest.mark.parametrize("zeros", ["none", "rows", "columns"])
 def test_matmul_integer_zero_points(target, zeros):
