@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Numerics = Literal["default", "strict", "fast"]
+StreamName = Literal["philox", "mt19937"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,9 @@ class Settings:
         disabled_rewrites: Names of value-changing rewrites that are switched off.
         verify_each: Verify the module after every pass.
         dump_dir: Write the IR of every stage into this folder.
+        random: The stream that models draw random numbers from: `philox`, which is drawn in
+            parallel, or `mt19937`, with the numbers of eager torch on the CPU
+            (`torsh_fx.random`). ONNX models always draw from `philox`.
         in_process: Generate code in this process instead of workers, for debugging.
     """
 
@@ -25,6 +29,7 @@ class Settings:
     disabled_rewrites: frozenset[str] = frozenset()
     verify_each: bool = False
     dump_dir: str | None = None
+    random: StreamName = "philox"
     in_process: bool = False
 
     def allows(self, rewrite: str) -> bool:

@@ -1,130 +1,202 @@
-"""Random numbers by element: numpy's Philox stream, number i from words i (or 2i and 2i + 1).
-
-J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011),
-Philox4x64-10; the key from a seed as numpy's SeedSequence makes it. The counter of a block of four
-words is its number plus one.
-"""
+"""Random words: a Philox stream by element, a Mersenne twister and a shuffle as one unit each."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
 from xdsl.ir import Operation, SSAValue
 
-from lowering.generic.evaluator import Evaluator, result_element, rule
-from lowering.kern import dialect as kern
+from lowering.generic.evaluator import Evaluator, rule
+from lowering.generic.kernels import whole_kernel
+from lowering.generic.whole import WholeKernelBuilder
 from lowering.kern.builder import Index, KernBuilder
+from lowering.kernel import Kernel
 from torsh_dialect import dtypes
-from torsh_dialect.ops.random import RandomNormalOp, RandomUniformOp
+from torsh_dialect.attributes import int_of
+from torsh_dialect.dims import product
+from torsh_dialect.ops.random import (
+    MASK,
+    MT_LOWER,
+    MT_MATRIX,
+    MT_MIDDLE,
+    MT_STATE,
+    MT_TEMPERING,
+    MT_UPPER,
+    MT_WORDS,
+    PHILOX_MULTIPLIERS,
+    PHILOX_ROUNDS,
+    PHILOX_WEYL,
+    Mt19937Op,
+    PhiloxOp,
+    ShuffleOp,
+)
 from torsh_dialect.types import dims_of
 
-U64 = dtypes.ui64
-MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
-WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
-ROUNDS = 10
-MASK = (1 << 64) - 1
+U32, U64 = dtypes.ui32, dtypes.ui64
 
 Words = tuple[SSAValue, SSAValue, SSAValue, SSAValue]
 
 
 class Philox:
-    """Builds Philox4x64-10 with a key that is known, or made when the kernel starts."""
+    """Builds Philox4x32-10. Words are ui64 below 2**32, so that a product is one multiplication."""
 
-    def __init__(self, b: KernBuilder, seed: int | None):
+    def __init__(self, b: KernBuilder, key: SSAValue):
         self.b = b
-        self.key = self._clock() if seed is None else self._key(seed)
+        self.mask, self.half = self._const(MASK), self._const(32)
+        self.key = self._halves(key)
 
-    def const(self, value: int) -> SSAValue:
-        signed = value - (1 << 64) if value >= 1 << 63 else value
-        return self.b.bitcast(self.b.const(signed, dtypes.i64), U64)
+    def _const(self, value: int) -> SSAValue:
+        return self.b.const(value, U64)
 
-    def _key(self, seed: int) -> tuple[SSAValue, SSAValue]:
-        first, second = np.random.SeedSequence(seed).generate_state(2, np.uint64)
-        return self.const(int(first)), self.const(int(second))
+    def _halves(self, word: SSAValue) -> tuple[SSAValue, SSAValue]:
+        return self.b.and_(word, self.mask), self.b.shr(word, self.half)
 
-    def _clock(self) -> tuple[SSAValue, SSAValue]:
-        """A key from the processor's clock: another one in every run."""
-        now = self.b.first(kern.ClockOp, U64)
-        return now, self.b.mul(now, self.const(MULTIPLIERS[0]))
-
-    def word(self, number: SSAValue) -> SSAValue:
-        """Word `number` (ui64) of the stream."""
-        b, zero = self.b, self.const(0)
-        block = b.shr(number, self.const(2))
-        words: Words = (b.add(block, self.const(1)), zero, zero, zero)
-        for step in range(ROUNDS):
+    def block(self, number: SSAValue) -> Words:
+        """The four words of block `number` (ui64)."""
+        zero = self._const(0)
+        words: Words = (*self._halves(number), zero, zero)
+        for step in range(PHILOX_ROUNDS):
             words = self._round(words, step)
-        place = b.and_(number, self.const(3))
-        result = words[3]
-        for n in (2, 1, 0):
-            result = b.select(b.eq(place, self.const(n)), words[n], result)
-        return result
+        return words
 
     def _round(self, words: Words, step: int) -> Words:
         b = self.b
-        keys = [
-            b.add(key, self.const(step * weyl & MASK))
-            for key, weyl in zip(self.key, WEYL, strict=True)
-        ]
-        high0, low0 = self._product(MULTIPLIERS[0], words[0])
-        high1, low1 = self._product(MULTIPLIERS[1], words[2])
-        first = b.xor(b.xor(high1, words[1]), keys[0])
-        third = b.xor(b.xor(high0, words[3]), keys[1])
-        return first, low1, third, low0
+        k0, k1 = (
+            b.and_(b.add(key, self._const(step * weyl & MASK)), self.mask)
+            for key, weyl in zip(self.key, PHILOX_WEYL, strict=True)
+        )
+        low0, high0 = self._halves(b.mul(words[0], self._const(PHILOX_MULTIPLIERS[0])))
+        low1, high1 = self._halves(b.mul(words[2], self._const(PHILOX_MULTIPLIERS[1])))
+        return b.xor(b.xor(high1, words[1]), k0), low1, b.xor(b.xor(high0, words[3]), k1), low0
 
-    def _product(self, constant: int, x: SSAValue) -> tuple[SSAValue, SSAValue]:
-        """The upper and the lower word of a product, from products of halves."""
-        b, half, low = self.b, self.const(32), self.const((1 << 32) - 1)
-        a1, a0 = self.const(constant >> 32), self.const(constant & ((1 << 32) - 1))
-        x1, x0 = b.shr(x, half), b.and_(x, low)
-        cross = b.add(b.mul(a0, x1), b.shr(b.mul(a0, x0), half))
-        other = b.add(b.mul(a1, x0), b.and_(cross, low))
-        high = b.add(b.add(b.mul(a1, x1), b.shr(cross, half)), b.shr(other, half))
-        return high, b.mul(self.const(constant), x)
 
-    def uniform(self, number: SSAValue) -> SSAValue:
-        """A number in [0, 1) with 53 bits (f64), from a word of the stream."""
+@rule(PhiloxOp)
+def philox(
+    e: Evaluator, op: Operation, number: int, index: Sequence[Index], where: SSAValue | None
+) -> SSAValue:
+    """The block is the element's own; ops that take other words of it share its rounds."""
+    assert isinstance(op, PhiloxOp)
+    b, (skip,) = e.builder, op.skip.data
+    flat = b.index(e.flat(e.dims(op.y), index))
+
+    def unsigned(i: Index) -> SSAValue:
+        return b.cast(b.cast(b.index(i), dtypes.i64), U64)
+
+    start = b.add(e.element(op.state, [1]), unsigned(b.dim(skip)))
+    words = Philox(b, e.element(op.state, [0])).block(b.add(start, unsigned(flat)))
+    return b.cast(words[int_of(op.word)], U32)
+
+
+class Twister:
+    """Builds MT19937 over a buffer of its state."""
+
+    def __init__(self, b: KernBuilder, state: SSAValue):
+        self.b, self.state = b, state
+
+    def _const(self, value: int) -> SSAValue:
+        return self.b.const(value, U32)
+
+    def renew(self) -> None:
+        """Make the next 624 words of the state."""
+        self._twist(0, MT_WORDS - MT_MIDDLE, MT_MIDDLE)
+        self._twist(MT_WORDS - MT_MIDDLE, MT_WORDS - 1, MT_MIDDLE - MT_WORDS)
+        self._one(MT_WORDS - 1, 0, MT_MIDDLE - 1)
+
+    def _twist(self, first: int, behind: int, distance: int) -> None:
         b = self.b
-        bits = b.cast(b.shr(self.word(number), self.const(11)), dtypes.f64)
-        return b.mul(bits, b.const(2.0**-53, dtypes.f64))
+        b.each(
+            first,
+            behind,
+            lambda i: self._one(i, b.add_index(i, 1), b.add_index(i, distance)),
+        )
+
+    def _one(self, place: Index, following: Index, other: Index) -> None:
+        b, zero = self.b, self._const(0)
+        upper = b.and_(b.load_now(self.state, place), self._const(MT_UPPER))
+        lower = b.load_now(self.state, following)
+        mixed = b.or_(upper, b.and_(lower, self._const(MT_LOWER)))
+        odd = b.ne(b.and_(lower, self._const(1)), zero)
+        twisted = b.xor(b.shr(mixed, self._const(1)), b.select(odd, self._const(MT_MATRIX), zero))
+        b.store(b.xor(b.load_now(self.state, other), twisted), self.state, place)
+
+    def tempered(self, place: Index) -> SSAValue:
+        """The word that a word of the state gives."""
+        b = self.b
+        word = b.load_now(self.state, place)
+        for shift, mask, left in MT_TEMPERING:
+            by = self._const(shift)
+            moved = b.shl(word, by) if left else b.shr(word, by)
+            word = b.xor(word, b.and_(moved, self._const(mask)))
+        return word
 
 
-def _position(e: Evaluator, op: Operation, index: Sequence[Index]) -> SSAValue:
-    flat = e.builder.index(e.flat(dims_of(op.results[0]), index))
-    return e.builder.cast(e.builder.cast(flat, dtypes.i64), U64)
+@whole_kernel(Mt19937Op)
+def mt19937(op: Operation) -> Kernel:
+    """Renew the state whenever its words are used up; what is between is one run of lanes."""
+    assert isinstance(op, Mt19937Op)
+    k = WholeKernelBuilder(op)
+    b, (words, state) = k.b, k.targets
+    twister, (room,) = Twister(b, state), dims_of(op.words)
+
+    def copy(i: SSAValue) -> None:
+        b.store(b.load(k.sources[0], i), state, i)
+
+    def run(_: SSAValue) -> None:
+        b.each(0, MT_STATE, copy)
+        asked = b.cast(b.load(k.sources[1], 0), b.index_type)
+        count = b.min_index(b.max_index(asked, 0), b.dim(room))
+        used = b.cast(b.cast(b.load_now(state, MT_WORDS), dtypes.i64), b.index_type)
+        last = _draw(b, twister, words, count, b.min_index(used, MT_WORDS))
+        b.store(b.cast(b.cast(last, dtypes.i64), U32), state, MT_WORDS)
+        b.each(count, b.dim(room), lambda i: b.store(b.const(0, U32), words, i))
+
+    b.each(k.lo, k.hi, run)
+    return k.finish(1, 1)
 
 
-def _seed(op: RandomUniformOp | RandomNormalOp) -> int | None:
-    return None if op.seed is None else op.seed.value.data
+def _draw(b: KernBuilder, twister: Twister, words: SSAValue, count: Index, used: Index) -> SSAValue:
+    """Write `count` words; the number of the state's words that are used then."""
+
+    def more(done: SSAValue, used: SSAValue) -> SSAValue:
+        return b.compare_index("lt", done, count)
+
+    def renewed() -> Sequence[SSAValue]:
+        twister.renew()
+        return ()
+
+    def step(done: SSAValue, used: SSAValue) -> Sequence[SSAValue]:
+        empty = b.compare_index("ge", used, MT_WORDS)
+        b.if_(empty, renewed)
+        first = b.select_index(empty, 0, used)
+        size = b.min_index(b.sub_index(MT_WORDS, first), b.sub_index(count, done))
+        b.lanes(
+            0,
+            size,
+            lambda i: b.store(twister.tempered(b.add_index(first, i)), words, b.add_index(done, i)),
+        )
+        return [b.index(b.add_index(done, size)), b.index(b.add_index(first, size))]
+
+    return b.while_([b.index(0), b.index(used)], more, step)[1]
 
 
-@rule(RandomUniformOp)
-def random_uniform(
-    e: Evaluator, op: Operation, number: int, index: Sequence[Index], where: SSAValue | None
-) -> SSAValue:
-    """Scaled to [low, high) in f64."""
-    assert isinstance(op, RandomUniformOp)
-    b = e.builder
-    low, high = op.low.value.data, op.high.value.data
-    drawn = Philox(b, _seed(op)).uniform(_position(e, op, index))
-    scaled = b.mul(drawn, b.const(high - low, dtypes.f64))
-    return b.cast(b.add(scaled, b.const(low, dtypes.f64)), result_element(op))
+@whole_kernel(ShuffleOp)
+def shuffle(op: Operation) -> Kernel:
+    """One unit: each exchange needs the ones before it."""
+    assert isinstance(op, ShuffleOp)
+    k = WholeKernelBuilder(op)
+    b, (order,) = k.b, k.targets
+    count = b.dim(product(dims_of(op.x)))
 
+    def exchange(i: SSAValue) -> None:
+        step = b.cast(b.load(k.sources[0], i), b.index_type)
+        place = b.min_index(b.add_index(i, b.max_index(step, 0)), b.sub_index(count, 1))
+        here, there = b.load_now(order, i), b.load_now(order, place)
+        b.store(there, order, i)
+        b.store(here, order, place)
 
-@rule(RandomNormalOp)
-def random_normal(
-    e: Evaluator, op: Operation, number: int, index: Sequence[Index], where: SSAValue | None
-) -> SSAValue:
-    """By Box and Muller's method, from two words for each number."""
-    assert isinstance(op, RandomNormalOp)
-    b, philox = e.builder, Philox(e.builder, _seed(op))
-    first = b.mul(_position(e, op, index), philox.const(2))
-    one = b.const(1.0, dtypes.f64)
-    size = b.math("log", b.sub(one, philox.uniform(first)))
-    radius = b.sqrt(b.mul(size, b.const(-2.0, dtypes.f64)))
-    turn = philox.uniform(b.add(first, philox.const(1)))
-    drawn = b.mul(radius, b.math("cos", b.mul(turn, b.const(2 * math.pi, dtypes.f64))))
-    scaled = b.mul(drawn, b.const(op.scale.value.data, dtypes.f64))
-    return b.cast(b.add(scaled, b.const(op.mean.value.data, dtypes.f64)), result_element(op))
+    def run(_: SSAValue) -> None:
+        b.lanes(0, count, lambda i: b.store(b.cast(i, dtypes.i64), order, i))
+        b.each(0, count, exchange)
+
+    b.each(k.lo, k.hi, run)
+    return k.finish(1, 1)

@@ -20,6 +20,7 @@ from torsh_dialect.errors import (
     InvalidArgumentError,
     UnsupportedError,
 )
+from torsh_dialect.ops.compose import Compose
 from torsh_dialect.symbols import set_symbols
 from torsh_dialect.types import rank_of, tensor
 from torsh_fx.importers.model import ImportedModel, set_names
@@ -31,6 +32,8 @@ from torsh_fx.importers.onnx_graph import (
 )
 from torsh_fx.importers.onnx_load import TensorReader, read_model
 from torsh_fx.importers.onnx_scope import Importing, Scope, hint_of, identifier
+from torsh_fx.interface import State
+from torsh_fx.random import STATE, first_state
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TypeProto, ValueInfoProto
@@ -116,6 +119,7 @@ def import_onnx(
         weights=ctx.weights,
         inputs=tuple(entry.inputs),
         outputs=tuple(entry.outputs),
+        state=entry.state(),
         symbols=entry.used_bounds(function),
         report=importing.report,
         files=load.files,
@@ -199,7 +203,18 @@ class _Entry:
             self._check_ranks(scope)
         importing.report.check(name)
         results = [scope.get(output) for output in self.outputs]
+        if importing.stream.now is not None:
+            results.append(importing.stream.after(Compose(scope.builder)))
+            self.inputs.append(STATE)
+            self.outputs.append(STATE)
         return self._function(results)
+
+    def state(self) -> tuple[State, ...]:
+        """The stream of random numbers, if nodes without a seed draw any."""
+        if self.importing.stream.now is None:
+            return ()
+        weight = self.importing.ctx.weights.add(STATE, first_state("philox"))
+        return (State(STATE, len(self.inputs) - 1, len(self.outputs) - 1, weight),)
 
     def _check_ranks(self, scope: Scope) -> None:
         """Where readings of nodes were chosen, results must have the ranks that they declare."""

@@ -31,6 +31,7 @@ from torsh_dialect.ops.sequence import UNKNOWN
 from torsh_dialect.ops.string import StringConstantOp
 from torsh_dialect.types import DimsAttr, OptionalType, SequenceType, dims_of, element_type, tensor
 from torsh_fx.importers.model import Report
+from torsh_fx.importers.random import Philox, Stream, stream_argument
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, TensorProto, TypeProto
@@ -76,6 +77,7 @@ class Importing:
         report: What became of each node.
         decisions: Readings of nodes that an earlier try found not to fit, and their opposites.
         taken: Readings of this try, in order.
+        stream: What nodes without a seed draw random numbers from.
     """
 
     ctx: Context
@@ -92,9 +94,13 @@ class Importing:
     report: Report = field(default_factory=Report)
     decisions: dict[str, bool] = field(default_factory=dict[str, bool])
     taken: dict[str, bool] = field(default_factory=dict[str, bool])
+    stream: Stream = field(init=False)
     _known: dict[SSAValue, Array | None] = field(default_factory=dict[SSAValue, "Array | None"])
     _weights: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     _counts: dict[str, int] = field(default_factory=dict[str, int])
+
+    def __post_init__(self) -> None:
+        self.stream = Philox(lambda: stream_argument(self.block, "philox"))
 
     def fresh(self, hint: str) -> str:
         """The name of a symbol that is not used yet."""

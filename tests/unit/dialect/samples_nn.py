@@ -65,7 +65,9 @@ def whole(low: int, high: int, *shape: int, dtype: Any = np.int64) -> Any:
 
 
 def _make() -> list[Sample]:
-    families = (_contract, _window, _norms, _attention, _recurrent, _quant, _sample, _signal)
+    families = (
+        _contract, _window, _norms, _attention, _recurrent, _quant, _sample, _signal, _random
+    )  # fmt: skip
     return [sample for family in families for sample in family()]
 
 
@@ -306,9 +308,6 @@ def _signal() -> list[Sample]:
     def dft(x: Any, length: int, **more: Any) -> Sample:
         return Sample(signal.DftOp, (x,), {"axis": 1, "length": dims_attribute([length]), **more})
 
-    uniform = {"element": f32, "low": -1.0, "high": 3.0, "seed": 5}
-    normal = {"element": f64, "mean": 1.0, "scale": 0.5, "seed": 6}
-    target = dims_attribute([3, 4])
     return [
         dft(real(2, 6, 1), 6),
         dft(real(2, 6, 2), 6, inverse=True),
@@ -319,8 +318,34 @@ def _signal() -> list[Sample]:
         Sample(determinant.DeterminantOp, (real(2, 4, 4),)),
         Sample(bits.BitcastOp, (real(3),), {"to": i32}),
         Sample(bits.BitcastOp, (np.array([True, False]),), {"to": ui8}),
-        Sample(random.RandomUniformOp, (), {**uniform, "target": target}),
-        Sample(random.RandomNormalOp, (), {**normal, "target": target}),
+    ]
+
+
+def _random() -> list[Sample]:
+    def words(start: int, key: int, *dims: int, skip: int = 0, word: int = 0) -> Sample:
+        state = np.array([key, start], np.uint64)
+        places = {"skip": dims_attribute([skip]), "target": dims_attribute(dims)}
+        return Sample(random.PhiloxOp, (state,), {**places, "word": word})
+
+    def twisted(count: int, room: int, used: int) -> Sample:
+        state = RNG.integers(0, 2**32, random.MT_STATE, dtype=np.uint32)
+        state[random.MT_WORDS] = used
+        target = {"target": dims_attribute([room])}
+        return Sample(random.Mt19937Op, (state, np.int64(count)), target)
+
+    steps = np.array([3, 0, 7, 2, 1, 0], np.int64)
+    return [
+        words(0, 0, 5),
+        words(2**32 - 3, 2**64 - 1, 3, 4, skip=1, word=1),
+        words(2**64 - 2, 0x0123456789ABCDEF, 7, word=2),
+        words(5, 2**63, 2, 3, 5, skip=2**40, word=3),
+        words(1, 1, 4, 0),
+        twisted(9, 9, 624),
+        twisted(700, 702, 600),
+        twisted(0, 3, 623),
+        twisted(1300, 1290, 0),
+        Sample(random.ShuffleOp, (steps,)),
+        Sample(random.ShuffleOp, (steps[:0],)),
     ]
 
 

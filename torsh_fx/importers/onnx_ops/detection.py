@@ -1,20 +1,13 @@
-"""Non-maximum suppression, random numbers, training steps."""
+"""Non-maximum suppression, training steps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import SSAValue
 
-from torsh_dialect import dtypes
-from torsh_dialect.attributes import dims_attribute
-from torsh_dialect.dims import Dim
-from torsh_dialect.dtypes import f32
 from torsh_dialect.ops.detection import NonMaxSuppressionOp
-from torsh_dialect.ops.random import RandomNormalOp, RandomUniformOp
-from torsh_dialect.types import dims_of, element_type
 from torsh_fx.importers.onnx_ops.node import Node, converter
 
 
@@ -29,57 +22,6 @@ def non_max_suppression(n: Node) -> SSAValue:
         None if least is None else n.scalar(least),
         centred=bool(n.int("center_point_box", 0)) or None, count=n.fresh("u"),
     )  # fmt: skip
-
-
-def _seed(n: Node) -> dict[str, Any]:
-    return {"seed": int(n.float("seed"))} if n.has("seed") else {}
-
-
-def _uniform(n: Node, dims: Sequence[Dim], element: Attribute, low: float, high: float) -> SSAValue:
-    target = dims_attribute(dims)
-    return n(RandomUniformOp, target=target, element=element, low=low, high=high, **_seed(n))
-
-
-def _element(n: Node) -> Attribute:
-    """The attribute `dtype`, or the element type of the input that is imitated."""
-    if n.has("dtype"):
-        return n.element(n.int("dtype"))
-    return element_type(n.input(0)) if n.proto.input else f32
-
-
-@converter("RandomUniform", "RandomUniformLike")
-def random_uniform(n: Node) -> SSAValue:
-    dims = n.dims() if n.op_type.endswith("Like") else n.ints("shape")
-    return _uniform(n, dims, _element(n), n.float("low", 0.0), n.float("high", 1.0))
-
-
-@converter("RandomNormal", "RandomNormalLike")
-def random_normal(n: Node) -> SSAValue:
-    dims = n.dims() if n.op_type.endswith("Like") else n.ints("shape")
-    return n(
-        RandomNormalOp, target=dims_attribute(dims), element=_element(n),
-        mean=n.float("mean", 0.0), scale=n.float("scale", 1.0), **_seed(n),
-    )  # fmt: skip
-
-
-@converter("Bernoulli")
-def bernoulli(n: Node) -> SSAValue:
-    x = n.input(0)
-    drawn = _uniform(n, dims_of(x), element_type(x), 0.0, 1.0)
-    return n.c.cast(n.c.lt(drawn, x), _element(n))
-
-
-@converter("Multinomial")
-def multinomial(n: Node) -> SSAValue:
-    """Classes drawn by the Gumbel maximum of log probabilities."""
-    x, c, count = n.input(0), n.c, n.int("sample_size", 1)
-    batch, classes = dims_of(x)
-    element = element_type(x)
-    drawn = _uniform(n, (batch, count, classes), element, float(np.finfo(np.float32).tiny), 1.0)
-    noise = c.neg(c.log(c.neg(c.log(drawn))))
-    best = c.argmax(c.add(c.reshape(x, (batch, 1, classes)), noise), 2)
-    to = n.element(n.int("dtype")) if n.has("dtype") else dtypes.i32
-    return c.cast(c.reshape(best, (batch, count)), to)
 
 
 # -- ai.onnx.preview.training

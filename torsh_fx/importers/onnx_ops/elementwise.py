@@ -7,7 +7,6 @@ import math
 from xdsl.ir import Attribute, SSAValue
 
 from torsh_dialect import dtypes
-from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops.activation import (
@@ -32,7 +31,6 @@ from torsh_dialect.ops.elementwise import (
     TruncDivOp,
 )
 from torsh_dialect.ops.logic import ShiftLeftOp, ShiftRightOp
-from torsh_dialect.ops.random import RandomUniformOp
 from torsh_dialect.ops.rounding import IsInfOp
 from torsh_dialect.ops.select import CastOp, ClampOp, MaximumOp, MinimumOp
 from torsh_dialect.types import dims_of, element_type, rank_of
@@ -104,29 +102,6 @@ def shift(n: Node) -> SSAValue:
 @converter("Identity")
 def identity(n: Node) -> SSAValue:
     return n.input(0)
-
-
-@converter("Dropout")
-def dropout(n: Node) -> list[SSAValue | None]:
-    """The identity in inference; in training mode (an input since opset 12) zeros at random."""
-    x, c = n.input(0), n.c
-    if n.version < 7 and not n.int("is_test", 0):
-        raise NotSupported("dropout in training mode", "export the model in inference mode")
-    mode = n.optional(2) if n.version >= 12 else None
-    known = n.array(2) if mode is not None else None
-    if mode is None or (known is not None and not known.any()):
-        mask = c.broadcast(n.constant(True, dtypes.i1), n.dims()) if n.wants(1) else None
-        return [x, mask]
-    ratio = n.optional(1)
-    ratio = c.like(0.5, x) if ratio is None else c.cast_like(n.scalar(ratio), x)
-    drawn = n(
-        RandomUniformOp, target=dims_attribute(n.dims()), element=element_type(x), low=0.0,
-        high=1.0, seed=n.int("seed") if n.has("seed") else None,
-    )  # fmt: skip
-    off = c.eq(n.scalar(mode), n.constant(False, dtypes.i1))
-    kept = c.either(c.ge(drawn, ratio), off)
-    scaled = c.div(x, c.sub(c.like(1.0, ratio), ratio))
-    return [c.where(off, x, c.where(kept, scaled, c.like(0.0, x))), kept]
 
 
 # -- activations

@@ -1,0 +1,114 @@
+"""Random numbers. A node with a seed draws the same in every call, others from the model's stream.
+
+The specification leaves the generator open; all numbers here are of Philox4x32-10.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from xdsl.ir import Attribute, SSAValue
+
+from torsh_dialect import dtypes
+from torsh_dialect.dims import Dim
+from torsh_dialect.dtypes import f32, is_float
+from torsh_dialect.types import dims_of, element_type
+from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
+from torsh_fx.importers.random import Philox, Spread, Stream, computed_in
+from torsh_fx.random import first_state
+
+
+def _stream(n: Node) -> Stream:
+    """The node's own stream, or the model's."""
+    if not n.has("seed"):
+        return n.scope.importing.stream
+    given = n.value("seed")
+    if not math.isfinite(given):
+        raise NotSupported(f"the seed is {given}", "give a finite number, or none")
+    state = first_state("philox", int(given))
+    return Philox(lambda: n.constant(state))
+
+
+def _element(n: Node) -> Attribute:
+    """The attribute `dtype`, or the element type of the input that is imitated."""
+    if n.has("dtype"):
+        return n.element(n.int("dtype"))
+    return element_type(n.input(0)) if n.proto.input else f32
+
+
+def _drawn_element(n: Node) -> Attribute:
+    element = _element(n)
+    if not is_float(element):
+        raise NotSupported(f"random numbers of type {element}", "draw floats, and cast them")
+    return element
+
+
+def _dims(n: Node) -> Sequence[Dim]:
+    return n.dims() if n.op_type.endswith("Like") else n.ints("shape")
+
+
+def _uniform(n: Node, dims: Sequence[Dim], element: Attribute) -> SSAValue:
+    """Numbers in [0, 1) as f32 or f64."""
+    return _stream(n).uniform(n.c, dims, computed_in(element))
+
+
+@converter("RandomUniform", "RandomUniformLike")
+def random_uniform(n: Node) -> SSAValue:
+    """Rounding may give `high`, which is excluded."""
+    c, element, low, high = n.c, _drawn_element(n), n.float("low", 0.0), n.float("high", 1.0)
+    if not low <= high:
+        raise NotSupported(f"low is {low}, high {high}", "low is at most high")
+    wide = c.cast(_uniform(n, _dims(n), element), dtypes.f64)
+    drawn = c.cast(c.add(c.mul(wide, high - low), low), element)
+    return c.where(c.ge(drawn, c.like(high, drawn)), c.like(low, drawn), drawn)
+
+
+@converter("RandomNormal", "RandomNormalLike")
+def random_normal(n: Node) -> SSAValue:
+    element, spread = _drawn_element(n), Spread(n.float("mean", 0.0), n.float("scale", 1.0))
+    return _stream(n).normal(n.c, _dims(n), element, spread, dense=True)
+
+
+@converter("Bernoulli")
+def bernoulli(n: Node) -> SSAValue:
+    x, c = n.input(0), n.c
+    drawn = _uniform(n, dims_of(x), element_type(x))
+    return c.cast(c.lt(drawn, c.cast_like(x, drawn)), _element(n))
+
+
+@converter("Multinomial")
+def multinomial(n: Node) -> SSAValue:
+    """Classes drawn by the Gumbel maximum of log probabilities."""
+    x, c, count = n.input(0), n.c, n.int("sample_size", 1)
+    batch, classes = dims_of(x)
+    drawn = _uniform(n, (batch, count, classes), f32)
+    inside = c.minimum(c.add(drawn, 2.0**-25), 1 - 2.0**-24)  # never 0 nor 1
+    noise = c.neg(c.log(c.neg(c.log(inside))))
+    wide = c.cast_like(x, noise)
+    best = c.argmax(c.add(c.reshape(wide, (batch, 1, classes)), noise), 2)
+    to = n.element(n.int("dtype")) if n.has("dtype") else dtypes.i32
+    return c.cast(c.reshape(best, (batch, count)), to)
+
+
+@converter("Dropout")
+def dropout(n: Node) -> list[SSAValue | None]:
+    """The identity in inference; in training mode (an input since opset 12) zeros at random."""
+    x, c = n.input(0), n.c
+    if n.version < 7 and not n.int("is_test", 0):
+        raise NotSupported("dropout in training mode", "export the model in inference mode")
+    mode = n.optional(2) if n.version >= 12 else None
+    known = n.array(2) if mode is not None else None
+    if mode is None or (known is not None and not known.any()):
+        mask = c.broadcast(n.constant(True, dtypes.i1), n.dims()) if n.wants(1) else None
+        return [x, mask]
+    ratio = n.optional(1)
+    given = None if ratio is None else n.array(1)
+    if given is not None and not all(0 <= float(one) < 1 for one in given.flat):
+        raise NotSupported(f"the ratio is {given}", "give one in [0, 1)")
+    ratio = c.like(0.5, x) if ratio is None else c.cast_like(n.scalar(ratio), x)
+    drawn = _uniform(n, n.dims(), element_type(x))
+    off = c.eq(n.scalar(mode), n.constant(False, dtypes.i1))
+    kept = c.either(c.ge(drawn, c.cast_like(ratio, drawn)), off)
+    scaled = c.div(x, c.sub(c.like(1.0, ratio), ratio))
+    return [c.where(off, x, c.where(kept, scaled, c.like(0.0, x))), kept]

@@ -1,0 +1,86 @@
+"""States of random streams: what a model with random ops draws from, as plain arrays.
+
+A model keeps its stream like any other state, under the name `STATE`. Two streams are known:
+
+- `philox`: two ui64, the key (the seed) and the number of the next block of Philox4x32-10;
+- `mt19937`: 628 ui32, the 624 words of the twister, how many of them are used up, and the normal
+  number that torch keeps for its next draw: whether there is one, and its bits as f64.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torsh_dialect.errors import InvalidArgumentError
+from torsh_dialect.settings import StreamName
+
+STATE = "torsh.random"
+"""The name of the state of a model's stream, and of the input and output that carry it."""
+
+DEFAULT_SEED = 67280421310721
+"""What a stream starts from until it is seeded: torch's own (`c10::detail`)."""
+
+MT_WORDS, MT_STATE = 624, 628
+
+
+def checked_stream(name: str) -> StreamName:
+    """The name of a stream.
+
+    Raises:
+        InvalidArgumentError: There is none of this name.
+    """
+    for known in get_args(StreamName):
+        if name == known:
+            return known
+    raise InvalidArgumentError(
+        f"random={name!r} is no stream; give one of {', '.join(get_args(StreamName))}"
+    )
+
+
+def first_state(stream: StreamName, seed: int = DEFAULT_SEED) -> NDArray[Any]:
+    """The state behind `torch.manual_seed(seed)`, or of a Philox stream with this key.
+
+    Raises:
+        InvalidArgumentError: The seed does not fit 64 bits.
+    """
+    word = _word(seed)
+    if stream == "philox":
+        return np.array([word, 0], np.uint64)
+    state = np.zeros(MT_STATE, np.uint32)
+    value = word & 0xFFFFFFFF
+    for place in range(MT_WORDS):  # the generator's `init_genrand`
+        state[place] = value
+        value = (1812433253 * (value ^ (value >> 30)) + place + 1) & 0xFFFFFFFF
+    state[MT_WORDS] = MT_WORDS
+    return state
+
+
+def seeded_like(state: NDArray[Any], seed: int) -> NDArray[Any]:
+    """The first state of the same stream with another seed.
+
+    Raises:
+        InvalidArgumentError: The seed does not fit 64 bits.
+    """
+    return first_state("philox" if state.dtype == np.uint64 else "mt19937", seed)
+
+
+def fresh_seed() -> int:
+    """A seed of 64 bits from the operating system."""
+    return secrets.randbits(64)
+
+
+def _word(seed: int) -> int:
+    """A seed as torch takes it: of 64 bits, negative ones as their two's complement."""
+    if not -(2**63) <= seed < 2**64:
+        raise InvalidArgumentError(f"the seed {seed} does not fit 64 bits; give -2**63 to 2**64-1")
+    return seed % 2**64
+
+
+def place_of(names: Sequence[str]) -> int | None:
+    """Which of a model's states is its stream; None where it draws no random numbers."""
+    return list(names).index(STATE) if STATE in names else None
