@@ -9,7 +9,7 @@ from torch.fx import GraphModule
 from xdsl.ir import Block, Region, SSAValue
 
 from torsh_dialect import dtypes
-from torsh_dialect.builder import BlockBuilder
+from torsh_dialect.builder import BlockBuilder, Fill
 from torsh_dialect.dims import Dim, Expr
 from torsh_dialect.ops.control import CondOp, LoopOp, YieldOp, unknown_extents
 from torsh_dialect.types import dims_of
@@ -124,10 +124,11 @@ def _scan(
         following = [inner.cast(v, dtypes_of(s)) for v, s in zip(found, state, strict=False)]
         return [inner.tensor(True, dtypes.i1), *following, *found[len(state) :]]
 
-    return _counted_loop(c, count, init, fill)
+    return counted_loop(c, count, init, fill)
 
 
-def _counted_loop(c: NodeBuilder, count: Dim, init: Sequence[SSAValue], fill: Any) -> Any:
+def counted_loop(c: NodeBuilder, count: Dim, init: Sequence[SSAValue], fill: Fill) -> Any:
+    """A loop of `count` iterations from `init`; `fill` builds the body of a `LoopOp`."""
     trips = c.dim(count)
     region = c.region([trips.type, *(v.type for v in init)], fill)
     last = region.block.last_op
@@ -155,7 +156,7 @@ def _map(
         found = _values(inner, c.graph.nested(body, builder, [*mine, *extra]))
         return [inner.tensor(True, dtypes.i1), *found]
 
-    return _counted_loop(c, count, [], fill)
+    return counted_loop(c, count, [], fill)
 
 
 def _called(c: NodeBuilder, *arguments: Any, **options: Any) -> Any:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from xdsl.ir import SSAValue
 
+from torsh_dialect import dtypes
 from torsh_dialect.dims import Dim, divide_exact, product
+from torsh_dialect.dtypes import Element
 from torsh_dialect.ops import (
     norm,
     reduce,
@@ -115,15 +118,22 @@ def _batch_norm(
 def _batch_statistics(
     c: NodeBuilder, x: SSAValue, w: SSAValue | None, b: SSAValue | None, state: tuple[Any, ...]
 ) -> Any:
-    """Normalisation by the batch's own mean and variance, and the new running statistics."""
+    """Normalisation by the batch's own mean and variance, and the new running statistics.
+
+    ATen computes the results `save_mean` and `save_invstd` first and normalises by what they
+    hold, rounded to their type (`batch_norm_cpu_transform_input_template`).
+    """
     running_mean, running_variance, rest, eps = state
+    held = _Held(c, element_type(next((v for v in (running_mean, w) if v is not None), x)))
     wide = c.wide(x)
     axes = [n for n in range(rank_of(x)) if n != 1]
     mean = c.mean(wide, axes, keep=True)
     centred = c.sub(wide, mean)
-    variance = c.mean(c.mul(centred, centred), axes, keep=True)
-    spread = c.b(RsqrtOp, c.add(variance, eps))
-    y = c.mul(centred, spread)
+    squares = held.step(c.sum(c.mul(centred, centred), axes, keep=True))
+    count = c.cast(c.dim(product(dims_of(x)[n] for n in axes)), element_type(wide))
+    variance = held.step(c.div(squares, count))
+    saved = [held.result(v) for v in (mean, c.b(RsqrtOp, c.add(variance, eps)))]
+    y = c.mul(c.sub(wide, saved[0]), saved[1])
     scale, shift = (
         None if v is None else c.cast_like(c.per_channel(v, rank_of(x)), y) for v in (w, b)
     )
@@ -131,18 +141,46 @@ def _batch_statistics(
     if str(c.node.target).startswith("aten.batch_norm"):
         return y
     channels = [dims_of(x)[1]]
-    flat = [c.reshape(v, channels) for v in (mean, spread)]
-    found = [y, *flat]
+    found = [y, *(c.reshape(v, channels) for v in saved)]
     if "functional" in str(c.node.target):
-        count = c.cast(c.dim(product(dims_of(x)[n] for n in axes)), element_type(wide))
-        unbiased = c.mul(c.reshape(variance, channels), c.div(count, c.sub(count, 1.0)))
-        momentum = float(rest[3])
-        for old, new in ((running_mean, flat[0]), (running_variance, unbiased)):
-            kept = c.mul(c.cast_like(old, new), 1 - momentum)
-            found.append(c.add(kept, c.mul(new, momentum)))
+        part = held.step(c.like(float(rest[3]), mean))
+        change = held.step(c.mul(held.step(mean), part))
+        found.append(held.moved(running_mean, c.reshape(change, channels), part))
+        change = c.mul(held.step(c.div(squares, c.sub(count, 1.0))), part)
+        found.append(held.moved(running_variance, c.reshape(change, channels), part))
     if "with_update" in str(c.node.target):
         found.insert(3, c.full(0, [0], c.out_element(3)))
     return [c.finished(v, n) for n, v in enumerate(found[: len(c.meta())])]
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Statistics of a batch as torch holds them: computed in f32 or f64, kept in another type.
+
+    With parameters of bf16 torch also keeps the sum of squares and what follows from it in bf16;
+    with those of f16, where such a sum would overflow, in f32.
+
+    Attributes:
+        c: Builds.
+        element: The type of the parameters, and of the results.
+    """
+
+    c: NodeBuilder
+    element: Element
+
+    def result(self, x: SSAValue) -> SSAValue:
+        """What a result of the op holds."""
+        return self.c.cast(self.c.cast(x, self.element), element_type(x))
+
+    def step(self, x: SSAValue) -> SSAValue:
+        """What a step on the way holds."""
+        return self.result(x) if self.element == dtypes.bf16 else x
+
+    def moved(self, old: SSAValue, change: SSAValue, part: SSAValue) -> SSAValue:
+        """The running statistic `old` times 1 - `part`, with `change` added."""
+        c = self.c
+        rest = self.step(c.sub(c.like(1.0, part), part))
+        return c.add(self.step(c.mul(c.cast_like(old, change), rest)), change)
 
 
 @converts("group_norm")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from typing import Any
 
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
+from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.ops import (
     contract,
     conv,
@@ -15,6 +17,9 @@ from torsh_dialect.ops import (
 )
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts, spatial
+from torsh_fx.importers.torch_ops.control import counted_loop
+
+HALVES = (dtypes.f16, dtypes.bf16)
 
 
 @converts("mm", "bmm", "matmul", "dot", "mv", "vdot", "inner")
@@ -34,24 +39,46 @@ def _linear(c: NodeBuilder, x: SSAValue, w: SSAValue, bias: SSAValue | None = No
 def _addmm(
     c: NodeBuilder, x: SSAValue, a: SSAValue, b: SSAValue, *, beta: Scalar = 1, alpha: Scalar = 1
 ) -> SSAValue:
-    """Beta x + alpha a b; half precision is rounded once, at the end."""
+    """Beta x + alpha a b; half precision is rounded once, at the end.
+
+    But for addbmm, which ATen defines as one addmm for each matrix of the batch.
+    """
     name = str(c.node.target).split(".")[1]
-    if name == "addmm" and alpha == beta == 1 and rank_of(x) == 1 and _is_half(a):
+    if name == "addmm" and alpha == beta == 1 and rank_of(x) == 1 and element_type(a) in HALVES:
         return c.linear(a, c.transpose(b, [1, 0]), x)
     x, a, b = c.wide(x), c.wide(a), c.wide(b)
     outer = name == "addr"
     y = c.mul(c.unsqueeze(a, 1), c.unsqueeze(b, 0)) if outer else c.matmul(a, b)
-    y = c.sum(y, [0]) if name == "addbmm" else y
+    steps = name == "addbmm" and c.out_element() in HALVES
+    y = c.sum(y, [0]) if name == "addbmm" and not steps else y
     if alpha != 1:
         y = c.mul(y, c.tensor(alpha, element_type(y)))
-    if beta == 0:
+    if beta == 0 and not steps:
         return c.finished(y)
-    x = x if beta == 1 else c.mul(x, c.tensor(beta, element_type(x)))
-    return c.finished(c.add(c.cast(x, element_type(y)), y))
+    x = c.cast(x, element_type(y))
+    if beta != 1:
+        x = (
+            c.mul(x, c.tensor(beta, element_type(x)))
+            if beta
+            else c.full(0.0, c.out_dims(), element_type(x))
+        )
+    return rounded_sums(c, x, y) if steps else c.finished(c.add(x, y))
 
 
-def _is_half(x: SSAValue) -> bool:
-    return element_type(x) in (dtypes.f16, dtypes.bf16)
+def rounded_sums(c: NodeBuilder, start: SSAValue, terms: SSAValue) -> SSAValue:
+    """`start` + terms[0] + terms[1] + ... (f32), each sum rounded to the node's half precision.
+
+    So a kernel adds that keeps its accumulator in the result.
+    """
+
+    def fill(builder: BlockBuilder, arguments: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        inner = NodeBuilder(builder, c.node, c.graph)
+        place, total = arguments
+        total = inner.finished(inner.add(total, inner.take(terms, place, 0)))
+        return [inner.tensor(True, dtypes.i1), inner.wide(total)]
+
+    start = c.expand(start, c.out_dims())
+    return c.finished(counted_loop(c, dims_of(terms)[0], [start], fill)[0])
 
 
 @converts("transformers.grouped_mm_fallback")
@@ -73,6 +100,39 @@ def _einsum(
     c: NodeBuilder, equation: str, tensors: Sequence[SSAValue], path: Any = None
 ) -> SSAValue:
     return c.b(contract.EinsumOp, list(tensors), equation=equation)
+
+
+@converts("_trilinear")
+def _trilinear(
+    c: NodeBuilder,
+    a: SSAValue,
+    b: SSAValue,
+    d: SSAValue,
+    expand_a: Sequence[int],
+    expand_b: Sequence[int],
+    expand_d: Sequence[int],
+    summed: Sequence[int],
+    unroll: int = 1,
+) -> SSAValue:
+    """The sum of products of three tensors, as ATen defines it: by pairs, for each `unroll`.
+
+    The product of the first two is summed over what the third lacks, and rounded; where `unroll`
+    is summed too, that sum is kept in the result.
+    """
+    letters = string.ascii_letters[: rank_of(a) + len(expand_a)]
+    terms = [_without(letters, axes) for axes in (expand_a, expand_b, expand_d)]
+    early = [n for n in summed if n in expand_d and n != unroll]
+    both = "".join(x for x in _without(letters, early) if x in terms[0] + terms[1])
+    pair = c.b(contract.EinsumOp, [a, b], equation=f"{terms[0]},{terms[1]}->{both}")
+    outer, rest = letters[unroll], _without(letters, [*summed, unroll])
+    kept = unroll in summed and c.out_element() in HALVES
+    result = outer + rest if kept else _without(letters, summed)
+    y = c.b(contract.EinsumOp, [pair, d], equation=f"{both},{terms[2]}->{result}")
+    return rounded_sums(c, c.like(0.0, c.wide(y)), c.wide(y)) if kept else y
+
+
+def _without(letters: str, axes: Sequence[int]) -> str:
+    return "".join(x for n, x in enumerate(letters) if n not in axes)
 
 
 @converts(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from xdsl.ir import SSAValue
@@ -104,20 +103,3 @@ def _segment_reduce(
         return mean
     empty = c.eq(c.reshape(size, [count, *[1] * len(rest)]), 0.0)
     return c.where(empty, first, mean)
-
-
-@converts("_trilinear")
-def _trilinear(
-    c: NodeBuilder,
-    a: SSAValue,
-    b: SSAValue,
-    d: SSAValue,
-    expand_a: Sequence[int],
-    expand_b: Sequence[int],
-    expand_d: Sequence[int],
-    summed: Sequence[int],
-    unroll: int = 1,
-) -> SSAValue:
-    grown = ((a, expand_a), (b, expand_b), (d, expand_d))
-    left, middle, right = (c.unsqueeze(x, *axes) for x, axes in grown)
-    return c.sum(c.mul(c.mul(left, middle), right), list(summed))
