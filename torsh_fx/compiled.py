@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from lowering.runtime.executable import Executable, Program, RunOptions
 from lowering.runtime.profile import Profile
 from lowering.runtime.signature import Array
-from torsh_dialect.errors import InvalidArgumentError
+from torsh_dialect.errors import ExecutionError, InvalidArgumentError
 from torsh_dialect.target import TargetInfo
 from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
 from torsh_fx.session import Kept, Session
@@ -86,14 +86,51 @@ class CompiledModule:
         """See `torsh_fx.compile`; `compilation` is asked once, when its result is wanted."""
         self.interface = interface
         self.target = target
-        self.program = program
         self.report = report
         self.source = source
-        self.executable = Executable(program, "main", options)
+        self._executable: Executable | None = Executable(program, "main", options)
         self._compile = compilation
         self._preparation = preparation
         self._replaced: WeightStore | None = None
         self._state = list(state)
+
+    @property
+    def executable(self) -> Executable:
+        """The native entry.
+
+        Raises:
+            ExecutionError: The model is closed.
+        """
+        if self._executable is None:
+            raise ExecutionError("the compiled model was closed")
+        return self._executable
+
+    @property
+    def program(self) -> Program:
+        """The linked code with its weights.
+
+        Raises:
+            ExecutionError: The model is closed.
+        """
+        return self.executable.program
+
+    def close(self) -> None:
+        """Free code, weights and memory of calls now, or when the last running call is done.
+
+        They are freed without it when the last reference to the model goes. Afterwards calls are
+        refused; what a session or a bound call holds lives until that goes too.
+        """
+        self._executable = None
+        self._preparation = replace(self._preparation, constants={}, entry=None)
+        self._replaced, self._compile = None, _closed
+        self._state = []
+        self.__dict__.pop("compilation", None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @cached_property
     def compilation(self) -> Compilation:
@@ -318,6 +355,10 @@ class CompiledModule:
             return unflatten_outputs(self.interface, outputs)
         users = outputs[: len(self.output_names)]
         return users[0] if len(users) == 1 else tuple(users)
+
+
+def _closed() -> Compilation:
+    raise ExecutionError("the compiled model was closed")
 
 
 def first_state(interface: Interface, weights: Mapping[str, Array]) -> list[Array]:

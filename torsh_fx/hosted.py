@@ -17,7 +17,9 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, SSAValue
 
 from lowering.passes.outline_native import PREFIX, OutlineNativePass, is_hosted
+from lowering.runtime.executable import Executable
 from lowering.runtime.profile import Profile
+from lowering.runtime.spec import ProgramSpec
 from torsh_dialect.attributes import Array
 from torsh_dialect.context import Context
 from torsh_dialect.driver import words_of
@@ -31,6 +33,7 @@ from torsh_dialect.symbols import symbols_in
 from torsh_dialect.target import TargetInfo
 from torsh_fx.compiled import Compilation, CompiledModule, CompileReport, first_state
 from torsh_fx.importers.model import ImportedModel, Report
+from torsh_fx.weights import Preparation
 
 DATA_ERRORS = (ValueError, TypeError, IndexError, KeyError, OverflowError)
 """What host functions raise for data that they cannot take, e.g. text that is no number."""
@@ -97,6 +100,8 @@ class HostedModule(CompiledModule):
         self.target = target
         self.report = report
         self.source = source
+        self._executable = None
+        self._preparation = Preparation(ProgramSpec(()), {}, None)
         self._compile = lambda: Compilation(imported, split)
         self._replaced = None
         self._state = first_state(imported.interface, imported.weights)
@@ -105,7 +110,12 @@ class HostedModule(CompiledModule):
         constants: dict[Operation, Array] = {
             op: op.evaluate()[0] for op in split.walk() if isinstance(op, ConstantOp)
         }
-        self._walker = HostWalker(split, imported.weights, natives, constants)
+        self._walker: HostWalker | None = HostWalker(split, imported.weights, natives, constants)
+
+    @property
+    def executable(self) -> Executable:
+        """Refused: there is no single native entry."""
+        raise UnsupportedError(self._refusal("executable", "use run, or the parts in `natives`"))
 
     def run(self, inputs: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
         """Run on arrays, lists (sequences) and None (missing optional values)."""
@@ -114,6 +124,8 @@ class HostedModule(CompiledModule):
             if set(inputs) != set(names):
                 raise InputError(f"the inputs are {', '.join(names)}")
             inputs = [inputs[name] for name in names]
+        if self._walker is None:
+            raise ExecutionError("the compiled model was closed")
         return self._walker.call("main", *(_host_value(value) for value in inputs))
 
     def run_into(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
@@ -141,7 +153,15 @@ class HostedModule(CompiledModule):
         for native in self.natives.values():
             native.update_weights(weights)
             self._replaced = native.weights
-        self._walker.weights = self.weights
+        if self._walker is not None:
+            self._walker.weights = self.weights
+
+    def close(self) -> None:
+        """As `CompiledModule.close`, for the native functions."""
+        for native in self.natives.values():
+            native.close()
+        self._walker = None
+        super().close()
 
     def _refusal(self, method: str, remedy: str) -> str:
         return f"{method} needs a wholly native model, this one has {self.host_ops}: {remedy}"

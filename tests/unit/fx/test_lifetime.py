@@ -1,0 +1,157 @@
+"""Deterministic lifetimes: what a compiled model holds goes when it is closed, or forgotten."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import torsh_fx
+from torsh_dialect.errors import ExecutionError
+
+WIDTH = 1024
+
+
+def model_of(seed: int):
+    """tanh(x @ w) with 4 MB of weights; x: f32[n, 1024]."""
+    w = np.random.default_rng(seed).standard_normal((WIDTH, WIDTH)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["h"]),
+            helper.make_node("Tanh", ["h"], ["y"]),
+        ],
+        "layer",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", WIDTH])],
+        [numpy_helper.from_array(w, "w")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+X = np.random.default_rng(1).standard_normal((4, WIDTH)).astype(np.float32)
+
+
+@pytest.fixture
+def no_collector():
+    """Reference counts alone free memory here."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_forgotten_model_is_freed_at_once_and_without_the_collector():
+    model = torsh_fx.compile(model_of(0))
+    model.run([X])
+    model.run_into([X], [np.empty_like(X)])
+    model.profile(X)
+    held = [model, model.executable, model.program, model.program.code, model.program.weights]
+    references = [weakref.ref(one) for one in held if one is not None]
+    assert len(references) == 5
+    del held, model
+    assert [one() for one in references] == [None] * 5
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_close_frees_code_and_weights_while_the_model_is_still_known():
+    with torsh_fx.compile(model_of(0)) as model:
+        there = model.run([X])[0]
+        code, weights = (weakref.ref(one) for one in (model.program.code, model.program.weights))
+    assert (code(), weights()) == (None, None)
+    assert there.shape == (4, WIDTH), "results are the caller's"
+    for refused in (
+        lambda: model.run([X]),
+        lambda: model(X),
+        lambda: model.run_into([X], [there]),
+        lambda: model.profile(X),
+        lambda: model.update_weights({}),
+        lambda: model.graph,
+        lambda: model.save("m.mlir"),
+    ):
+        with pytest.raises(ExecutionError, match="was closed"):
+            refused()
+    model.close()
+
+
+def test_calls_that_run_while_the_model_is_closed_finish():
+    model = torsh_fx.compile(model_of(0), threads=1)
+    expected = model.run([X])[0].tobytes()
+    started, outcomes = threading.Barrier(5), []
+
+    def caller():
+        started.wait()
+        try:
+            while True:
+                outcomes.append(model.run([X])[0].tobytes() == expected)
+        except ExecutionError as error:
+            outcomes.append("was closed" in str(error))
+
+    threads = [threading.Thread(target=caller) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    while len(outcomes) < 8:
+        pass
+    model.close()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert all(outcomes)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def held_by_process() -> tuple[int, int, int]:
+    """Anonymous memory in bytes, open files, executable mappings."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    anonymous = next(int(row.split()[1]) for row in status if row.startswith("RssAnon")) << 10
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    code = sum("x" in row.split()[1] for row in maps)
+    return anonymous, len(os.listdir("/proc/self/fd")), code
+
+
+def test_a_hundred_models_leave_nothing_behind():
+    model = model_of(0)
+    for _ in range(5):
+        with torsh_fx.compile(model) as compiled:
+            compiled.run([X])
+    gc.collect()
+    memory, files, code = held_by_process()
+    alive = [torsh_fx.compile(model) for _ in range(10)]
+    assert held_by_process()[0] - memory > 30 << 20, "the measurement misses the weights"
+    assert held_by_process()[2] >= code + 10, "the measurement misses the code"
+    for compiled in alive:
+        compiled.close()
+    gc.collect()
+    memory = held_by_process()[0]  # the allocator keeps some of theirs
+    for _ in range(100):
+        with torsh_fx.compile(model) as compiled:
+            compiled.run([X])
+    gc.collect()
+    after = held_by_process()
+    assert after[1:] == (files, code)
+    assert after[0] - memory < 8 << 20, "100 models hold 800 MB"
+
+
+def test_a_model_with_host_functions_closes_too():
+    graph = helper.make_graph(
+        [
+            helper.make_node("SequenceConstruct", ["x", "x"], ["s"]),
+            helper.make_node("ConcatFromSequence", ["s"], ["c"], axis=0),
+            helper.make_node("Relu", ["c"], ["y"]),
+        ],
+        "sequences",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+    )
+    opsets = [helper.make_opsetid("", 20)]
+    x = np.float32([1, -1])
+    with torsh_fx.compile(helper.make_model(graph, opset_imports=opsets, ir_version=9)) as model:
+        np.testing.assert_array_equal(model.run([x])[0], [1, 0, 1, 0])
+    with pytest.raises(ExecutionError, match="was closed"):
+        model.run([x])
