@@ -9,7 +9,9 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
+import torsh_fx
 from torsh_dialect.context import Context
+from torsh_dialect.errors import UnsupportedError
 from torsh_dialect.evaluate import evaluate
 from torsh_fx.importers.onnx import import_onnx
 
@@ -84,6 +86,12 @@ CASES: list[tuple[str, np.ndarray, int, int, dict[str, Any]]] = [
     ("SVMClassifier", FINITE, 2, 1, machine(3, "RBF", post_transform="SOFTMAX")),
     ("SVMClassifier", FINITE, 2, 1, machine(2, "RBF", post_transform="LOGISTIC")),
     ("SVMClassifier", FINITE, 2, 1, machine(2, "RBF", coefficients=[0.5] * 7)),
+    ("SVMClassifier", FINITE, 2, 1, machine(2, "RBF", prob_a=[-1.25], prob_b=[0.3])),
+    ("SVMClassifier", FINITE, 2, 1,
+     machine(3, "RBF", prob_a=[-1.25, -0.5, -30.0], prob_b=[0.3, -0.2, 2.0])),
+    ("SVMClassifier", FINITE, 2, 1,
+     machine(3, "LINEAR", prob_a=[-1.0, -2.0, -3.0], prob_b=[0.5, 0.0, 0.1],
+             post_transform="SOFTMAX")),
     ("SVMClassifier", FINITE, 2, 1,
      {"coefficients": [1.0, 2.0, 3.0, 4.0, 5.0, -6.0, 0.5, 0.1, -2.0], "rho": [0.5],
       "classlabels_ints": [10, 20, 30], **LINEAR}),
@@ -120,11 +128,8 @@ CASES: list[tuple[str, np.ndarray, int, int, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("op", "x", "results", "version", "attributes"), CASES,
-    ids=[f"{i}-{c[0]}" for i, c in enumerate(CASES)],
-)  # fmt: skip
-def test_operator(op: str, x: np.ndarray, results: int, version: int, attributes: dict[str, Any]):
+def model_of(op: str, x: np.ndarray, results: int, version: int, attributes: dict[str, Any]):
+    """A model of one operator, of any number of rows like those of x."""
     outputs = [f"y{i}" for i in range(results)]
     node = helper.make_node(op, ["x"], outputs, domain="ai.onnx.ml", **attributes)
     kind = helper.np_dtype_to_tensor_dtype(x.dtype)
@@ -134,7 +139,15 @@ def test_operator(op: str, x: np.ndarray, results: int, version: int, attributes
         [helper.make_empty_tensor_value_info(name) for name in outputs],
     )  # fmt: skip
     imports = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", version)]
-    model = helper.make_model(graph, opset_imports=imports, ir_version=8)
+    return helper.make_model(graph, opset_imports=imports, ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("op", "x", "results", "version", "attributes"), CASES,
+    ids=[f"{i}-{c[0]}" for i, c in enumerate(CASES)],
+)  # fmt: skip
+def test_operator(op: str, x: np.ndarray, results: int, version: int, attributes: dict[str, Any]):
+    model = model_of(op, x, results, version, attributes)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     context = Context()
     ours = import_onnx(model, context)
@@ -145,3 +158,36 @@ def test_operator(op: str, x: np.ndarray, results: int, version: int, attributes
         for a, e in zip(actual, expected, strict=True):
             assert (a.shape, a.dtype) == (e.shape, e.dtype)
             np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-6)
+
+
+def test_probabilities_of_many_classes_are_computed_natively():
+    """Of rows that need different numbers of rounds, and of one row alone."""
+    rng = np.random.default_rng(0)
+    classes, pairs, vectors = 5, 10, 15
+    attributes: dict[str, Any] = {
+        "kernel_type": "RBF",
+        "kernel_params": [0.2, 0.0, 0.0],
+        "support_vectors": rng.standard_normal(vectors * 3).tolist(),
+        "vectors_per_class": [3] * classes,
+        "coefficients": rng.standard_normal((classes - 1) * vectors).tolist(),
+        "rho": rng.standard_normal(pairs).tolist(),
+        "prob_a": (-rng.uniform(0.5, 4, pairs)).tolist(),
+        "prob_b": rng.standard_normal(pairs).tolist(),
+        "classlabels_ints": [4, 2, 7, 1, 0],
+    }
+    x = (rng.standard_normal((40, 3)) * 3).astype(np.float32)
+    model = model_of("SVMClassifier", x, 2, 1, attributes)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    compiled = torsh_fx.compile(model, dynamic_shapes={"n": (1, 64)}, threads=1)
+    for rows in (x, x[7:8]):
+        label, p = compiled(x=rows)
+        expected_label, expected = session.run(None, {"x": rows})
+        np.testing.assert_array_equal(label, expected_label)
+        np.testing.assert_allclose(p, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(p.sum(1), 1, atol=1e-6)
+
+
+def test_probabilities_need_two_numbers_for_each_pair():
+    attributes = machine(3, "RBF", prob_a=[-1.0, -2.0, -3.0], prob_b=[0.1, 0.2])
+    with pytest.raises(UnsupportedError, match="prob_b has 2 elements, expected 3"):
+        import_onnx(model_of("SVMClassifier", FINITE, 2, 1, attributes), Context())

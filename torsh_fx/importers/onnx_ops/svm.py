@@ -1,7 +1,7 @@
 """Support vector machines of ai.onnx.ml: kernels against stored vectors, votes of pairs of classes.
 
 Source: the operators' specification, and what onnxruntime computes where it is silent (which class
-a pair votes for, pairwise probabilities: Wu, Lin and Weng 2004, second method).
+a pair votes for).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from xdsl.ir import SSAValue
 from torsh_dialect.types import dims_of, element_type
 from torsh_fx.importers.onnx_ops.ml import as_floats, labelled, transformed
 from torsh_fx.importers.onnx_ops.node import ML, Node, NotSupported, converter
+from torsh_fx.importers.onnx_ops.svm_probabilities import coupled, pair_probabilities
 
 
 def _kernel(n: Node, x: SSAValue, vectors: Any, name: str) -> SSAValue:
@@ -73,7 +74,11 @@ def svm_regressor(n: Node) -> SSAValue:
 
 @converter("SVMClassifier", domain=ML)
 def svm_classifier(n: Node) -> Sequence[SSAValue]:
-    """The class that most pairs vote for, and the score of each pair (or class, if linear)."""
+    """The class that most pairs vote for, and the score of each pair (or class, if linear).
+
+    With `prob_a` and `prob_b` the probability of each class stands for the scores; as in
+    onnxruntime, the class is still the one of most votes.
+    """
     x = as_floats(n, n.input(0))
     names = n.strs("classlabels_strings", [])
     labels = np.asarray(n.ints("classlabels_ints", list(range(len(names)))))
@@ -81,8 +86,6 @@ def svm_classifier(n: Node) -> Sequence[SSAValue]:
     size = dims_of(x)[1]
     if not isinstance(size, int):
         raise NotSupported(f"{size} features", "fix their number")
-    if n.floats("prob_a", []):
-        raise NotSupported("probabilities (prob_a, prob_b)", "export the scores of the pairs")
     if not counts:
         weights = _array(n, "coefficients", len(labels), size)
         c = n.c
@@ -90,7 +93,11 @@ def svm_classifier(n: Node) -> Sequence[SSAValue]:
         scores = c.add(scores, n.floats("rho")[0])
         return [labelled(n, scores, labels, names), transformed(n, scores)]
     scores, votes = _pairs(n, x, counts, size)
-    if len(labels) == 2:
+    if n.has("prob_a"):
+        pairs = len(counts) * (len(counts) - 1) // 2
+        a, b = (_array(n, name, pairs) for name in ("prob_a", "prob_b"))
+        scores = coupled(n.c, pair_probabilities(n.c, scores, a, b), len(counts))
+    elif len(labels) == 2:
         scores = n.c.concat([n.c.neg(scores), scores], 1)
     return [labelled(n, votes, labels, names), transformed(n, scores)]
 
