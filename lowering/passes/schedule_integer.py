@@ -13,9 +13,9 @@ After, with the sums of %b's columns computed by `@prepare`:
 All is integer arithmetic modulo 2^32, hence exact. Kernels take i8 weights, and activations of
 the one signedness that the target's instruction asks for: the other one is shifted by 128, in
 value and zero point. A product of two activations is a `torsh.matmul` of such bytes, less the
-same corrections, which a template packs as it runs. A convolution of single pixels is a product. Depthwise convolutions, whose
-sums f32 holds exactly, become f32 ones. A product of more steps than i32 holds for any values, or
-of a number that is not known, stays as it is.
+same corrections, which a template packs as it runs. A convolution of single pixels is a product.
+Depthwise convolutions, whose sums f32 holds exactly, become f32 ones. A product of more steps
+than i32 holds for any values, or of a number that is not known, stays as it is.
 """
 
 from __future__ import annotations

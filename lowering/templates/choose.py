@@ -229,6 +229,8 @@ def pooling(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
     if not op.channels_last() or rank_of(op.x) != 4 or op.x not in fused.body.block.args:
         return None
     element, channels = ELEMENTS.get(element_type(op.x)), dims_of(op.x)[3]
+    if element_type(op.x) in (i8, ui8) and isinstance(op, MaxPoolOp):
+        element = "i8"
     axes = [_pool_axis(op, n) for n in range(2)]
     if element is None or not isinstance(channels, int) or axes[0] is None or axes[1] is None:
         return None
@@ -248,6 +250,7 @@ def pooling(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
         int_of(op.divisor) if isinstance(op, AvgPoolOp) and op.divisor is not None else None,
         image,
         element=element,
+        unsigned=element_type(op.x) == ui8,
     )
     batch, down, _, _ = dims_of(op.y)
     extent = pool.parallel_extent(params, target)

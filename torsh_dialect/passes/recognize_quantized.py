@@ -16,8 +16,9 @@ the rewrite `recognize-quantized` of the settings. A quantisation of such a resu
 the reciprocal of its scale, which goes into the factor and the bias where there is one.
 
 Two changes keep all values: quantising what was dequantised with the same scale and zero point
-gives the integers back; and a dequantisation with one use stands before it, so that a residual is
-read as bytes where it is added.
+gives the integers back, also through ops that move elements or take the largest of them, which
+then move bytes; and a dequantisation with one use stands before it, so that a residual is read as
+bytes where it is added.
 """
 
 from __future__ import annotations
@@ -36,14 +37,16 @@ from torsh_dialect.attributes import int_of, ints_of
 from torsh_dialect.context import Context
 from torsh_dialect.driver import rewrite
 from torsh_dialect.dtypes import dtype_of, f32, i8, i32, ui8
-from torsh_dialect.kinds import Elementwise
+from torsh_dialect.kinds import Elementwise, TensorOp, rebuilt
 from torsh_dialect.ops.activation import ReluOp
 from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.constant import ConstantOp
 from torsh_dialect.ops.contract import LinearOp, MatMulOp
 from torsh_dialect.ops.conv import ConvOp
 from torsh_dialect.ops.elementwise import AddOp, MulOp
-from torsh_dialect.ops.movement import TransposeOp
+from torsh_dialect.ops.join import ConcatOp
+from torsh_dialect.ops.movement import ReshapeOp, SliceOp, TransposeOp
+from torsh_dialect.ops.pool import MaxPoolOp
 from torsh_dialect.ops.quant import (
     ConvIntegerOp,
     DequantizeLinearOp,
@@ -57,6 +60,9 @@ from torsh_dialect.passes.roles import integer_of, is_weight_only
 from torsh_dialect.types import dims_of, element_type, is_static, rank_of
 
 REWRITE = "recognize-quantized"
+
+MOVES = (ConcatOp, MaxPoolOp, ReshapeOp, SliceOp, TransposeOp)
+"""Ops that quantisation by one scale commutes with."""
 
 MOST_OPS = 64
 """Element-wise ops that are looked through for integers."""
@@ -72,7 +78,7 @@ class Quantised:
         zero: Shaped like the scale; None is 0.
         axis: The axis of the scale; None where it has one element.
         rows: Whether there is a scale for each row: [..., 1].
-        flipped: Whether the operand is the transposed matrix; `axis` is the operand's.
+        perm: How the operand's axes are permuted; `axis` is the operand's.
     """
 
     x: SSAValue
@@ -80,19 +86,20 @@ class Quantised:
     zero: SSAValue | None
     axis: int | None = None
     rows: bool = False
-    flipped: bool = False
+    perm: tuple[int, ...] | None = None
 
 
 def dequantised(value: SSAValue) -> Quantised | None:
     """What an f32 value was dequantised from; None if it was not, or not from 8 bits."""
     if not isinstance(value, OpResult) or element_type(value) != f32:
         return None
-    if isinstance(value.op, TransposeOp) and ints_of(value.op.perm) == (1, 0):
-        source = dequantised(value.op.x)
+    if isinstance(value.op, TransposeOp):
+        source, perm = dequantised(value.op.x), ints_of(value.op.perm)
         if source is None or source.rows:
             return None
-        axis = None if source.axis is None else 1 - source.axis
-        return replace(source, axis=axis, flipped=not source.flipped)
+        axis = None if source.axis is None else perm.index(source.axis)
+        earlier = source.perm
+        return replace(source, axis=axis, perm=tuple(earlier[p] for p in perm) if earlier else perm)
     if not isinstance(value.op, DequantizeLinearOp):
         return None
     op, row = value.op, dtype_of(element_type(value.op.x))
@@ -111,7 +118,7 @@ def integers(c: Compose, q: Quantised) -> SSAValue:
     """The integers of an operand, in 8 bits."""
     kind = dtype_of(element_type(q.x)).kind
     x = c.cast(q.x, i8 if kind == "int" else ui8)
-    return c.transpose(x, [1, 0]) if q.flipped else x
+    return x if q.perm is None else c.transpose(x, list(q.perm))
 
 
 def _zero(c: Compose, q: Quantised, like: SSAValue) -> SSAValue | None:
@@ -131,19 +138,36 @@ def _factor(c: Compose, x: Quantised, w: Quantised) -> SSAValue:
     return c.mul(*scales)
 
 
+MOST_STEPS = (2**31 - 1) // (255 * 255)
+"""Steps of a product whose 32-bit sums of differences of bytes cannot overflow."""
+
+
+def contracts(left: SSAValue, right: SSAValue, *, linear: bool) -> bool:
+    """Whether the extents are those of integer kernels: a matrix or an equal stack at the right."""
+    a, b = dims_of(left), dims_of(right)
+    if not a or len(b) < 2 or not isinstance(a[-1], int) or a[-1] > MOST_STEPS:
+        return False
+    if a[-1] != b[-1 if linear else -2]:
+        return False
+    return len(b) == 2 or a[:-2] == b[:-2]
+
+
 class ContractProduct(RewritePattern):
-    """`linear` or `matmul` of dequantised operands, the right one a weight."""
+    """`linear` or `matmul` of dequantised operands."""
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: LinearOp | MatMulOp, rewriter: PatternRewriter):
+        linear = isinstance(op, LinearOp)
         left, right = (op.x, op.w) if isinstance(op, LinearOp) else (op.a, op.b)
-        if rank_of(right) != 2 or not is_weight_only(right) or not is_static(right):
+        if not contracts(left, right, linear=linear) or is_weight_only(left):
             return
         x, w = dequantised(left), dequantised(right)
-        if x is None or w is None or x.axis is not None or w.rows or is_weight_only(left):
+        if x is None or w is None or x.axis is not None or w.rows:
             return
-        columns = 0 if isinstance(op, LinearOp) else 1
+        columns = 0 if linear else rank_of(right) - 1
         if w.axis not in (None, columns) or element_type(op.results[0]) != f32:
+            return
+        if x.rows and rank_of(right) > 2:
             return
         c = Compose(RewriterBuilder(rewriter))
         a, b = integers(c, x), integers(c, w)
@@ -255,17 +279,40 @@ def _only(value: SSAValue, cls: type[ReluOp | AddOp | MulOp]):
 
 
 class DropRoundTrip(RewritePattern):
-    """Integers that are dequantised and quantised alike stay as they are."""
+    """Integers that are dequantised, moved or compared, and quantised alike need no floats.
+
+    Quantising keeps the order of numbers, so the largest one of a window is that of its integers.
+    """
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: QuantizeLinearOp, rewriter: PatternRewriter):
-        source = op.x.owner
-        if not isinstance(source, DequantizeLinearOp) or element_type(source.x) != op.to:
+        if not op.single() or dtype_of(op.to).bits > 8 or op.precision is not None:
             return
-        if not op.single() or not source.single() or dtype_of(op.to).bits > 8:
-            return
-        if op.precision is None and _same(op.scale, source.scale) and _same(op.zero, source.zero):
-            rewriter.replace(op, (), [source.x])
+        if _comes_from_integers(op.x, op):
+            rewriter.replace(op, (), [_on_integers(op.x, rewriter)])
+
+
+def _comes_from_integers(value: SSAValue, op: QuantizeLinearOp) -> bool:
+    """Whether movements and maxima alone make a value of what was dequantised as `op` undoes it."""
+    source = value.owner
+    if isinstance(source, DequantizeLinearOp):
+        alike = _same(op.scale, source.scale) and _same(op.zero, source.zero)
+        return alike and source.single() and element_type(source.x) == op.to
+    return (
+        isinstance(source, MOVES)
+        and value.has_one_use()
+        and all(_comes_from_integers(operand, op) for operand in source.operands)
+    )
+
+
+def _on_integers(value: SSAValue, rewriter: PatternRewriter) -> SSAValue:
+    source = value.owner
+    if isinstance(source, DequantizeLinearOp):
+        return source.x
+    assert isinstance(source, TensorOp)
+    moved = rebuilt(source, [_on_integers(operand, rewriter) for operand in source.operands])
+    rewriter.insert(moved)
+    return moved.results[0]
 
 
 def sink_dequantised(module: ModuleOp) -> None:

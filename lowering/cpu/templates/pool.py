@@ -24,6 +24,9 @@ from torsh_dialect.target import TargetInfo
 BLOCK_VECTORS = 4
 """Vectors of channels that share the loop over taps: enough loads in flight to hide latency."""
 
+SHORT = 16
+"""Bytes of the shortest vector."""
+
 Vectors = list[tuple[int, Value | None]]
 
 
@@ -44,7 +47,8 @@ class PoolParams:
         divisor: Divide by this number instead.
         dims: Static N, H, W, None where dynamic.
         epilogue: Applied to each result vector; its row is the flat output pixel.
-        element: `float` or `double`.
+        element: `float`, `double`, or `i8` for a maximum of bytes.
+        unsigned: Whether bytes are u8.
     """
 
     kind: str
@@ -56,10 +60,13 @@ class PoolParams:
     dims: tuple[int | None, int | None, int | None] = (None, None, None)
     epilogue: Epilogue = IDENTITY
     element: str = "float"
+    unsigned: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ("max", "avg"):
             raise InvalidArgumentError(f"kind of pooling is {self.kind!r}; use 'max' or 'avg'")
+        if self.element == "i8" and self.kind != "max":
+            raise InvalidArgumentError("bytes are pooled by their maximum, not by their mean")
 
 
 @dataclass(frozen=True)
@@ -98,12 +105,26 @@ def flops(params: PoolParams, batch: int, height: int, width: int) -> int:
 def bytes_moved(params: PoolParams, batch: int, height: int, width: int) -> int:
     """Bytes of input and output, each counted once."""
     pixels = batch * params.vertical.output(height) * params.horizontal.output(width)
-    return ELEMENT_BYTES[params.element] * params.channels * (batch * height * width + pixels)
+    elements = params.channels * (batch * height * width + pixels)
+    return ELEMENT_BYTES.get(params.element, 1) * elements
+
+
+def _lanes(params: PoolParams | GlobalMeanParams, target: TargetInfo) -> int:
+    """Lanes of a vector of channels.
+
+    Of bytes as many as divide the channels, because few targets mask bytes; 16 where an epilogue
+    may widen them.
+    """
+    if params.element != "i8":
+        return target.lanes(ELEMENT_BYTES[params.element])
+    most = target.lanes(1) if params.epilogue is IDENTITY else SHORT
+    fitting = (n for n in (64, 32) if n <= most and params.channels % n == 0)
+    return next(fitting, min(most, SHORT))
 
 
 def _block(params: PoolParams | GlobalMeanParams, target: TargetInfo) -> int:
     """Channels of a block."""
-    return BLOCK_VECTORS * target.lanes(ELEMENT_BYTES[params.element])
+    return BLOCK_VECTORS * _lanes(params, target)
 
 
 class _Channels:
@@ -111,7 +132,7 @@ class _Channels:
 
     def __init__(self, text: Text, params: PoolParams | GlobalMeanParams, target: TargetInfo):
         self.text, self.channels, self.element = text, params.channels, params.element
-        self.lanes = target.lanes(ELEMENT_BYTES[params.element])
+        self.lanes = _lanes(params, target)
         self.type = f"<{self.lanes} x {params.element}>"
         self.block = _block(params, target)
 
@@ -213,7 +234,7 @@ class _PoolEmitter:
     ) -> None:
         """One window for one block of channels."""
         text, params, type = self.text, self.params, self.channels.type
-        start = constant(type, float("-inf") if divisor is None else 0.0)
+        start = self._least() if divisor is None else constant(type, 0.0)
         carried = [(type, start)] * len(vectors)
 
         def row(kh: Value, values: list[Value]) -> list[Value]:
@@ -240,11 +261,21 @@ class _PoolEmitter:
                 mask, address,
             )  # fmt: skip
 
+    def _least(self) -> Value:
+        """What a maximum begins with."""
+        if self.params.element == "i8":
+            return f"splat (i8 {0 if self.params.unsigned else -128})"
+        return constant(self.channels.type, float("-inf"))
+
     def _combine(self, so_far: Value, value: Value) -> Value:
         """The sum, or the maximum that keeps a NaN."""
         text, type = self.text, self.channels.type
         if self.params.kind == "avg":
             return text.binary("fadd", type, so_far, value)
+        if self.params.element == "i8":
+            order = "ugt" if self.params.unsigned else "sgt"
+            larger = text.let(f"icmp {order} {type} {value}, {so_far}", "larger")
+            return text.select(type, larger, value, so_far)
         larger = text.let(f"fcmp ogt {type} {value}, {so_far}", "larger")
         nan = text.let(f"fcmp uno {type} {value}, {value}", "nan")
         taken = text.binary("or", f"<{self.channels.lanes} x i1>", larger, nan)

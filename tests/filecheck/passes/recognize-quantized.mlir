@@ -115,3 +115,69 @@ func.func @main(%a: tensor<4xi8>, %b: tensor<4xi8>, %c: tensor<4xi8>) -> (tensor
   %t = torsh.tanh %z : (tensor<4xf32>) -> tensor<4xf32>
   func.return %q, %t : tensor<4xi8>, tensor<4xf32>
 }
+
+// -----
+
+// Fires: both factors are activations, the right one transposed as it is multiplied.
+// CHECK-LABEL: func.func @main
+// CHECK:         %[[B:.*]] = torsh.transpose %b {perm = array<i64: 0, 2, 1>} : (tensor<2x7x64xui8>) -> tensor<2x64x7xui8>
+// CHECK:         torsh.matmul_integer %a, %[[B]], {{.*}} -> tensor<2x5x7xi32>
+// CHECK-NOT:     torsh.matmul{{ }}
+// STRICT-LABEL: func.func @main
+// STRICT-NOT:    torsh.matmul_integer
+func.func @main(%a: tensor<2x5x64xui8>, %b: tensor<2x7x64xui8>) -> tensor<2x5x7xf32> {
+  %s = torsh.constant {value = #torsh.literal<"f32", [], [0.5]>} : () -> tensor<f32>
+  %z = torsh.constant {value = #torsh.literal<"ui8", [], [3]>} : () -> tensor<ui8>
+  %x = torsh.dequantize_linear %a, %s, %z : (tensor<2x5x64xui8>, tensor<f32>, tensor<ui8>) -> tensor<2x5x64xf32>
+  %w = torsh.dequantize_linear %b, %s, %z : (tensor<2x7x64xui8>, tensor<f32>, tensor<ui8>) -> tensor<2x7x64xf32>
+  %t = torsh.transpose %w {perm = array<i64: 0, 2, 1>} : (tensor<2x7x64xf32>) -> tensor<2x64x7xf32>
+  %y = torsh.matmul %x, %t : (tensor<2x5x64xf32>, tensor<2x64x7xf32>) -> tensor<2x5x7xf32>
+  func.return %y : tensor<2x5x7xf32>
+}
+
+// -----
+
+// Does not fire: the stacks broadcast.
+// CHECK-LABEL: func.func @main
+// STRICT-LABEL: func.func @main
+// CHECK:         torsh.matmul{{ }}
+func.func @main(%a: tensor<2x5x64xui8>, %b: tensor<1x64x7xui8>) -> tensor<2x5x7xf32> {
+  %s = torsh.constant {value = #torsh.literal<"f32", [], [0.5]>} : () -> tensor<f32>
+  %x = torsh.dequantize_linear %a, %s : (tensor<2x5x64xui8>, tensor<f32>) -> tensor<2x5x64xf32>
+  %w = torsh.dequantize_linear %b, %s : (tensor<1x64x7xui8>, tensor<f32>) -> tensor<1x64x7xf32>
+  %y = torsh.matmul %x, %w : (tensor<2x5x64xf32>, tensor<1x64x7xf32>) -> tensor<2x5x7xf32>
+  func.return %y : tensor<2x5x7xf32>
+}
+
+// -----
+
+// Fires everywhere: what is moved or pooled by its maximum between two such steps moves as bytes.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    %[[P:.*]] = torsh.max_pool %a {{.*}} -> tensor<1x4x4x4xui8>
+// CHECK-NEXT:    %[[R:.*]] = torsh.reshape %[[P]]
+// CHECK-NEXT:    func.return %[[R]]
+// STRICT-LABEL: func.func @main
+// STRICT-NEXT:    torsh.max_pool %a {{.*}} -> tensor<1x4x4x4xui8>
+func.func @main(%a: tensor<1x4x8x8xui8>) -> tensor<1x64xui8> {
+  %s = torsh.constant {value = #torsh.literal<"f32", [], [0.5]>} : () -> tensor<f32>
+  %z = torsh.constant {value = #torsh.literal<"ui8", [], [3]>} : () -> tensor<ui8>
+  %x = torsh.dequantize_linear %a, %s, %z : (tensor<1x4x8x8xui8>, tensor<f32>, tensor<ui8>) -> tensor<1x4x8x8xf32>
+  %p = torsh.max_pool %x {kernel = array<i64: 2, 2>, strides = array<i64: 2, 2>} : (tensor<1x4x8x8xf32>) -> tensor<1x4x4x4xf32>
+  %r = torsh.reshape %p {target = #torsh.dims<[1, 64]>} : (tensor<1x4x4x4xf32>) -> tensor<1x64xf32>
+  %q = torsh.quantize_linear %r, %s, %z {to = ui8} : (tensor<1x64xf32>, tensor<f32>, tensor<ui8>) -> tensor<1x64xui8>
+  func.return %q : tensor<1x64xui8>
+}
+
+// -----
+
+// Does not fire: the mean of a window is not among its integers.
+// CHECK-LABEL: func.func @main
+// CHECK:         torsh.avg_pool {{.*}} -> tensor<1x4x4x4xf32>
+func.func @main(%a: tensor<1x4x8x8xui8>) -> tensor<1x4x4x4xui8> {
+  %s = torsh.constant {value = #torsh.literal<"f32", [], [0.5]>} : () -> tensor<f32>
+  %z = torsh.constant {value = #torsh.literal<"ui8", [], [3]>} : () -> tensor<ui8>
+  %x = torsh.dequantize_linear %a, %s, %z : (tensor<1x4x8x8xui8>, tensor<f32>, tensor<ui8>) -> tensor<1x4x8x8xf32>
+  %p = torsh.avg_pool %x {kernel = array<i64: 2, 2>, strides = array<i64: 2, 2>} : (tensor<1x4x8x8xf32>) -> tensor<1x4x4x4xf32>
+  %q = torsh.quantize_linear %p, %s, %z {to = ui8} : (tensor<1x4x4x4xf32>, tensor<f32>, tensor<ui8>) -> tensor<1x4x4x4xui8>
+  func.return %q : tensor<1x4x4x4xui8>
+}

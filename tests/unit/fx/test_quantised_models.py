@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import torsh_fx
@@ -87,6 +87,137 @@ def test_qdq_onnx_is_contracted_in_integers():
                 assert steps.max() <= 1
                 assert (steps > 0).mean() < 0.002
             assert np.abs(y - expected[0]).max() <= 0.0501
+
+
+def with_ends(name: str, source: str, scale: str, zero: str) -> list[NodeProto]:
+    """Quantise `source` and dequantise it as `name`."""
+    return [
+        helper.make_node("QuantizeLinear", [source, scale, zero], [f"{name}_q"]),
+        helper.make_node("DequantizeLinear", [f"{name}_q", scale, zero], [name]),
+    ]
+
+
+def attention_model():
+    """Softmax of products of heads in QDQ form, all factors activations: x [n, 19, 4 * 16]."""
+    n = helper.make_node
+    weights = {
+        "s": np.float32(0.02), "z": np.uint8(121), "ps": np.float32(1 / 255), "pz": np.uint8(0),
+        "cs": np.float32(0.03), "cz": np.uint8(110), "heads": np.asarray([0, 0, 4, 16]),
+    }  # fmt: skip
+    nodes = [
+        *with_ends("d", "x", "s", "z"),
+        n("Reshape", ["d", "heads"], ["h"]),
+        *with_ends("hd", "h", "s", "z"),
+        n("Transpose", ["hd"], ["rows"], perm=[0, 2, 1, 3]),
+        *with_ends("q", "rows", "s", "z"),
+        n("Transpose", ["hd"], ["columns"], perm=[0, 2, 3, 1]),
+        *with_ends("k", "columns", "s", "z"),
+        n("MatMul", ["q", "k"], ["scores"]),
+        *with_ends("sd", "scores", "cs", "cz"),
+        n("Softmax", ["sd"], ["p"], axis=-1),
+        *with_ends("pd", "p", "ps", "pz"),
+        n("MatMul", ["pd", "q"], ["c"]),
+        *with_ends("y", "c", "s", "z"),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [value("x", TensorProto.FLOAT, ["n", 19, 64])],
+        [value(f"{name}_q", TensorProto.UINT8, None) for name in ("q", "k", "sd", "pd", "y")],
+        [numpy_helper.from_array(np.asarray(a), name) for name, a in weights.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def steps_apart(actual, expected, share: float) -> None:
+    """At most one step, at few places."""
+    steps = np.abs(actual.astype(int) - expected.astype(int))
+    assert steps.max() <= 1
+    assert (steps > 0).mean() < share
+
+
+def test_products_of_activations_in_qdq_attention_are_integers():
+    """Each product against whole numbers, the scores against the float meaning too."""
+    model = attention_model()
+    compiled = torsh_fx.compile(model)
+    assert str(compiled.optimised).count("accumulate = i32") == 2
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for batch in (1, 3):
+        x = RNG.uniform(-2.3, 2.5, (batch, 19, 64)).astype(np.float32)
+        assert compiled.profile(x).table().count("int8_batched") == 2
+        found = compiled.run([x])
+        q, k, scores, p, y = (array.astype(np.int64) for array in found)
+        for actual, total, scale, zero in (
+            (scores, (q - 121) @ (k - 121), 0.02 * 0.02 / 0.03, 110),
+            (y, p @ (q - 121), 1 / 255, 121),
+        ):
+            steps_apart(actual, np.clip(np.rint(total * scale) + zero, 0, 255), 0.001)
+        for expected in (
+            ReferenceEvaluator(model).run(None, {"x": x}), session.run(None, {"x": x}),
+        ):  # fmt: skip
+            for number in range(3):
+                steps_apart(found[number], expected[number], 0.01)
+
+
+@pytest.mark.parametrize("zero", [np.uint8(113), np.int8(-7)])
+def test_products_of_activations_by_qlinear_matmul_are_exact(zero):
+    """A step is 245 units of the sum, so that no result lies between two of them."""
+    n, dtype = helper.make_node, zero.dtype
+    kind = helper.np_dtype_to_tensor_dtype(dtype)
+    names = ["a", "s", "z", "b", "s", "z", "t", "z"]
+    weights = {"s": np.float32(0.5), "z": zero, "t": np.float32(61.25)}
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [n("QLinearMatMul", names, ["y"])], "g",
+        [value("a", kind, [2, 3, 21, 35]), value("b", kind, [2, 3, 35, 50])],
+        [value("y", kind, None)],
+        [numpy_helper.from_array(np.asarray(a), name) for name, a in weights.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max + 1
+    feeds = {
+        name: RNG.integers(low, high, shape).astype(dtype)
+        for name, shape in (("a", (2, 3, 21, 35)), ("b", (2, 3, 35, 50)))
+    }
+    compiled = torsh_fx.compile(model)
+    assert "int8_batched" in compiled.profile(**feeds).table()
+    (actual,) = compiled.run(feeds)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(actual, session.run(None, feeds)[0])
+    np.testing.assert_array_equal(actual, ReferenceEvaluator(model).run(None, feeds)[0])
+
+
+def test_a_maximum_between_quantised_convolutions_pools_bytes():
+    n = helper.make_node
+    weights = {
+        "s": np.float32(0.02), "z": np.uint8(121), "w": RNG.integers(-9, 9, (16, 3, 3, 3)),
+        "ws": np.float32(0.01), "wz": np.int8(0),
+    }  # fmt: skip
+    weights["w"] = weights["w"].astype(np.int8)
+    nodes = [
+        *with_ends("d", "x", "s", "z"),
+        n("DequantizeLinear", ["w", "ws", "wz"], ["dw"]),
+        n("Conv", ["d", "dw"], ["c"]),
+        *with_ends("cd", "c", "s", "z"),
+        n("MaxPool", ["cd"], ["p"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        *with_ends("y", "p", "s", "z"),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [value("x", TensorProto.FLOAT, [1, 3, 15, 14])],
+        [value("cd_q", TensorProto.UINT8, None), value("y_q", TensorProto.UINT8, None)],
+        [numpy_helper.from_array(np.asarray(a), name) for name, a in weights.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    x = RNG.uniform(-2.3, 2.5, (1, 3, 15, 14)).astype(np.float32)
+    compiled = torsh_fx.compile(model)
+    assert "\npool_" in compiled.profile(x).table().replace("  ", "\n")
+    before, pooled = compiled.run([x])
+    largest = torch.nn.functional.max_pool2d(torch.from_numpy(before.astype(np.float32)), 3, 2, 1)
+    np.testing.assert_array_equal(pooled, largest.numpy())
+    for ours, theirs in zip(
+        (before, pooled), ReferenceEvaluator(model).run(None, {"x": x}), strict=True
+    ):
+        steps_apart(ours, theirs, 0.01)
 
 
 def test_strict_numerics_keep_the_floats():

@@ -60,6 +60,22 @@ def test_max_pool(target, dims, kernel, stride, dilation, pad, ceil, static):
     np.testing.assert_array_equal(run(params, target, x), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("channels", [3, 16, 40, 64, 160])
+@pytest.mark.parametrize(("dims", "kernel", "stride", "dilation", "pad", "ceil"), GEOMETRY)
+def test_max_pool_of_bytes(target, dims, kernel, stride, dilation, pad, ceil, channels, dtype):
+    limits = np.iinfo(dtype)
+    shape = (*dims[:3], channels)
+    x = np.random.default_rng(2).integers(limits.min, limits.max + 1, shape).astype(dtype)
+    x[:, :3, :3] = limits.min
+    axis = Axis(kernel, stride, dilation, pad, pad, ceil)
+    unsigned = dtype == np.uint8
+    params = pool.PoolParams("max", channels, axis, axis, element="i8", unsigned=unsigned)
+    image = torch.from_numpy(x.astype(np.float64)).permute(0, 3, 1, 2)
+    expected = F.max_pool2d(image, kernel, stride, pad, dilation, ceil).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(run(params, target, x), expected)
+
+
 @pytest.mark.parametrize("include", [False, True])
 @pytest.mark.parametrize("divisor", [None, 3])
 @pytest.mark.parametrize(
@@ -121,3 +137,8 @@ def test_output_extent_is_torchs_and_what_kernels_compute(ceil, padding):
 def test_unknown_kind_is_refused():
     with pytest.raises(InvalidArgumentError, match="'median'"):
         pool.PoolParams("median", 8, Axis(2), Axis(2))
+
+
+def test_means_of_bytes_are_refused():
+    with pytest.raises(InvalidArgumentError, match="maximum"):
+        pool.PoolParams("avg", 8, Axis(2), Axis(2), element="i8")
