@@ -15,6 +15,7 @@ import abc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from xdsl.ir import Attribute, Block, SSAValue
@@ -62,6 +63,8 @@ class Stream(abc.ABC):
 
     first: Callable[[], SSAValue]
     now: SSAValue | None = None
+    ordered: ClassVar[bool] = False
+    """Whether numbers that nothing uses must be drawn, so that others are those of the source."""
 
     @property
     def state(self) -> SSAValue:
@@ -94,6 +97,14 @@ class Stream(abc.ABC):
     @abc.abstractmethod
     def serial_normal(self, c: Compose, dims: Sequence[Dim]) -> SSAValue:
         """Standard normal numbers in f64, which torch draws one by one."""
+
+    def joined_where(self, c: Compose, mask: SSAValue, each: int) -> SSAValue:
+        """`words_where` of one or two words as ui64."""
+        return c.cast(_joined(c, self.words_where(c, mask, each)), dtypes.ui64)
+
+    @abc.abstractmethod
+    def bits_by(self, c: Compose, dims: Sequence[Dim], wide: SSAValue) -> SSAValue:
+        """Words of 64 bits where the scalar `wide` holds, else of 32; as ui64."""
 
     # -- what both have in common
 
@@ -148,6 +159,9 @@ class Philox(Stream):
     def words_where(self, c: Compose, mask: SSAValue, each: int) -> list[SSAValue]:
         return self.words(c, dims_of(mask), each)
 
+    def bits_by(self, c: Compose, dims: Sequence[Dim], wide: SSAValue) -> SSAValue:
+        return self.bits(c, dims, 64)
+
     def after(self, c: Compose) -> SSAValue:
         step = c.cast(c.reshape(c.dim(self.skip), [1]), dtypes.ui64)
         nothing = c.constant(np.zeros(1, np.uint64), dtypes.ui64)
@@ -193,6 +207,8 @@ def _spread(c: Compose, x: SSAValue, spread: Spread) -> SSAValue:
 class Mt19937(Stream):
     """Torch's generator on the CPU."""
 
+    ordered: ClassVar[bool] = True
+
     def words(self, c: Compose, dims: Sequence[Dim], each: int) -> list[SSAValue]:
         drawn = self._drawn(c, product(dims) * each, None)
         table = c.reshape(drawn, [product(dims), each])
@@ -215,6 +231,16 @@ class Mt19937(Stream):
             c.reshape(c.take(c.reshape(c.slice(table, 1, n, 1), [size]), place, 0), dims)
             for n in range(each)
         ]
+
+    def bits_by(self, c: Compose, dims: Sequence[Dim], wide: SSAValue) -> SSAValue:
+        size = product(dims)
+        each = c.add(c.cast(wide, dtypes.i64), 1)
+        drawn = self._drawn(c, size * 2, c.mul(c.dim(size), each))
+        place = c.mul(c.iota(size), each)
+        behind = c.minimum(c.add(place, 1), c.dim(size * 2 - 1))
+        pair = [c.take(drawn, at, 0) for at in (place, behind)]
+        found = c.where(wide, _joined(c, pair), c.cast(pair[0], dtypes.ui64))
+        return c.reshape(found, dims)
 
     def after(self, c: Compose) -> SSAValue:
         return self.state

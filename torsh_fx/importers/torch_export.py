@@ -33,6 +33,7 @@ from torsh_dialect.context import Context
 from torsh_dialect.dims import Bounds, Expr, symbol, symbols_of
 from torsh_dialect.encodings import Layout
 from torsh_dialect.errors import ImportModelError
+from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.shape import BindOp
 from torsh_dialect.ops.storage import ToLayoutOp
 from torsh_dialect.symbols import set_symbols
@@ -45,6 +46,7 @@ from torsh_fx.importers.torch_ops import CONVERTERS
 from torsh_fx.importers.torch_symbols import bounds_of_range
 from torsh_fx.importers.torch_types import layout_of_tensor
 from torsh_fx.interface import State
+from torsh_fx.random import STATE, first_state
 
 
 def import_exported_program(
@@ -138,6 +140,9 @@ class ExportImporter:
         found = graph.run(inputs)
         shared.report.check(f"exported program of {len(self.ep.graph.nodes)} nodes")
         outputs, names, leaves = self._outputs(graph, builder, found)
+        if shared.stream.now is not None:
+            outputs.append(shared.stream.after(Compose(builder)))
+            names.append(STATE)
         return self._finish(shared, outputs, names, leaves)
 
     def _bounds(self) -> dict[str, Bounds]:
@@ -282,6 +287,7 @@ class ExportImporter:
         self.function.function_type = FunctionType.from_lists(
             [a.type for a in block.args], [v.type for v in outputs]
         )
+        random = self._random(shared, len(names) - 1)
         inputs = [*self.names, *self.state_names]
         set_names(self.function, inputs, names)
         set_symbols(self.function, shared.bounds)
@@ -307,11 +313,19 @@ class ExportImporter:
             tuple(names),
             shared.bounds,
             shared.report,
-            states,
+            (*states, *random),
             written,
             TorchCall(call.in_spec, tuple(self.leaves), self._argument_names()),
             TorchCall(call.out_spec, tuple(leaves)),
         )
+
+    def _random(self, shared: Shared, output: int) -> tuple[State, ...]:
+        """The stream of random numbers as the last state, if any are drawn."""
+        if shared.stream.now is None:
+            return ()
+        weight = shared.ctx.weights.add(STATE, first_state(shared.ctx.settings.random))
+        self.state_names.append(STATE)
+        return (State(STATE, len(self.names) + len(self.state_names) - 1, output, weight),)
 
     def _argument_names(self) -> tuple[str, ...]:
         """Names of the arguments of the model's `forward`, where the program knows them."""

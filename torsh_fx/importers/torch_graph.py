@@ -26,6 +26,7 @@ from torsh_dialect.ops.constant import WeightOp
 from torsh_dialect.types import dims_of, element_type, tensor, with_storage
 from torsh_dialect.weights import digest_of
 from torsh_fx.importers.model import MALFORMED, Fate, Report
+from torsh_fx.importers.random import Stream, stream_argument, stream_of
 from torsh_fx.importers.torch_findings import REMEDY, REPAIR, stub_of
 from torsh_fx.importers.torch_ops import CONVERTERS, SYMBOLIC, NodeBuilder
 from torsh_fx.importers.torch_symbols import dim_of
@@ -74,6 +75,7 @@ class Shared:
         entry: The block of `@main`, where weights stand.
         weights: Weight values by name in the store.
         numbers: Torch's symbols that are values here and no extents.
+        stream: What random ops draw from.
         names_devices: Whether types say where values are: some are on a GPU.
     """
 
@@ -88,6 +90,11 @@ class Shared:
     numbers: set[str] = field(default_factory=set[str])
     names_devices: bool = False
     fresh: int = 0
+    stream: Stream = field(init=False)
+
+    def __post_init__(self) -> None:
+        name = self.ctx.settings.random
+        self.stream = stream_of(name, lambda: stream_argument(self.entry, name))
 
     def device(self, fake: torch.Tensor) -> str | None:
         """The device in the type of a value; None where any will do.
@@ -153,7 +160,7 @@ class GraphImporter:
         Returns:
             The argument of the output node, with nodes replaced by their values.
         """
-        live = _live(self.module)
+        live = _live(self.module, self.shared.stream.ordered)
         given = iter(inputs)
         for node in self.module.graph.nodes:
             name = self.path + node.name
@@ -328,16 +335,25 @@ def spelling(target: Any) -> str:
     return f"math.{name}" if module == "math" or target in vars(math).values() else name
 
 
-def _live(module: GraphModule) -> set[Node]:
-    """Nodes that the output needs; ops with effects that are only checks are not."""
+def _live(module: GraphModule, draws: bool) -> set[Node]:
+    """Nodes that the output needs; ops with effects that are only checks are not.
+
+    With `draws`, random ops are: those behind them draw the numbers that follow.
+    """
     live: set[Node] = set()
-    work = [node for node in module.graph.nodes if node.op == "output"]
+    nodes = module.graph.nodes
+    work = [node for node in nodes if node.op == "output" or (draws and _is_random(node))]
     while work:
         node = work.pop()
         if node not in live:
             live.add(node)
             work.extend(node.all_input_nodes)
     return live
+
+
+def _is_random(node: Node) -> bool:
+    target: Any = node.target
+    return isinstance(target, OpOverload) and torch.Tag.nondeterministic_seeded in target.tags
 
 
 def type_of_fake(fake: torch.Tensor, shared: Shared, layout: Layout | None = None) -> Any:

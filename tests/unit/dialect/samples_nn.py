@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from torsh_dialect.attributes import dims_attribute
-from torsh_dialect.dtypes import bf16, f4e2m1fn, f8e4m3fn, f16, f32, f64, i4, i8, i32, ui8
+from torsh_dialect.dtypes import bf16, f4e2m1fn, f8e4m3fn, f16, i4, i8, i32, ui8
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops import (
     attention,

@@ -13,24 +13,19 @@ from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
 from torsh_dialect.declare import OPS
-from torsh_dialect.dims import floordiv
-from torsh_dialect.dtypes import Element, is_complex, is_float, is_integer
+from torsh_dialect.dtypes import Element, is_complex, is_integer
 from torsh_dialect.kinds import Elementwise, TensorOp
 from torsh_dialect.ops import activation as act
 from torsh_dialect.ops import (
-    compare,
     elementwise,
     logic,
     maths,
     rounding,
     select,
     special,
-    storage,
 )
-from torsh_dialect.ops.bessel import AiryOp
-from torsh_dialect.ops.bits import BitcastOp
 from torsh_dialect.ops.complex import ComplexAbsOp
-from torsh_dialect.types import device_of, dims_of, element_type, rank_of
+from torsh_dialect.types import element_type
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, Scalar, converts
 from torsh_fx.importers.torch_types import element_of
 
@@ -162,43 +157,9 @@ def _signed(element: Element) -> bool:
     return dtypes.dtype_of(element).kind != "uint"
 
 
-@converts("isnan")
-def _isnan(c: NodeBuilder, x: SSAValue) -> SSAValue:
-    if not is_float(element_type(x)) and not is_complex(element_type(x)):
-        return c.full(False, dims_of(x), dtypes.i1)
-    return c.b(compare.NotEqualOp, x, x)
-
-
-@converts("isinf")
-def _isinf(c: NodeBuilder, x: SSAValue) -> SSAValue:
-    if not is_float(element_type(x)):
-        return c.full(False, dims_of(x), dtypes.i1)
-    return c.b(rounding.IsInfOp, x)
-
-
-@converts("floor", "ceil", "trunc", "round", "fix")
-def _rounded(c: NodeBuilder, x: SSAValue) -> SSAValue:
-    table = {"floor": rounding.FloorOp, "ceil": rounding.CeilOp, "round": rounding.RoundOp}
-    name = str(c.node.target).split(".")[1]
-    return c.b(table.get(name, rounding.TruncOp), x) if is_float(element_type(x)) else x
-
-
-@converts("round.decimals")
-def _round_decimals(c: NodeBuilder, x: SSAValue, decimals: int = 0) -> SSAValue:
-    scale = 10.0 ** abs(decimals)
-    if decimals < 0:
-        return c.mul(c.round(c.div(x, scale)), scale)
-    return c.div(c.round(c.mul(x, scale)), scale)
-
-
 @converts("square")
 def _square(c: NodeBuilder, x: SSAValue) -> SSAValue:
     return c.finished(c.b(elementwise.SquareOp, c.finished(x)))
-
-
-@converts("relu", "relu6")
-def _relu(c: NodeBuilder, x: SSAValue) -> SSAValue:
-    return c.b(act.Relu6Op if "relu6" in str(c.node.target) else act.ReluOp, x)
 
 
 @converts("clamp", "clamp.Tensor", "clip", "clip.Tensor")
@@ -222,11 +183,6 @@ def _clamp_max(c: NodeBuilder, x: Scalar, high: Scalar) -> SSAValue:
     return c.minimum(c.tensor(x, element), c.tensor(high, element))
 
 
-@converts("hardtanh")
-def _hardtanh(c: NodeBuilder, x: SSAValue, min_val: float = -1, max_val: float = 1) -> SSAValue:
-    return c.b(select.ClampOp, x, c.like(min_val, x), c.like(max_val, x))
-
-
 @converts("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
 def _where(c: NodeBuilder, condition: SSAValue, a: Scalar, b: Scalar) -> SSAValue:
     element = c.out_element()
@@ -238,204 +194,6 @@ def _where(c: NodeBuilder, condition: SSAValue, a: Scalar, b: Scalar) -> SSAValu
 def _masked_fill(c: NodeBuilder, x: SSAValue, mask: SSAValue, value: Scalar) -> SSAValue:
     y = c.where(mask, c.tensor(value, element_type(x)), x)
     return y
-
-
-@converts(
-    "_to_copy", "to.dtype", "to.dtype_layout", "prims.convert_element_type", "type_as", "_to_copy"
-)
-def _to(c: NodeBuilder, x: SSAValue, *rest: Any, **options: Any) -> SSAValue:
-    device = c.graph.shared.device(c.node.meta["val"])
-    if device is None or device == device_of(x):
-        return c.finished(x)
-    return c.b(storage.ToDeviceOp, c.finished(x), device=device)
-
-
-@converts(
-    "clone",
-    "contiguous",
-    "detach",
-    "detach_",
-    "alias",
-    "lift_fresh_copy",
-    "lift_fresh",
-    "dropout",
-    "native_dropout",
-    "positive",
-    "resolve_conj",
-    "resolve_neg",
-    "feature_dropout",
-    "_assert_tensor",
-    "alias_copy",
-    "detach_copy",
-    "rrelu.inference",
-)
-def _same(c: NodeBuilder, x: SSAValue, *rest: Any, **options: Any) -> Any:
-    name = str(c.node.target)
-    if "native_dropout" in name:
-        if rest and rest[-1]:
-            raise c.refuse("dropout in training mode draws random numbers; call model.eval()")
-        return x, c.full(True, dims_of(x), dtypes.i1)
-    if "dropout" in name and len(rest) > 1 and rest[1] and rest[0]:
-        raise c.refuse("dropout in training mode draws random numbers; call model.eval()")
-    return x
-
-
-@converts("gelu")
-def _gelu(c: NodeBuilder, x: SSAValue, approximate: str = "none") -> SSAValue:
-    return c.b(act.GeluOp, x, approximate=approximate)
-
-
-@converts("leaky_relu")
-def _leaky_relu(c: NodeBuilder, x: SSAValue, negative_slope: float = 0.01) -> SSAValue:
-    return c.b(act.LeakyReluOp, x, alpha=float(negative_slope))
-
-
-@converts("prelu", "_prelu_kernel")
-def _prelu(c: NodeBuilder, x: SSAValue, weight: SSAValue) -> SSAValue:
-    if "kernel" not in str(c.node.target) and rank_of(weight) == 1 and rank_of(x) > 1:
-        weight = c.per_channel(weight, rank_of(x))
-    return c.b(act.PReluOp, x, weight)
-
-
-@converts("elu")
-def _elu(
-    c: NodeBuilder, x: SSAValue, alpha: float = 1, scale: float = 1, input_scale: float = 1
-) -> SSAValue:
-    if input_scale != 1:
-        return c.where(
-            c.gt(x, 0),
-            c.mul(x, scale),
-            c.mul(c.b(maths.Expm1Op, c.mul(x, input_scale)), float(alpha) * scale),
-        )
-    if scale != 1:
-        return c.b(act.SeluOp, x, alpha=float(alpha), gamma=float(scale))
-    return c.b(act.EluOp, x, alpha=float(alpha))
-
-
-@converts("selu")
-def _selu(c: NodeBuilder, x: SSAValue) -> SSAValue:
-    return c.b(act.SeluOp, x, alpha=1.6732632423543772, gamma=1.0507009873554805)
-
-
-@converts("celu")
-def _celu(c: NodeBuilder, x: SSAValue, alpha: float = 1.0) -> SSAValue:
-    return c.b(act.CeluOp, x, alpha=float(alpha))
-
-
-@converts("softplus")
-def _softplus(c: NodeBuilder, x: SSAValue, beta: float = 1, threshold: float = 20) -> SSAValue:
-    return c.b(act.SoftplusOp, x, beta=float(beta), threshold=float(threshold))
-
-
-@converts("hardsigmoid")
-def _hardsigmoid(c: NodeBuilder, x: SSAValue) -> SSAValue:
-    return c.b(act.HardSigmoidOp, x, alpha=1 / 6, beta=0.5)
-
-
-@converts("threshold")
-def _threshold(c: NodeBuilder, x: SSAValue, threshold: float, value: float) -> SSAValue:
-    return c.b(act.ThresholdOp, x, threshold=float(threshold), value=float(value))
-
-
-@converts("hardshrink", "softshrink")
-def _shrink(c: NodeBuilder, x: SSAValue, lambd: float = 0.5) -> SSAValue:
-    soft = "softshrink" in str(c.node.target)
-    if soft:
-        return c.b(act.ShrinkOp, x, lambd=float(lambd), bias=float(lambd))
-    inside = c.both(c.ge(x, -lambd), c.le(x, lambd))
-    return c.where(inside, c.like(0, x), x)
-
-
-@converts("log_sigmoid", "log_sigmoid_forward")
-def _log_sigmoid(c: NodeBuilder, x: SSAValue) -> Any:
-    y = c.b(act.LogSigmoidOp, x)
-    return (y, c.exp(c.neg(c.abs(x)))) if "forward" in str(c.node.target) else y
-
-
-@converts("glu")
-def _glu(c: NodeBuilder, x: SSAValue, dim: int = -1) -> SSAValue:
-    axis = dim % rank_of(x)
-    size = floordiv(dims_of(x)[axis], 2)
-    return c.mul(c.cut(x, axis, 0, size), c.sigmoid(c.cut(x, axis, size, size)))
-
-
-@converts("logit")
-def _logit(c: NodeBuilder, x: SSAValue, eps: float | None = None) -> SSAValue:
-    x = c.finished(x)
-    if eps is not None:
-        x = c.b(select.ClampOp, x, c.like(eps, x), c.like(1 - eps, x))
-    return c.log(c.div(x, c.sub(c.like(1, x), x)))
-
-
-@converts("polygamma")
-def _polygamma(c: NodeBuilder, n: int, x: SSAValue) -> SSAValue:
-    return c.b(special.PolygammaOp, c.finished(x), n=n)
-
-
-@converts("mvlgamma")
-def _mvlgamma(c: NodeBuilder, x: SSAValue, p: int) -> SSAValue:
-    x = c.finished(x)
-    total = c.like(p * (p - 1) / 4 * math.log(math.pi), x)
-    for j in range(p):
-        total = c.add(total, c.b(special.LgammaOp, c.sub(x, j / 2)))
-    return total
-
-
-@converts("special_airy_ai")
-def _airy_ai(c: NodeBuilder, x: SSAValue) -> SSAValue:
-    """NaN at infinities, where torch has no limit."""
-    x = c.finished(x)
-    return c.where(c.b(rounding.IsInfOp, x), c.like(math.nan, x), c.b(AiryOp, x))
-
-
-@converts("special_ndtr")
-def _ndtr(c: NodeBuilder, x: SSAValue) -> SSAValue:
-    x = c.finished(x)
-    return c.mul(c.b(special.ErfcOp, c.mul(x, -math.sqrt(0.5))), 0.5)
-
-
-@converts("deg2rad")
-def _deg2rad(c: NodeBuilder, x: SSAValue) -> SSAValue:
-    return c.mul(c.finished(x), math.pi / 180)
-
-
-@converts("rad2deg")
-def _rad2deg(c: NodeBuilder, x: SSAValue) -> SSAValue:
-    return c.mul(c.finished(x), 180 / math.pi)
-
-
-@converts("heaviside")
-def _heaviside(c: NodeBuilder, x: SSAValue, values: SSAValue) -> SSAValue:
-    element = c.out_element()
-    x, values = c.tensor(x, element), c.tensor(values, element)
-    step = c.cast(c.gt(x, 0), element)
-    step = c.where(c.b(compare.NotEqualOp, x, x), c.like(0, x), step)
-    return c.where(c.eq(x, 0), values, step)
-
-
-@converts("nan_to_num")
-def _nan_to_num(
-    c: NodeBuilder,
-    x: SSAValue,
-    nan: float | None = None,
-    posinf: float | None = None,
-    neginf: float | None = None,
-) -> SSAValue:
-    element = element_type(x)
-    if not is_float(element):
-        return x
-    limits = torch.finfo(c.meta().dtype)
-    high = limits.max if posinf is None else posinf
-    low = limits.min if neginf is None else neginf
-    y = c.where(c.b(compare.NotEqualOp, x, x), c.like(nan or 0.0, x), x)
-    y = c.where(c.eq(x, math.inf), c.like(high, x), y)
-    return c.where(c.eq(x, -math.inf), c.like(low, x), y)
-
-
-@converts("ldexp.Tensor")
-def _ldexp(c: NodeBuilder, x: Scalar, exponent: Scalar) -> SSAValue:
-    element = c.out_element()
-    return c.mul(c.tensor(x, element), c.b(maths.Exp2Op, c.tensor(exponent, element)))
 
 
 @converts("lerp.Scalar", "lerp.Tensor")
@@ -493,44 +251,3 @@ def _small_power(c: NodeBuilder, x: SSAValue, power: float) -> SSAValue:
 def _not(c: NodeBuilder, x: SSAValue) -> SSAValue:
     cls = logic.LogicalNotOp if "logical" in str(c.node.target) else logic.BitwiseNotOp
     return c.b(cls, x)
-
-
-@converts("nextafter")
-def _nextafter(c: NodeBuilder, a: SSAValue, b: SSAValue) -> SSAValue:
-    """Of half precision by the bits, which ascend with the magnitude."""
-    element = c.out_element()
-    if element not in (dtypes.f16, dtypes.bf16):
-        return c.b(rounding.NextAfterOp, a, b)
-    bits = c.b(BitcastOp, a, to=dtypes.i16)
-    away = c.b(logic.LogicalXorOp, c.lt(a, b), c.lt(a, 0))
-    stepped = c.where(away, c.add(bits, 1), c.sub(bits, 1))
-    least = c.where(c.gt(b, 0), c.tensor(1, dtypes.i16), c.tensor(0x8001, dtypes.i16))
-    y = c.b(BitcastOp, c.where(c.eq(a, 0), least, stepped), to=element)
-    broken = c.either(c.b(compare.NotEqualOp, a, a), c.b(compare.NotEqualOp, b, b))
-    return c.where(broken, c.add(a, b), c.where(c.eq(a, b), b, y))
-
-
-@converts("frexp.Tensor")
-def _frexp(c: NodeBuilder, x: SSAValue) -> tuple[SSAValue, SSAValue]:
-    wide = c.wide(x)
-    size = c.abs(wide)
-    usual = c.both(c.lt(size, math.inf), c.gt(size, 0))
-    safe = c.where(usual, size, c.like(1, size))
-    exponent = c.add(c.floor(c.b(maths.Log2Op, safe)), 1)
-    for _ in range(2):
-        mantissa = _scaled(c, safe, exponent)
-        up = c.cast(c.ge(mantissa, 1.0), element_type(wide))
-        down = c.cast(c.lt(mantissa, 0.5), element_type(wide))
-        exponent = c.sub(c.add(exponent, up), down)
-    mantissa = _scaled(c, safe, exponent)
-    signed = c.b(rounding.CopySignOp, mantissa, wide)
-    zero = c.like(0, wide)
-    exponent = c.where(usual, exponent, zero)
-    return c.narrow(c.where(usual, signed, wide), x), c.cast(exponent, dtypes.i32)
-
-
-def _scaled(c: NodeBuilder, x: SSAValue, exponent: SSAValue) -> SSAValue:
-    """X * 2^-exponent in two steps, so that neither overflows."""
-    half = c.floor(c.mul(exponent, 0.5))
-    first = c.mul(x, c.b(maths.Exp2Op, c.neg(half)))
-    return c.mul(first, c.b(maths.Exp2Op, c.sub(half, exponent)))
