@@ -57,7 +57,7 @@ from torsh_dialect.ops.quant import (
 from torsh_dialect.ops.select import CastOp
 from torsh_dialect.passes.expand_composites import RewriterBuilder
 from torsh_dialect.passes.roles import integer_of, is_weight_only
-from torsh_dialect.types import dims_of, element_type, is_static, rank_of
+from torsh_dialect.types import dims_of, element_type, rank_of
 
 REWRITE = "recognize-quantized"
 
