@@ -6,9 +6,8 @@ from typing import Any
 
 from xdsl.ir import SSAValue
 
-from torsh_dialect import dtypes
 from torsh_dialect.ops import storage
-from torsh_dialect.types import device_of, dims_of
+from torsh_dialect.types import device_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, converts
 
 
@@ -30,23 +29,13 @@ def _to(c: NodeBuilder, x: SSAValue, *rest: Any, **options: Any) -> SSAValue:
     "alias",
     "lift_fresh_copy",
     "lift_fresh",
-    "dropout",
-    "native_dropout",
     "positive",
     "resolve_conj",
     "resolve_neg",
-    "feature_dropout",
     "_assert_tensor",
     "alias_copy",
     "detach_copy",
     "rrelu.inference",
 )
 def _same(c: NodeBuilder, x: SSAValue, *rest: Any, **options: Any) -> Any:
-    name = str(c.node.target)
-    if "native_dropout" in name:
-        if rest and rest[-1]:
-            raise c.refuse("dropout in training mode draws random numbers; call model.eval()")
-        return x, c.full(True, dims_of(x), dtypes.i1)
-    if "dropout" in name and len(rest) > 1 and rest[1] and rest[0]:
-        raise c.refuse("dropout in training mode draws random numbers; call model.eval()")
     return x
