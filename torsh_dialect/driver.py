@@ -23,7 +23,9 @@ from torsh_dialect.errors import PassError, TorshError
 def words_of(location: LocationAttr) -> str:
     """Where in the user's model, in words; empty if unknown."""
     text = str(location)
-    return "" if "unknown" in text else text.removeprefix("loc(").removesuffix(")").strip('"')
+    if "unknown" in text:
+        return ""
+    return text.removeprefix("loc(").removesuffix(")").replace('"', "")
 
 
 def rooted_types(pattern: RewritePattern) -> tuple[type[Operation], ...]:

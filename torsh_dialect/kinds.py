@@ -165,7 +165,7 @@ class TensorOp(UniformSyntax, abc.ABC):
         try:
             inferred = list(self.implied_types())
         except TorshError as error:
-            raise VerifyException(f"{self.name}: {error}") from error
+            raise VerifyException(f"{self.name}: {error.message}") from error
         if len(inferred) != len(self.results):
             raise VerifyException(
                 f"{self.name}: {len(self.results)} results, but {len(inferred)} are implied"

@@ -1,7 +1,8 @@
 """Where results are: the one place in which devices spread from operands to results.
 
 `infer` of an op knows nothing of devices and layouts. What it gives is completed here: results
-are on the device of the operands, which must be one, and row-major.
+are on the device of the operands, which must be one, and row-major. A scalar on the CPU goes with
+tensors anywhere: it is copied.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torsh_dialect.types import (
     device_of,
     is_stored,
     layout_of,
+    rank_of,
     with_storage,
 )
 
@@ -30,8 +32,9 @@ def placed(operands: Sequence[SSAValue], inferred: Sequence[Attribute]) -> Seque
     stored = [v for v in operands if is_stored(v.type)]
     if not stored:
         return inferred
+    moving = [v for v in stored if device_of(v) != "cpu" or rank_of(v) > 0] or stored
     device: str | None = None
-    for value in stored:
+    for value in moving:
         device = joined_device(device, device_of(value))
     return [_on(type, device) for type in inferred]
 

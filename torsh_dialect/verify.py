@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.func import FuncOp
 from xdsl.utils.exceptions import DiagnosticException
 
-from torsh_dialect.errors import VerificationError
+from torsh_dialect.errors import TorshError, VerificationError
+from torsh_dialect.types import tensor_type, verify_tensor
 
 UNKNOWN = "loc(unknown)"
+
+
+def _verify_signature(function: FuncOp) -> None:
+    """Check the types of arguments, which no op implies."""
+    for value in function.args:
+        if isinstance(value.type, TensorType):  # pyright: ignore[reportUnknownMemberType]
+            verify_tensor(tensor_type(value))
 
 
 def verify_module(module: ModuleOp) -> None:
@@ -19,8 +28,12 @@ def verify_module(module: ModuleOp) -> None:
     for op in module.walk():
         try:
             op.verify(verify_nested_ops=False)
+            if isinstance(op, FuncOp) and not op.is_declaration:
+                _verify_signature(op)
         except DiagnosticException as error:
-            reason = str(error.__cause__ or error).strip()
+            cause = error.__cause__
+            said = cause.message if isinstance(cause, TorshError) else str(cause or error)
+            reason = said.strip()
             reason = reason.removeprefix("Operation does not verify: ").removeprefix(f"{op.name}: ")
             where = str(op.location)
             raise VerificationError(

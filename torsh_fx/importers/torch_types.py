@@ -97,10 +97,12 @@ def _numbers(sizes: Sequence[Any]) -> list[int] | None:
     """Sizes as numbers; symbols as they are in the example; None where that is not known."""
     found: list[int] = []
     for size in sizes:
-        number: Any = size if isinstance(size, int) else size.node.hint
-        if number is None:
+        if isinstance(size, int):
+            found.append(size)
+        elif size.node.hint is None:
             return None
-        found.append(int(number))
+        else:
+            found.append(int(size.node.hint))
     return found
 
 
@@ -116,9 +118,7 @@ def _is_dense(dims: Sequence[int], strides: Sequence[int], order: Layout) -> boo
 
 def device_name(device: torch.device) -> str | None:
     """The name of a device in types; None for one that the dialect does not know."""
-    if device.type == "cuda":
-        return "cuda" if device.index is None else f"cuda:{device.index}"
-    return "cpu" if device.type == "cpu" else None
+    return str(device) if device.type in ("cuda", "cpu") else None
 
 
 def to_numpy(tensor: torch.Tensor) -> Array:

@@ -10,6 +10,19 @@ func.func @dims(%x: tensor<?x784xf32, #torsh.dims<[batch, 784]>>, %y: tensor<?xf
   func.return %x : tensor<?x784xf32, #torsh.dims<[batch, 784]>>
 }
 
+// Layout and device, where they are not the default; extents only where one is symbolic.
+// CHECK-LABEL: func.func @storage(
+// CHECK-SAME:    %x: tensor<1x3x8x8xf32, #torsh.tensor<layout = [0, 2, 3, 1]>>
+// CHECK-SAME:    %y: tensor<?x3xf32, #torsh.tensor<dims = ["2*n", 3], layout = [1, 0], device = "cuda:0">>
+// CHECK-SAME:    %z: tensor<f32, #torsh.tensor<device = "cpu">>
+// CHECK-NEXT:    torsh.relu %x : (tensor<1x3x8x8xf32, #torsh.tensor<layout = [0, 2, 3, 1]>>) -> tensor<1x3x8x8xf32>
+// CHECK-NEXT:    torsh.exp %y : ({{.*}}) -> tensor<?x3xf32, #torsh.tensor<dims = ["2*n", 3], device = "cuda:0">>
+func.func @storage(%x: tensor<1x3x8x8xf32, #torsh.tensor<layout = [0, 2, 3, 1]>>, %y: tensor<?x3xf32, #torsh.tensor<device = "cuda:0", layout = [1, 0], dims = ["n + n", 3]>>, %z: tensor<f32, #torsh.tensor<device = "cpu">>) {
+  %0 = torsh.relu %x : (tensor<1x3x8x8xf32, #torsh.tensor<layout = [0, 2, 3, 1]>>) -> tensor<1x3x8x8xf32>
+  %1 = torsh.exp %y : (tensor<?x3xf32, #torsh.tensor<dims = ["2*n", 3], layout = [1, 0], device = "cuda:0">>) -> tensor<?x3xf32, #torsh.tensor<dims = ["2*n", 3], device = "cuda:0">>
+  func.return
+}
+
 // CHECK-LABEL: func.func @element_types(
 // CHECK-SAME:    tensor<2xf16>, %b: tensor<2xbf16>, %c: tensor<2xi1>, %d: tensor<2xui8>, %e: tensor<2xi4>, %f: tensor<2xcomplex<f32>>, %g: tensor<2x!torsh.f8E4M3FN>, %h: !torsh.seq<tensor<2xf32>>
 func.func @element_types(%a: tensor<2xf16>, %b: tensor<2xbf16>, %c: tensor<2xi1>, %d: tensor<2xui8>, %e: tensor<2xi4>, %f: tensor<2xcomplex<f32>>, %g: tensor<2x!torsh.f8E4M3FN>, %h: !torsh.seq<tensor<2xf32>>) {

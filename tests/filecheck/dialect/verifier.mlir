@@ -109,3 +109,38 @@ func.func @main(%x: tensor<3xf32>) {
   %r = torsh.rleu %x : (tensor<3xf32>) -> tensor<3xf32>
   func.return
 }
+
+// -----
+
+// Operands on two devices: the op, where it is, both devices, and what to do.
+// CHECK: loc("net.py":9:3): torsh.add: operands are on cpu and on cuda:0; move one of them with torsh.to_device
+func.func @main(%x: tensor<3xf32, #torsh.tensor<device = "cpu">>, %y: tensor<3xf32, #torsh.tensor<device = "cuda:0">>) {
+  %r = torsh.add %x, %y : (tensor<3xf32, #torsh.tensor<device = "cpu">>, tensor<3xf32, #torsh.tensor<device = "cuda:0">>) -> tensor<3xf32> loc("net.py":9:3)
+  func.return
+}
+
+// -----
+
+// A result elsewhere than the operands.
+// CHECK: torsh.relu: result is tensor<3xf32, #torsh.tensor<device = "cpu">>, but operands imply tensor<3xf32, #torsh.tensor<device = "cuda:0">>
+func.func @main(%x: tensor<3xf32, #torsh.tensor<device = "cuda:0">>) {
+  %r = torsh.relu %x : (tensor<3xf32, #torsh.tensor<device = "cuda:0">>) -> tensor<3xf32, #torsh.tensor<device = "cpu">>
+  func.return
+}
+
+// -----
+
+// Results are row-major.
+// CHECK: torsh.relu: result is tensor<2x3xf32, #torsh.tensor<layout = [1, 0]>>, but operands imply tensor<2x3xf32>
+func.func @main(%x: tensor<2x3xf32, #torsh.tensor<layout = [1, 0]>>) {
+  %r = torsh.relu %x : (tensor<2x3xf32, #torsh.tensor<layout = [1, 0]>>) -> tensor<2x3xf32, #torsh.tensor<layout = [1, 0]>>
+  func.return
+}
+
+// -----
+
+// A layout of another rank, of an argument.
+// CHECK: tensor<2x3x4xf32, #torsh.tensor<layout = [1, 0]>>: the layout has 2 axes
+func.func @main(%x: tensor<2x3x4xf32, #torsh.tensor<layout = [1, 0]>>) {
+  func.return
+}

@@ -55,3 +55,38 @@ func.func @main(%x: tensor<2x3xf32>) -> tensor<6xf32> {
   %r = torsh.reshape %x {target = #torsh.dims<[6]>} : (tensor<2x3xf32>) -> tensor<6xf32>
   func.return %r : tensor<6xf32>
 }
+
+// -----
+
+// Fires: what is on the CPU stays there, what is on the GPU is launched, and to_device is the copy.
+// CHECK-COUNT-1: "gpu.func"()
+// CHECK:       func.func @main
+// CHECK-NEXT:    %[[A:.*]] = torsh.fused %x {
+// CHECK-NEXT:    ^bb0
+// CHECK-NEXT:      torsh.exp
+// CHECK:         %[[M:.*]] = "gpu.alloc"() {{.*}} : () -> memref<8xf32>
+// CHECK-NEXT:    %[[S:.*]] = builtin.unrealized_conversion_cast %[[A]] : tensor<8xf32, #torsh.tensor<device = "cpu">> to memref<8xf32>
+// CHECK-NEXT:    "gpu.memcpy"(%[[M]], %[[S]])
+// CHECK-NEXT:    %[[G:.*]] = builtin.unrealized_conversion_cast %[[M]] : memref<8xf32> to tensor<8xf32, #torsh.tensor<device = "cuda:0">>
+// CHECK:         "gpu.launch_func"
+// CHECK-NEXT:    %[[B:.*]] = builtin.unrealized_conversion_cast
+// CHECK:         %[[H:.*]] = memref.alloc() : memref<8xf32>
+// CHECK-NEXT:    %[[T:.*]] = builtin.unrealized_conversion_cast %[[B]]
+// CHECK-NEXT:    "gpu.memcpy"(%[[H]], %[[T]])
+// CHECK-NEXT:    %[[R:.*]] = builtin.unrealized_conversion_cast %[[H]] : memref<8xf32> to tensor<8xf32, #torsh.tensor<device = "cpu">>
+// CHECK-NEXT:    func.return %[[R]]
+func.func @main(%x: tensor<8xf32, #torsh.tensor<device = "cpu">>) -> tensor<8xf32, #torsh.tensor<device = "cpu">> {
+  %a = torsh.fused %x {
+  ^bb0(%0: tensor<8xf32, #torsh.tensor<device = "cpu">>):
+    %1 = torsh.exp %0 : (tensor<8xf32, #torsh.tensor<device = "cpu">>) -> tensor<8xf32, #torsh.tensor<device = "cpu">>
+    torsh.yield %1 : (tensor<8xf32, #torsh.tensor<device = "cpu">>) -> ()
+  } : (tensor<8xf32, #torsh.tensor<device = "cpu">>) -> tensor<8xf32, #torsh.tensor<device = "cpu">>
+  %g = torsh.to_device %a {device = "cuda:0"} : (tensor<8xf32, #torsh.tensor<device = "cpu">>) -> tensor<8xf32, #torsh.tensor<device = "cuda:0">>
+  %b = torsh.fused %g {
+  ^bb0(%0: tensor<8xf32, #torsh.tensor<device = "cuda:0">>):
+    %1 = torsh.relu %0 : (tensor<8xf32, #torsh.tensor<device = "cuda:0">>) -> tensor<8xf32, #torsh.tensor<device = "cuda:0">>
+    torsh.yield %1 : (tensor<8xf32, #torsh.tensor<device = "cuda:0">>) -> ()
+  } : (tensor<8xf32, #torsh.tensor<device = "cuda:0">>) -> tensor<8xf32, #torsh.tensor<device = "cuda:0">>
+  %c = torsh.to_device %b {device = "cpu"} : (tensor<8xf32, #torsh.tensor<device = "cuda:0">>) -> tensor<8xf32, #torsh.tensor<device = "cpu">>
+  func.return %c : tensor<8xf32, #torsh.tensor<device = "cpu">>
+}
