@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 from lowering.runtime.executable import Executable, Program, RunOptions
 from lowering.runtime.profile import Profile
 from lowering.runtime.signature import Array
-from torsh_dialect.errors import ExecutionError, InvalidArgumentError
+from torsh_dialect.errors import ExecutionError
 from torsh_dialect.target import TargetInfo
 from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
-from torsh_fx.session import Kept, Session
-from torsh_fx.session import carried as carried_states
+from torsh_fx.session import Session, opened
 from torsh_fx.weights import Preparation, replaced
 from torsh_fx.written import run_writing
 
@@ -256,22 +255,7 @@ class CompiledModule:
         Raises:
             InvalidArgumentError: A name is unknown, or a first value is missing.
         """
-        values = dict(first or {})
-        if unknown := set(values) - {one.name for one in self.states} - set(carried or {}):
-            raise InvalidArgumentError(f"no state is called {', '.join(sorted(unknown))}")
-        kept = [
-            Kept(
-                one.name,
-                one.input,
-                one.output,
-                (one.input, one.output) in self.in_place,
-                as_numpy(values.get(one.name, own)),
-            )
-            for one, own in zip(self.states, self._state, strict=True)
-        ]
-        if carried is None:
-            return Session(self, kept)
-        return Session(self, [*kept, *carried_states(self, carried, values)], flat=True)
+        return opened(self, carried, first)
 
     @property
     def in_place(self) -> tuple[tuple[int, int], ...]:

@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from lowering.runtime.contexts import Room
 from lowering.runtime.dtypes import numpy_dtype
 from lowering.runtime.executable import PREPARE, Executable, Program, RunOptions
 from lowering.runtime.machine import NEEDED_FLAGS, machine_flags
@@ -23,6 +24,8 @@ from lowering.runtime.signature import Array
 from lowering.runtime.spec import EntrySpec, ProgramSpec
 from torsh_dialect.errors import ExecutionError, InvalidArgumentError
 from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
+from torsh_fx.interface import Interface, State
+from torsh_fx.session import Session, opened
 from torsh_package import Package, Resource
 
 if TYPE_CHECKING:
@@ -39,6 +42,9 @@ STATE = "state/main"
 
 STATE_KEY = "state."
 """Metadata of an entry point: `state.INPUT: OUTPUT` for each input that takes state."""
+
+STATE_NAME_KEY = "state-name."
+"""Metadata of an entry point: `state-name.INPUT: NAME`, the state's name in the source."""
 
 
 def spec_resource(target: str) -> str:
@@ -108,6 +114,7 @@ class PackagedModel:
         entrypoint: What is called.
         target: The target whose code runs.
         executable: The linked code.
+        interface: All inputs and outputs, state among them.
     """
 
     def __init__(
@@ -128,6 +135,7 @@ class PackagedModel:
         self.executable = Executable(self.program, entrypoint, options)
         self._state = _first_state(package, self.entrypoint, self.executable.spec)
         self._own: dict[str, Array] = {}
+        self.interface = _interface(self.entrypoint, self.executable.spec)
 
     def _bytes(self, resource: str) -> bytes:
         return bytes(self.package.get_resource(resource).data)
@@ -140,14 +148,12 @@ class PackagedModel:
     @property
     def input_names(self) -> tuple[str, ...]:
         """Names of the inputs of a call, in order; state is not among them."""
-        names = [spec.name for spec in self.executable.spec.inputs]
-        return tuple(name for name in names if name not in self._state)
+        return self.interface.user_inputs
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the outputs of a call, in order; state, which stands behind them, is not."""
-        outputs = self.executable.spec.outputs
-        return tuple(spec.name for spec in outputs[: len(outputs) - len(self._state)])
+        return self.interface.user_outputs
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run on numpy arrays or torch tensors, by position or by name; the same kind comes back.
@@ -160,13 +166,54 @@ class PackagedModel:
             InputError: The inputs break the signature.
             ExecutionError: A run-time check failed, or memory ran out.
         """
-        given = by_position(self.input_names, args, kwargs)
+        given = self.flat_inputs(args, kwargs)
         found = self.run([*map(as_numpy, given), *self._state.values()])
-        found = found[: len(self.output_names)]
-        outputs = [as_torch(one) for one in found] if any(map(is_torch, given)) else found
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+        return self.structured(
+            [as_torch(one) for one in found] if any(map(is_torch, given)) else found
+        )
 
     forward = __call__
+
+    def session(
+        self, carried: Mapping[str, str] | None = None, first: Mapping[str, Any] | None = None
+    ) -> Session:
+        """A sequence of calls that keeps the model's state from one to the next.
+
+        Args:
+            carried: Inputs that take an output of the call before, as `{input: output}`.
+            first: First values of state by name; needed for `carried`, otherwise the package's.
+
+        Raises:
+            InvalidArgumentError: A name is unknown, or a first value is missing.
+        """
+        return opened(self, carried, first)
+
+    @property
+    def in_place(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of an input and an output that may be the same memory in a call."""
+        return self.executable.spec.in_place
+
+    @property
+    def state_arrays(self) -> list[Array]:
+        """The first values of the state, in order."""
+        return list(self._state.values())
+
+    def run_keeping(self, inputs: Sequence[Array], rooms: Mapping[int, Room]) -> list[Array]:
+        """As `run`; outputs in `rooms` are written where these say, given their extents."""
+        return self.executable.run_keeping(inputs, rooms)
+
+    def flat_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        """The inputs of a call in order, as they were given.
+
+        Raises:
+            InvalidArgumentError: One is missing, unknown, or too many.
+        """
+        return by_position(self.input_names, args, kwargs)
+
+    def structured(self, outputs: list[Any]) -> Any:
+        """The result of a call from all outputs: one alone, several as a tuple."""
+        users = outputs[: len(self.output_names)]
+        return users[0] if len(users) == 1 else tuple(users)
 
     @cached_property
     def _preparation(self) -> Preparation:
@@ -298,6 +345,21 @@ def _first_state(package: Package, entry: EntryPoint, spec: EntrySpec) -> dict[s
     if absent := [name for name in kept if name not in arrays]:
         raise ExecutionError(f"the package has no first value of the state {', '.join(absent)}")
     return {name: arrays[name] for name in kept}
+
+
+def _interface(entry: EntryPoint, spec: EntrySpec) -> Interface:
+    """Inputs and outputs; a state's name is that of its input where the package has no other."""
+    inputs, outputs = (tuple(one.name for one in side) for side in (spec.inputs, spec.outputs))
+    metadata = dict(entry.metadata)
+    state = tuple(
+        State(
+            metadata.get(f"{STATE_NAME_KEY}{name}", name), number,
+            outputs.index(metadata[f"{STATE_KEY}{name}"]), name,
+        )
+        for number, name in enumerate(inputs)
+        if f"{STATE_KEY}{name}" in metadata
+    )  # fmt: skip
+    return Interface(inputs, outputs, state)
 
 
 def _target_of(entry: EntryPoint, wanted: str | None) -> str:

@@ -36,6 +36,7 @@ from torsh_fx.importers.model import ImportedModel
 from torsh_fx.packaged import (
     STATE,
     STATE_KEY,
+    STATE_NAME_KEY,
     constants_resource,
     prepare_folder,
     spec_resource,
@@ -245,8 +246,9 @@ def _add_state(package: Package, compiled: CompiledModule) -> list[tuple[str, st
     names = [inputs[one.input] for one in states]
     arrays = dict(zip(names, compiled.state_arrays, strict=True))
     package.add_resource(STATE, arrays, ResourceType.ModelWeights)
-    pairs = zip(names, states, strict=True)
-    return [(f"{STATE_KEY}{name}", outputs[one.output]) for name, one in pairs]
+    pairs = list(zip(names, states, strict=True))
+    following = [(f"{STATE_KEY}{name}", outputs[one.output]) for name, one in pairs]
+    return [*following, *((f"{STATE_NAME_KEY}{name}", one.name) for name, one in pairs)]
 
 
 def _cases(

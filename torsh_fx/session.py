@@ -9,18 +9,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from lowering.runtime.contexts import aligned_bytes
+from lowering.runtime.contexts import Room, aligned_bytes
 from lowering.runtime.signature import Array, Shape
 from torsh_dialect.errors import ExecutionError, InvalidArgumentError
 from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
+from torsh_fx.interface import Interface
 from torsh_fx.written import write_back
 
-if TYPE_CHECKING:
-    from torsh_fx.compiled import CompiledModule
+
+class Keeping(Protocol):
+    """A model that sessions call: compiled here, or loaded of a package."""
+
+    @property
+    def interface(self) -> Interface:
+        """Its inputs, outputs and state."""
+        ...
+
+    @property
+    def in_place(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of an input and an output that may be the same memory in a call."""
+        ...
+
+    @property
+    def state_arrays(self) -> list[Array]:
+        """The first values of its state, in order of the inputs that take it."""
+        ...
+
+    def run_keeping(self, inputs: Sequence[Array], rooms: Mapping[int, Room]) -> list[Array]:
+        """Run, and write the outputs of `rooms` where these say."""
+        ...
+
+    def flat_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        """The inputs of a call in order, without state."""
+        ...
+
+    def structured(self, outputs: list[Any]) -> Any:
+        """The result of a call from all outputs."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -93,7 +122,7 @@ class Session:
             without the carried ones, whatever structure the source's calls have.
     """
 
-    def __init__(self, model: CompiledModule, kept: Sequence[Kept], *, flat: bool = False):
+    def __init__(self, model: Keeping, kept: Sequence[Kept], *, flat: bool = False):
         self._model = model
         self._cells = [Cell(one) for one in kept]
         self._flat = flat
@@ -175,9 +204,7 @@ class Session:
         return left[0] if len(left) == 1 else tuple(left)
 
 
-def carried(
-    model: CompiledModule, pairs: Mapping[str, str], first: Mapping[str, Any]
-) -> list[Kept]:
+def carried(model: Keeping, pairs: Mapping[str, str], first: Mapping[str, Any]) -> list[Kept]:
     """States that a caller names: `{input: output}`, with the input's first values.
 
     Raises:
@@ -199,3 +226,26 @@ def carried(
         Kept(name, *place, place in model.in_place, as_numpy(first[name]))
         for name, place in places.items()
     ]
+
+
+def opened(
+    model: Keeping, carried_pairs: Mapping[str, str] | None, first: Mapping[str, Any] | None
+) -> Session:
+    """A session of a model; see `CompiledModule.session`.
+
+    Raises:
+        InvalidArgumentError: A name is unknown, or a first value is missing.
+    """
+    values, states = dict(first or {}), model.interface.states
+    if unknown := set(values) - {one.name for one in states} - set(carried_pairs or {}):
+        raise InvalidArgumentError(f"no state is called {', '.join(sorted(unknown))}")
+    kept = [
+        Kept(
+            one.name, one.input, one.output, (one.input, one.output) in model.in_place,
+            as_numpy(values.get(one.name, own)),
+        )
+        for one, own in zip(states, model.state_arrays, strict=True)
+    ]  # fmt: skip
+    if carried_pairs is None:
+        return Session(model, kept)
+    return Session(model, [*kept, *carried(model, carried_pairs, values)], flat=True)

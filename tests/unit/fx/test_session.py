@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -16,6 +19,7 @@ import torsh_fx
 from torsh_dialect.errors import ExecutionError, InputError, InvalidArgumentError
 
 HEADS, LENGTH, WIDTH = 2, 16, 8
+ROOT = Path(__file__).parents[3]
 
 
 class Cache(nn.Module):
@@ -242,3 +246,74 @@ def test_a_call_that_failed_midway_leaves_no_state_that_could_be_used():
         session(x, torch.tensor([1]))
     session.set(saved)
     torch.testing.assert_close(session(x, torch.tensor([1]))[1], 2 * x[0])
+
+
+PACKAGED = """
+import sys
+import numpy as np
+import torsh_fx
+session = torsh_fx.load(sys.argv[1]).session()
+steps, found = np.load(sys.argv[2]), {}
+for step, x in enumerate(steps["x"]):
+    found[str(step)] = session(x, np.asarray([step % 5]))
+np.savez(sys.argv[3], **found, **session.state)
+print(*(name for name in ("xdsl", "torch", "onnx") if name in sys.modules))
+"""
+
+
+def test_a_package_keeps_state_in_a_process_without_the_compiler(tmp_path):
+    module = Cache("index_copy").eval()
+    example = (torch.randn(1, HEADS, 1, WIDTH), torch.tensor([0]))
+    torsh_fx.compile(module, example).save(tmp_path / "cache.torshpkg")
+    x = np.random.default_rng(3).standard_normal((7, 1, HEADS, 1, WIDTH)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    paths = [tmp_path / name for name in ("cache.torshpkg", "x.npz", "y.npz")]
+    done = subprocess.run(
+        [sys.executable, "-c", PACKAGED, *paths], cwd=ROOT, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == []
+    found, eager = np.load(tmp_path / "y.npz"), copy.deepcopy(module)
+    for step, value in enumerate(x):
+        with torch.no_grad():
+            expected = eager(torch.from_numpy(value), torch.tensor([step % 5])).numpy()
+        np.testing.assert_allclose(found[str(step)], expected, rtol=1e-5, atol=1e-5)
+    for name in ("k", "v"):
+        np.testing.assert_array_equal(found[name], getattr(eager, name).numpy())
+
+
+def test_a_packaged_session_neither_allocates_nor_moves_state_and_starts_anew(tmp_path):
+    module = Cache("index_copy").eval()
+    x, position = torch.randn(1, HEADS, 1, WIDTH), torch.tensor([1])
+    torsh_fx.compile(module, (x, position)).save(tmp_path / "cache.torshpkg")
+    model = torsh_fx.load(tmp_path / "cache.torshpkg")
+    session = model.session()
+    places = {(session(x, position), *(c.value.ctypes.data for c in session._cells))[1:]
+              for _ in range(4)}  # fmt: skip
+    assert len(places) == 1
+    saved = session.state
+    session.reset()
+    assert not session.state["k"].any()
+    again = model.session(first=saved)
+    session.set(saved)
+    assert torch.equal(again(x, position), session(x, position))
+
+
+def test_past_and_present_of_a_package_by_name(tmp_path):
+    compiled = torsh_fx.compile(past_and_present("past"))
+    compiled.save(tmp_path / "decode.torshpkg")
+    empty = np.zeros((1, 0, WIDTH), np.float32)
+    first = dict.fromkeys(CARRIED, empty)
+    sessions = [
+        model.session(carried=CARRIED, first=first)
+        for model in (compiled, torsh_fx.load(tmp_path / "decode.torshpkg"))
+    ]
+    for step in range(9):
+        x = np.random.default_rng(step).standard_normal((1, 1, WIDTH), np.float32)
+        ours, theirs = (session(x=x) for session in sessions)
+        assert ours.tobytes() == theirs.tobytes()
+    assert sessions[1].state["past_k"].shape == (1, 9, WIDTH)
+    with pytest.raises(InvalidArgumentError, match="no output is called 'future'"):
+        torsh_fx.load(tmp_path / "decode.torshpkg").session(
+            carried={"past_k": "future"}, first={"past_k": empty}
+        )
