@@ -38,6 +38,10 @@ LINE = 16
 """Numbers that torch's vectorised normal distribution makes at once; fewer are made one by one."""
 
 
+SPLITTABLE = 2.0**900
+"""Numbers up to this one can be split in halves without overflow."""
+
+
 def stream_argument(block: Block, stream: StreamName) -> SSAValue:
     """A new last argument of a function: the state of its stream."""
     words = first_state(stream)
@@ -193,15 +197,48 @@ class Philox(Stream):
 
 
 def _spread(c: Compose, x: SSAValue, spread: Spread) -> SSAValue:
-    """`x * deviation + mean` with one rounding for f32."""
+    """`x * deviation + mean` in x's type."""
     if spread == Spread():
         return x
-    wide = c.cast(x, dtypes.f64)
     narrow = element_type(x) == dtypes.f32
     mean, deviation = (
         float(np.float32(v)) if narrow else v for v in (spread.mean, spread.deviation)
     )
-    return c.cast_like(c.add(c.mul(wide, deviation), mean), x)
+    return fused(c, x, deviation, mean)
+
+
+def fused(c: Compose, x: SSAValue, factor: float, term: float) -> SSAValue:
+    """`x * factor + term` with one rounding, as torch's compiler fuses it.
+
+    Of f64 by the error-free sum and product of T. Dekker, "A floating-point technique for
+    extending the available precision" (1971), which leaves a double rounding at most.
+    """
+    if term == 0 or factor == 0:
+        return c.add(c.mul(x, factor), term)
+    if element_type(x) != dtypes.f64:
+        wide = c.cast(x, dtypes.f64)
+        return c.cast_like(c.add(c.mul(wide, factor), term), x)
+    if max(abs(factor), abs(term)) > SPLITTABLE:
+        return c.add(c.mul(x, factor), term)
+    product, error = _exact_product(c, x, factor)
+    total = c.add(product, term)
+    part = c.sub(total, product)
+    lost = c.add(c.sub(product, c.sub(total, part)), c.sub(c.like(term, part), part))
+    return c.add(total, c.add(lost, error))
+
+
+def _exact_product(c: Compose, x: SSAValue, factor: float) -> tuple[SSAValue, SSAValue]:
+    """A product of f64 and its rounding error."""
+    split = 2.0**27 + 1
+    high = factor * split - (factor * split - factor)
+    low = factor - high
+    scaled = c.mul(x, split)
+    upper = c.sub(scaled, c.sub(scaled, x))
+    lower = c.sub(x, upper)
+    product = c.mul(x, factor)
+    error = c.sub(c.mul(upper, high), product)
+    error = c.add(c.add(error, c.mul(upper, low)), c.mul(lower, high))
+    return product, c.add(error, c.mul(lower, low))
 
 
 class Mt19937(Stream):

@@ -23,7 +23,7 @@ from torsh_dialect.ops.random import ShuffleOp
 from torsh_dialect.ops.scan import CumSumOp
 from torsh_dialect.ops.sort import SearchSortedOp, TopKOp
 from torsh_dialect.types import dims_of, element_type, rank_of
-from torsh_fx.importers.random import Spread, Stream, computed_in, unit
+from torsh_fx.importers.random import Spread, Stream, computed_in, fused, unit
 from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts
 
 Draw = Callable[[Sequence[Dim]], SSAValue]
@@ -101,13 +101,11 @@ def uniform_between(c: NodeBuilder, element: Attribute, low: float, high: float)
 
 
 def scaled(c: NodeBuilder, x: SSAValue, low: float, high: float) -> SSAValue:
-    """`x * (high - low) + low` with one rounding for f32, as torch's vector code fuses it."""
+    """`x * (high - low) + low` in x's type."""
     if element_type(x) == dtypes.f64:
-        return c.add(c.mul(x, high - low), low)
-    first, width = (torch.tensor(v, dtype=torch.float32) for v in (low, high))
-    wide = c.cast(x, dtypes.f64)
-    step = float(width - first)
-    return c.cast(c.add(c.mul(wide, step), float(first)), dtypes.f32)
+        return fused(c, x, high - low, low)
+    first, last = (torch.tensor(v, dtype=torch.float32) for v in (low, high))
+    return fused(c, x, float(last - first), float(first))
 
 
 def as_complex(c: NodeBuilder, draw: Callable[[Attribute, Sequence[Dim]], SSAValue]) -> SSAValue:
@@ -185,7 +183,7 @@ def _cauchy(
 ) -> SSAValue:
     sigma = number(c, sigma, "sigma", least=math.ulp(0.0), most=math.inf)
     turn = c.mul(c.sub(fraction(c, c.out_dims()), 0.5), math.pi)
-    return c.finished(c.add(c.mul(c.b(TanOp, turn), sigma), float(median)))
+    return c.finished(fused(c, c.b(TanOp, turn), sigma, float(median)))
 
 
 @converts("log_normal")
@@ -194,7 +192,7 @@ def _log_normal(
 ) -> SSAValue:
     std, stream = number(c, std, "the deviation", least=math.ulp(0.0), most=math.inf), stream_of(c)
     drawn = in_memory_order(c, lambda d: stream.serial_normal(c, d), c.out_dims())
-    return c.finished(c.exp(c.add(c.mul(drawn, std), float(mean))))
+    return c.finished(c.exp(fused(c, drawn, std, float(mean))))
 
 
 # -- discrete distributions
@@ -310,7 +308,7 @@ def _multinomial(
     noise = c.cast(_row_major(c, dims_of(x)), element_type(x))
     ratio = c.div(x, noise)
     if count == 1:
-        return c.finished(c.unsqueeze(c.argmax(ratio, axis), axis))
+        return c.finished(c.argmax(ratio, axis))
     most = dims_of(x)[axis]
     if isinstance(most, int) and isinstance(count, int) and count > most:
         raise c.refuse(f"{count} samples of {most} classes without replacement")
@@ -345,7 +343,7 @@ def _native_dropout(c: NodeBuilder, x: SSAValue, p: float, train: bool | None = 
     p = number(c, p, "the probability", least=0, most=1)
     mask = chosen(c, dims_of(x), 1.0 - p)
     kept = c.mul(x, c.cast(mask, element_type(x)))
-    return c.mul(kept, 1 / (1 - p) if p < 1 else 0.0), mask
+    return c.narrow(c.mul(c.wide(kept), 1 / (1 - p) if p < 1 else 0.0), x), mask
 
 
 @converts("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
@@ -367,11 +365,12 @@ def _dropout(c: NodeBuilder, x: SSAValue, p: float, train: bool) -> SSAValue:
     )
     noise = c.cast(drawn, element_type(x))
     if "alpha" not in name:
-        return c.mul(x, c.div(noise, 1 - p))
+        return c.mul(x, c.narrow(c.div(c.wide(noise), 1 - p), x))
     alpha = 1.7580993408473766
     a = 1 / math.sqrt((alpha * alpha * p + 1) * (1 - p))
-    moved = c.add(c.mul(c.add(noise, -1.0), alpha * a), alpha * a * p)
-    return c.add(c.mul(x, c.mul(noise, a)), moved)
+    moved = c.narrow(c.mul(c.wide(c.add(noise, -1.0)), alpha * a), x)
+    moved = c.narrow(c.add(c.wide(moved), alpha * a * p), x)
+    return c.add(c.mul(x, c.narrow(c.mul(c.wide(noise), a), x)), moved)
 
 
 @converts("rrelu_with_noise", "rrelu_with_noise_functional")
@@ -391,8 +390,10 @@ def _rrelu(
         slope = c.like((lower + upper) / 2, x)
         y = c.where(below, c.mul(x, slope), x)
         return (y, noise) if functional else y
+    if element_type(x) != dtypes.f64:
+        lower, upper = (float(torch.tensor(v, dtype=torch.float32)) for v in (lower, upper))
     words = stream_of(c).words_where(c, below, 2)
-    drawn = c.cast_like(scaled(c, unit(c, words), lower, upper), x)
+    drawn = c.cast_like(c.add(c.mul(unit(c, words), upper - lower), lower), x)
     slopes = c.where(below, drawn, c.like(1.0, x))
     y = c.where(below, c.mul(x, slopes), x)
     return (y, slopes) if functional else y
