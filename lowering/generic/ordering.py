@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from xdsl.ir import Operation, SSAValue
 
 from lowering.generic.evaluator import compute_type
+from lowering.generic.introsort import RowPositions, words_of
 from lowering.generic.kernels import whole_kernel
 from lowering.generic.merge import merge_sort
 from lowering.generic.whole import WORD_BYTES, WholeKernelBuilder, at_axis
@@ -20,6 +21,9 @@ from torsh_dialect.types import dims_of, element_type
 
 FEW = 32
 """Elements that are found by keeping the best so far in order, instead of sorting all."""
+
+FEW_OF = 64
+"""`introselect` takes the heap where `k` is at most this part of the elements."""
 
 
 def precedes(b: KernBuilder, x: SSAValue, y: SSAValue, *, descending: bool) -> SSAValue:
@@ -76,6 +80,8 @@ def sort(op: Operation) -> Kernel:
     """A unit is one line."""
     assert isinstance(op, SortOp | TopKOp)
     order = _Order(op)
+    if op.ties is not None:
+        return _by_algorithm(order)
     if isinstance(op, TopKOp) and isinstance(order.wanted, int) and order.wanted <= FEW:
         return _best_few(order)
     return _merge_sorted(order)
@@ -106,6 +112,67 @@ def _merge_sorted(order: _Order) -> Kernel:
 
     k.lines(order.dims, order.axis, line)
     return k.finish(lines, 4096)
+
+
+def _by_algorithm(order: _Order) -> Kernel:
+    """Move positions as the algorithm that `ties` names does, then the elements wanted."""
+    k, b = order.k, order.b
+    lines, size = k.line_count(order.dims, order.axis), words_of(order.extent)
+    words = k.workspace(lines * size * WORD_BYTES, b.index_type)
+
+    def line(index: list[Index], unit: SSAValue) -> None:
+        rows = RowPositions(
+            b,
+            words,
+            b.mul_index(unit, b.dim(size)),
+            b.dim(order.extent),
+            lambda p, q: order.precedes(order.value(index, p), order.value(index, q)),
+        )
+        _arrange(order, rows)
+
+        def move(i: SSAValue) -> None:
+            source = rows.at(i)
+            order.put(index, i, order.value(index, source), source)
+
+        b.each(0, b.dim(order.wanted), move)
+
+    k.lines(order.dims, order.axis, line)
+    return k.finish(lines, 4096)
+
+
+def _arrange(order: _Order, rows: RowPositions) -> None:
+    op, b = order.op, order.b
+    if isinstance(op, SortOp):
+        rows.start(rows.count)
+        return rows.sort(rows.count)
+    wanted = b.dim(order.wanted)
+    last = b.sub_index(wanted, 1)
+
+    def select() -> Sequence[SSAValue]:
+        rows.start(rows.count)
+        rows.nth_element(last)
+        if not bool_of(op.unsorted):
+            rows.sort(last)
+        return ()
+
+    def partial() -> Sequence[SSAValue]:
+        rows.start(wanted)
+        rows.partial_sort(0, wanted, rows.count, fresh=True)
+        return ()
+
+    def some() -> Sequence[SSAValue]:
+        if op.ties is not None and op.ties.data == "quickselect":
+            rows.start(rows.count)
+            rows.quickselect(last)
+            return ()
+        few = b.compare_index("le", b.mul_index(wanted, FEW_OF), rows.count)
+        known = b.known_bool(few)
+        if known is not None:
+            return partial() if known else select()
+        return b.if_(few, partial, select)
+
+    b.if_(b.compare_index("gt", wanted, 0), some)
+    return None
 
 
 def _best_few(order: _Order) -> Kernel:

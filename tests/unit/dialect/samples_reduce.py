@@ -72,6 +72,7 @@ def _reduce():
 
 
 def _sort():
+    few = np.random.default_rng(5).integers(0, 4, (3, 70)).astype(np.float32)
     ties = np.array([[2.0, NAN, 1.0, 2.0, -INF, 2.0], [0.0, -0.0, 3.0, INF, 3.0, 0.0]], np.float32)
     return [
         *[
@@ -85,6 +86,19 @@ def _sort():
             for a in (ties, INTS[1])
             for s in (False, True)
         ],
+        *[
+            one("sort", a, axis=-1, descending=d, ties="introsort")
+            for a in (ties, few, real(3, 0))
+            for d in (False, True)
+        ],
+        *[
+            one("topk", a, axis=-1, k=dims([k]), smallest=s, ties="introselect", unsorted=u)
+            for a in (ties, few)
+            for k in (1, 4)
+            for s in (False, True)
+            for u in (None, True)
+        ],
+        *[one("topk", a, axis=-1, k=dims([4]), ties="quickselect") for a in (ties, few)],
         one("sort", real(), axis=0),
         one("topk", ties, axis=0, k=dims([1])),
         *[

@@ -249,26 +249,54 @@ def _diff(c: NodeBuilder, x: SSAValue, n: int = 1, dim: int = -1) -> SSAValue:
 # -- order
 
 
+RADIX_COUNT = 32768
+"""From this many on, ATen sorts one row of integers, ascending, by radix: stable."""
+
+
 @converts("sort", "sort.stable", "argsort", "argsort.stable", "msort")
 def _sort(c: NodeBuilder, x: SSAValue, *rest: Any, **options: Any) -> Any:
+    """ATen's unstable sort is `std::sort`."""
     given = list(rest)
+    stable = options.get("stable")
     if given and isinstance(given[0], bool) and "stable" in str(c.node.target):
-        given.pop(0)
+        stable = given.pop(0)
     dim = given.pop(0) if given else options.get("dim", 0 if "msort" in str(c.node.target) else -1)
     descending = given.pop(0) if given else options.get("descending", False)
     axis = dim % rank_of(x) if rank_of(x) else 0
-    values, places = c.b.all(sort.SortOp, x, axis=axis, descending=bool(descending) or None)
+    kept = stable or (not descending and _by_radix(x))
+    values, places = c.b.all(
+        sort.SortOp,
+        x,
+        axis=axis,
+        descending=bool(descending) or None,
+        ties=None if kept else "introsort",
+    )
     if "argsort" in str(c.node.target):
         return places
     return values if "msort" in str(c.node.target) else (values, places)
+
+
+def _by_radix(x: SSAValue) -> bool:
+    dims = dims_of(x)
+    if len(dims) != 1 or not dtypes.is_integer(element_type(x)):
+        return False
+    return isinstance(dims[0], int) and dims[0] >= RADIX_COUNT
 
 
 @converts("topk")
 def _topk(
     c: NodeBuilder, x: SSAValue, k: Dim, dim: int = -1, largest: bool = True, sorted: bool = True
 ) -> Sequence[SSAValue]:
-    axis = dim % rank_of(x) if rank_of(x) else 0
-    return c.b.all(sort.TopKOp, x, axis=axis, k=dims_attribute([k]), smallest=(not largest) or None)
+    """Ties as ATen's: routers of mixtures of experts pick by position among equal scores."""
+    return c.b.all(
+        sort.TopKOp,
+        x,
+        axis=dim % rank_of(x) if rank_of(x) else 0,
+        k=dims_attribute([k]),
+        smallest=(not largest) or None,
+        ties="introselect",
+        unsorted=(not sorted) or None,
+    )
 
 
 @converts("kthvalue")
@@ -278,7 +306,9 @@ def _kthvalue(
     if rank_of(x) == 0:
         return [x, c.tensor(0, dtypes.i64)]
     axis = dim % rank_of(x)
-    pair = c.b.all(sort.SortOp, x, axis=axis)
+    pair = c.b.all(
+        sort.TopKOp, x, axis=axis, k=dims_attribute([k]), smallest=True, ties="quickselect"
+    )
     rows = [c.cut(v, axis, k - 1, 1) for v in pair]
     return rows if keepdim else [c.squeeze(v, axis) for v in rows]
 
@@ -323,22 +353,16 @@ def _mode(c: NodeBuilder, x: SSAValue, dim: int = -1, keepdim: bool = False) -> 
     if rank_of(x) == 0:
         return [x, c.tensor(0, dtypes.i64)]
     axis = dim % rank_of(x)
-    values, _ = c.b.all(sort.SortOp, x, axis=axis)
+    ordered = c.b.all(sort.SortOp, x, axis=axis, ties="introsort")
     last = rank_of(x)
     back = [n for n in range(last) if n != axis]
-    rows = c.transpose(values, [*back, axis])
+    rows, sources = (c.transpose(v, [*back, axis]) for v in ordered)
     same = c.eq(c.unsqueeze(rows, last - 1), c.unsqueeze(rows, last))
     often = c.b(reduce.CountNonzeroOp, same, axes=[last])
-    best = c.b(reduce.ArgMaxOp, often, axes=[last - 1], keepdims=True)
+    best = c.b(reduce.ArgMaxOp, often, axes=[last - 1], keepdims=True)  # the first of its run
     value = c.take_along(rows, best, last - 1)
-    original = c.transpose(x, [*back, axis])
-    place = c.b(
-        reduce.ArgMaxOp,
-        c.cast(c.eq(original, value), dtypes.i32),
-        axes=[last - 1],
-        keepdims=True,
-        select_last=True,
-    )
+    run = c.sub(c.take_along(often, best, last - 1), 1)
+    place = c.take_along(sources, c.maximum(c.add(best, run), 0), last - 1)
     pair = [c.squeeze(v, last - 1) for v in (value, place)]
     return [c.unsqueeze(v, axis) for v in pair] if keepdim else pair
 
