@@ -25,6 +25,7 @@ from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import Dim, floordiv, product
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.ops.bits import BitcastOp
+from torsh_dialect.ops.box_muller import BoxMullerOp
 from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.logic import BitwiseAndOp, BitwiseOrOp, ShiftLeftOp, ShiftRightOp
 from torsh_dialect.ops.maths import CosOp, Log1pOp, SinOp
@@ -335,10 +336,9 @@ class Mt19937(Stream):
             unit(c, [c.take(word, at, 0) for word in flat])
             for at in (first, c.add(first, LINE // 2))
         )
-        radius = c.sqrt(c.mul(c.log(c.sub(c.like(1.0, size_of), size_of)), -2.0))
-        angle = c.mul(turn, _two_pi(wide))
-        side = c.where(c.lt(within, LINE // 2), c.b(CosOp, angle), c.b(SinOp, angle))
-        return c.cast(_spread(c, c.mul(radius, side), spread), element)
+        upper = c.lt(within, LINE // 2)
+        drawn = c.where(upper, *(_normal_of(c, size_of, turn, sine) for sine in (False, True)))
+        return c.cast(_spread(c, drawn, spread), element)
 
     def serial_normal(self, c: Compose, dims: Sequence[Dim]) -> SSAValue:
         """`normal_distribution<double>`: of a pair the second number is kept for the next draw."""
@@ -378,5 +378,9 @@ class Mt19937(Stream):
         assert dims_of(self.now) == (MT_STATE,)
 
 
-def _two_pi(element: Attribute) -> float:
-    return float(np.float32(2 * math.pi)) if element == dtypes.f32 else 2 * math.pi
+def _normal_of(c: Compose, size: SSAValue, turn: SSAValue, sine: bool) -> SSAValue:
+    """A normal number of two uniform ones."""
+    if element_type(size) == dtypes.f32:
+        return c.b(BoxMullerOp, size, turn, sine=sine or None)
+    radius = c.sqrt(c.mul(c.log(c.sub(c.like(1.0, size), size)), -2.0))
+    return c.mul(radius, c.b(SinOp if sine else CosOp, c.mul(turn, 2 * math.pi)))

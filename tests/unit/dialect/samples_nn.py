@@ -14,6 +14,7 @@ from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops import (
     attention,
     bits,
+    box_muller,
     contract,
     conv,
     determinant,
@@ -334,6 +335,8 @@ def _random() -> list[Sample]:
         return Sample(random.Mt19937Op, (state, np.int64(count)), target)
 
     steps = np.array([3, 0, 7, 2, 1, 0], np.int64)
+    u, v = (RNG.integers(0, 2**24, 500).astype(np.float32) * np.float32(2**-24) for _ in "uv")
+    ends = np.array([0, 2**-24, 1 - 2**-24, 0.5, 0.25, 0.125], np.float32)
     return [
         words(0, 0, 5),
         words(2**32 - 3, 2**64 - 1, 3, 4, skip=1, word=1),
@@ -344,6 +347,10 @@ def _random() -> list[Sample]:
         twisted(700, 702, 600),
         twisted(0, 3, 623),
         twisted(1300, 1290, 0),
+        Sample(box_muller.BoxMullerOp, (u, v)),
+        Sample(box_muller.BoxMullerOp, (u, v), {"sine": True}),
+        Sample(box_muller.BoxMullerOp, (ends, ends[::-1].copy())),
+        Sample(box_muller.BoxMullerOp, (ends, ends[::-1].copy()), {"sine": True}),
         Sample(random.ShuffleOp, (steps,)),
         Sample(random.ShuffleOp, (steps[:0],)),
     ]
