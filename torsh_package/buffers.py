@@ -1,6 +1,9 @@
 """Memory in which tensors are aligned as they are in a mapped file."""
 
+import mmap
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import numpy
 
@@ -63,17 +66,20 @@ def aligned(data: memoryview) -> memoryview:
     return copy.toreadonly()
 
 
-def read_back(fd: int, into: memoryview, offset: int) -> None:
-    """Fills a buffer from a place in a file.
+@contextmanager
+def mapped(fd: int, offset: int, size: int) -> Generator[memoryview]:
+    """A part of a file that is being written, to be read without a copy.
 
     Raises:
-        StorageError: It cannot be read, or ends before.
+        StorageError: It cannot be mapped, or the file ends before.
     """
-    while len(into):
-        try:
-            found = os.preadv(fd, [into], offset)
-        except OSError as error:
-            raise StorageError(f"cannot be read back: {error.strerror}", offset=offset) from error
-        if not found:
-            raise StorageError("cannot be read back: it became shorter", offset=offset)
-        into, offset = into[found:], offset + found
+    begin = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+    if os.fstat(fd).st_size < offset + size:
+        raise StorageError("cannot be read back: it became shorter", offset=offset)
+    try:
+        found = mmap.mmap(fd, offset - begin + size, mmap.MAP_PRIVATE, mmap.PROT_READ, offset=begin)
+    except OSError as error:
+        raise StorageError(f"cannot be read back: {error.strerror}", offset=offset) from error
+    # Unmapped when the last view of it goes, which is when the block's user forgets them.
+    with memoryview(found) as whole, whole[offset - begin :] as part:
+        yield part

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from torsh_package.buffers import aligned_buffer
+from torsh_package.buffers import Recycler, aligned_buffer
 from torsh_package.codecs import decompress
 from torsh_package.digest import DigestSpec, LeafVerifier
 from torsh_package.errors import CodecError, IntegrityError, StorageError
@@ -108,12 +108,17 @@ class FileContent:
         Raises:
             StorageError: It cannot be read, or has another size than before.
         """
-        total = 0
+        total, buffers = 0, Recycler()
         try:
             with self._path.open("rb", buffering=0) as file:
-                while total < self._size and (piece := file.read(READ_BYTES)):
-                    total += len(piece)
-                    yield piece
+                while total < self._size:
+                    buffer = buffers.take(READ_BYTES)
+                    count = file.readinto(buffer)
+                    if not count:
+                        break
+                    total += count
+                    yield buffer[:count]
+                    del buffer
         except OSError as error:
             raise StorageError(f"cannot be read: {error}", entry=str(self._path)) from None
         if total != self._size:
@@ -204,10 +209,20 @@ class StoredContent:
             return self.form.data[start:stop]
         with self.lock:
             if self._plain is None:
-                plain = _collect(self.pieces(), self.size)
-                self._check_plain(plain)
-                self._plain = plain
+                self._plain = self._decoded()
         return self._plain[start:stop]
+
+    def _decoded(self) -> memoryview:
+        """All plain bytes, in memory."""
+        form, entry = self.form, self.form.entry
+        if form.opener is not None and entry.encryption is not None and entry.codec is None:
+            form.verifier.verify()
+            target = aligned_buffer(entry.plain_size)
+            form.opener.open_into(seal_context(entry), entry.encryption, form.data, target)
+            return target.toreadonly()
+        plain = _collect(self.pieces(), self.size)
+        self._check_plain(plain)
+        return plain
 
     def _check_plain(self, plain: memoryview) -> None:
         root = self.form.entry.plain_root

@@ -79,13 +79,20 @@ class DigestSpec:
             state.update(part)
         return state.digest()
 
-    def lanes(self, total: int) -> "LaneHasher | None":
-        """What hashes full leaves many at a time, if there is such and `total` bytes pay for it."""
+    def lanes(self, total: int, *, streamed: bool = False) -> "LaneHasher | None":
+        """What hashes full leaves many at a time, if there is such and `total` bytes pay for it.
+
+        Args:
+            total: Bytes to hash.
+            streamed: Whether they are in a file. What compiles `sha256_lanes` takes 70 MB: little
+                beside a content that is in memory, but files are streamed in less.
+        """
         if self.algorithm != "sha256" or total < LANE_GROUP * self.leaf_bytes:
             return None
         from torsh_package.sha256_lanes import is_compiled, lane_hasher
 
-        return lane_hasher() if total >= LANES_FROM or is_compiled() else None
+        pays = total >= LANES_FROM and not streamed
+        return lane_hasher() if pays or is_compiled() else None
 
     def root(self, size: int, leaves: Iterable[bytes]) -> bytes:
         """The digest of a content of `size` bytes from its leaves, in order."""

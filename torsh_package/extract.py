@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from torsh_package.container.atomic import storage_errors
+from torsh_package.container.atomic import reserve, storage_errors
+from torsh_package.container.writer import RESERVE_FROM
 from torsh_package.contents import PackageContents
 from torsh_package.errors import StorageError
 from torsh_package.names import check_path
@@ -102,6 +103,8 @@ def _fill(folder: int, name: str, resource: Resource, progress: Progress | None)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(name, flags, 0o666, dir_fd=folder)
     try:
+        if resource.size >= RESERVE_FROM:
+            reserve(fd, 0, resource.size)
         for piece in watched(resource.pieces(), resource.name, resource.size, progress):
             view = memoryview(piece)
             while len(view):

@@ -81,6 +81,16 @@ class Opener(Protocol):
         """
         ...
 
+    def open_into(
+        self, context: SealContext, record: JsonObject, stored: memoryview, target: memoryview
+    ) -> None:
+        """Fills `target` with the whole codec output, which must have its size.
+
+        Raises:
+            DecryptionError: As above. The caller throws `target` away.
+        """
+        ...
+
 
 class SignatureLike(Protocol):
     """A signature over the bytes of `serialize_package`."""

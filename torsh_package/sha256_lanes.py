@@ -14,12 +14,13 @@ from functools import cache
 
 import numpy
 
-from torsh_package.buffers import read_back
+from torsh_package.buffers import mapped
 
 LANES = 16
 BLOCK = 64
 SYMBOL = "torsh_sha256_lanes"
-WINDOW = 64 << 10
+AHEAD = 512
+"""Bytes that are fetched ahead of each lane, as 16 streams at equal distances share a cache set."""
 _NEEDED = ("avx512f", "avx512bw", "avx512vl")
 _PRIMES = [n for n in range(2, 312) if all(n % d for d in range(2, n))]
 _V = f"<{LANES} x i32>"
@@ -63,30 +64,20 @@ class LaneHasher:
         return state.finish([bytes(leaf[size - 1 :]) for leaf in leaves])
 
     def of_file(self, fd: int, offset: int, leaf_bytes: int, count: int) -> list[bytes]:
-        """Digests of `count` leaves that follow each other in a file; it is read with `pread`.
+        """Digests of `count` leaves that follow each other in a file, which is mapped for that.
 
         Args:
             fd: Descriptor that can be read.
             offset: Where the first leaf begins.
-            leaf_bytes: Bytes of a leaf, a multiple of 64 KiB.
+            leaf_bytes: Bytes of a leaf, a multiple of 64.
             count: At most 16.
 
         Raises:
-            StorageError: The file cannot be read, or is shorter.
+            StorageError: The file cannot be mapped, or is shorter.
         """
-        state = _State(self._kernel, leaf_bytes)
-        store = numpy.empty((count, WINDOW), numpy.uint8)
-        store[:, 0] = 0  # The prefix of a leaf; from here on a window is one byte behind.
-        rows = [row.data for row in store]
-        for start in range(0, leaf_bytes, WINDOW):
-            for lane, row in enumerate(rows):
-                at = offset + lane * leaf_bytes + start
-                read_back(fd, row if start else row[1:], at - 1 if start else at)
-            state.run(rows)
-        tails = [bytearray(1) for _ in rows]
-        for lane, tail in enumerate(tails):
-            read_back(fd, memoryview(tail), offset + (lane + 1) * leaf_bytes - 1)
-        return state.finish(tails)
+        with mapped(fd, offset, leaf_bytes * count) as data:
+            starts = range(0, len(data), leaf_bytes)
+            return self.of_memory([data[start : start + leaf_bytes] for start in starts])
 
 
 class _State:
@@ -210,6 +201,7 @@ def module_text() -> str:
     put(f"@k = internal constant [64 x i32] [{constants}], align 64")
     put(f"declare {_V} @llvm.fshr({_V}, {_V}, {_V})")
     put(f"declare {_V} @llvm.bswap({_V})")
+    put("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
     put(f"define void @{SYMBOL}(ptr noalias %states, ptr noalias %addresses, i64 %blocks) {{")
     put("entry:")
     for i in range(8):
@@ -250,6 +242,8 @@ def _block_rows(out: _Lines) -> list[str]:
         place = out.op(f"getelementptr i8, ptr %lane{lane}, i64 {offset}")
         raw = out.op(f"load {_V}, ptr {place}, align 1")
         rows.append(out.op(f"call {_V} @llvm.bswap({_V} {raw})"))
+        ahead = out.op(f"getelementptr i8, ptr {place}, i64 {AHEAD}")
+        out.text.append(f"  call void @llvm.prefetch.p0(ptr {ahead}, i32 0, i32 3, i32 1)")
     return rows
 
 
@@ -274,7 +268,7 @@ def _rounds(out: _Lines, state: list[str], words: list[str]) -> tuple[list[str],
         word = words[i]
         choice = out.xor(g, out.both(e, out.xor(f, g)))
         first = out.add(h, out.add(word, _constant(out, i)), choice, out.rotations(e, 6, 11, 25))
-        majority = out.xor(out.both(a, b), out.both(c, out.xor(a, b)))
+        majority = out.xor(b, out.both(out.xor(a, b), out.xor(c, b)))
         second = out.add(out.rotations(a, 2, 13, 22), majority)
         a, b, c, d, e, f, g, h = out.add(first, second), a, b, c, out.add(d, first), e, f, g
         words[i] = out.add(

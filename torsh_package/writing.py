@@ -41,8 +41,10 @@ class Sink(Protocol):
 
     hasher: Hasher
 
-    def add(self, name: str, pieces: Iterator[Buffer], *, expected: int = 0) -> Written:
-        """Takes one entry of about `expected` bytes."""
+    def add(
+        self, name: str, pieces: Iterator[Buffer], *, expected: int = 0, streamed: bool = False
+    ) -> Written:
+        """Takes one entry of about `expected` bytes, which are in memory unless `streamed`."""
         ...
 
 
@@ -52,7 +54,9 @@ class Measure:
     def __init__(self, hasher: Hasher):
         self.hasher = hasher
 
-    def add(self, name: str, pieces: Iterator[Buffer], *, expected: int = 0) -> Written:
+    def add(
+        self, name: str, pieces: Iterator[Buffer], *, expected: int = 0, streamed: bool = False
+    ) -> Written:
         """Hashes one entry."""
         return self.hasher.measure(pieces)
 
@@ -220,12 +224,10 @@ def _add(
         record = sealer.record(context)
         entry = replace(entry, encryption=record)
         pieces = sealer.seal(context, record, pieces)
-    # What compiles and runs `sha256_lanes` takes 70 MB: little beside a content that is in memory,
-    # but files are streamed in less.
-    streamed = isinstance(resource.content, FileContent)
-    expected = 0 if streamed or encoded.spool is not None else resource.size
+    streamed = encoded.spool is not None or isinstance(resource.content, FileContent)
+    expected = resource.size if encoded.spool is None else encoded.spool.size
     watching = watched(pieces, resource.name, resource.size, progress)
-    written = sink.add(entry.path, watching, expected=expected)
+    written = sink.add(entry.path, watching, expected=expected, streamed=streamed)
     entry = replace(entry, size=written.size, root=written.root, crc32=written.crc32)
     return entry, written.leaves
 

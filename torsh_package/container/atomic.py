@@ -101,17 +101,8 @@ class AtomicFile:
 
     def reserve(self, offset: int, size: int) -> None:
         """Takes space on the disk; where the file system cannot, writing will find out."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        allocate = getattr(libc, "fallocate64", None)
-        if allocate is None:
-            return
-        # Not os.posix_fallocate: where the file system cannot, that writes to every block.
-        allocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-        if allocate(self._fd, 0, offset, size):
-            code = ctypes.get_errno()
-            if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                with storage_errors(self._path):
-                    raise OSError(code, os.strerror(code))
+        with storage_errors(self._path):
+            reserve(self._fd, offset, size)
 
     @property
     def _prefix(self) -> str:
@@ -180,6 +171,24 @@ class AtomicFile:
             if fd >= 0:
                 os.close(fd)
         self._fd = self._directory = -1
+
+
+def reserve(fd: int, offset: int, size: int) -> None:
+    """Takes space on the disk for bytes of a file; it grows if they are behind its end.
+
+    Raises:
+        OSError: There is not as much. Where the file system cannot say, writing will find out.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    allocate = getattr(libc, "fallocate64", None)
+    if allocate is None:
+        return
+    # Not os.posix_fallocate: where the file system cannot, that writes to every block.
+    allocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    if allocate(fd, 0, offset, size):
+        code = ctypes.get_errno()
+        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(code, os.strerror(code))
 
 
 def file_tag(path: str | os.PathLike[str]) -> str:

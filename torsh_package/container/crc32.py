@@ -27,6 +27,8 @@ def combine(first: int, second: int, second_size: int) -> int:
     Appending n zero bytes is a linear map on CRCs over GF(2); its matrix is found by repeated
     squaring (zlib's crc32_combine).
     """
+    if not first:  # Also where nothing comes before: no need of a matrix.
+        return second
     return _apply(_zeros(second_size), first) ^ second if second_size else first
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from torsh_package.buffers import read_back
+from torsh_package.buffers import mapped
 from torsh_package.container.crc32 import combine, crc32
 from torsh_package.container.layout import (
     ArchiveEntry,
@@ -25,8 +25,14 @@ if TYPE_CHECKING:
     from torsh_package.sha256_lanes import LaneHasher
 
 
-CACHED = 256 << 10
-"""Bytes that are still in a core's cache when they have been written, for their CRC."""
+WRITE_BYTES = (2 << 20) + 4096
+"""Bytes of a write to a file: a run of sealed chunks with their tags.
+
+Linux takes page-cache memory in blocks as big as the write. Smaller ones cost more per byte; for
+bigger ones, where memory is fragmented, it moves other pages out of the way first.
+"""
+RESERVE_FROM = 1 << 20
+"""Bytes from which it is worth a system call to take the space at once."""
 
 
 @dataclass(frozen=True)
@@ -146,13 +152,16 @@ class ArchiveWriter:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def add(self, name: str, pieces: Iterable[Buffer], *, expected: int = 0) -> Written:
+    def add(
+        self, name: str, pieces: Iterable[Buffer], *, expected: int = 0, streamed: bool = False
+    ) -> Written:
         """Writes one entry from a content in pieces of any size.
 
         Args:
             name: Its path.
             pieces: Its bytes.
-            expected: About how many bytes these are, if that is known and they are in memory.
+            expected: About how many bytes these are, if that is known.
+            streamed: Whether they are not in memory, so that little memory may be used.
 
         Raises:
             InvalidArgumentError: The name is unsafe.
@@ -162,10 +171,12 @@ class ArchiveWriter:
         begin = self._end
         offset = data_offset(begin, name.encode("utf-8"), self._alignment)
         self._blob.seek(offset)
-        lanes = self.hasher.spec.lanes(expected)
-        if lanes is not None and isinstance(self._blob, FileBlob):
-            self._blob.reserve(offset, expected)
-            written = self._add_to_file(lanes, self._blob.fileno(), offset, pieces)
+        file = self._blob if isinstance(self._blob, FileBlob) else None
+        if file is not None and expected >= RESERVE_FROM:
+            file.reserve(offset, expected)
+        lanes = self.hasher.spec.lanes(expected, streamed=streamed)
+        if lanes is not None and file is not None:
+            written = self._add_to_file(lanes, file.fileno(), offset, pieces)
         else:
             result: list[Written] = []
             for leaf in self.hasher.tee(pieces, result):
@@ -199,7 +210,7 @@ class ArchiveWriter:
     ) -> Written:
         """Writes a big content, whose leaves are hashed as the file has them, 16 at a time.
 
-        So no piece is held until 15 more leaves have come; reading them again is a copy.
+        So no piece is held until 15 more leaves have come.
         """
         leaf_bytes = self.hasher.spec.leaf_bytes
         group = LANE_GROUP * leaf_bytes
@@ -207,8 +218,8 @@ class ArchiveWriter:
         hashed: list[Future[list[bytes]]] = []
         for piece in pieces:
             view = memoryview(piece).cast("B")
-            for begin in range(0, len(view), CACHED):
-                part = view[begin : begin + CACHED]
+            for begin in range(0, len(view), WRITE_BYTES):
+                part = view[begin : begin + WRITE_BYTES]
                 self._write(part)
                 crc = crc32(part, crc)
             size += len(view)
@@ -230,9 +241,8 @@ class ArchiveWriter:
         return Written(size, crc, self.hasher.spec.root(size, leaves), tuple(leaves))
 
     def _leaf_of_file(self, fd: int, offset: int, size: int) -> list[bytes]:
-        data = memoryview(bytearray(size))
-        read_back(fd, data, offset)
-        return [self.hasher.spec.leaf(data)]
+        with mapped(fd, offset, size) as data:
+            return [self.hasher.spec.leaf(data)]
 
     def _write(self, data: Buffer) -> None:
         view = memoryview(data)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from torsh_package.canonical_json import JsonObject, dumps, loads
 from torsh_package.crypto.algorithms import KEY_BYTES, EncryptionAlgorithm
+from torsh_package.crypto.formats import CANNOT_DECRYPT, FORMATS, STREAM_1M, StreamFormat
 from torsh_package.crypto.kdf import SALT_BYTES, Argon2idParams, KdfParams, ScryptParams
 from torsh_package.crypto.recipients import (
     COMMITMENT_BYTES,
@@ -27,7 +28,6 @@ from torsh_package.crypto.recipients import (
     Stanza,
     X25519Stanza,
 )
-from torsh_package.crypto.stream import CANNOT_DECRYPT
 from torsh_package.errors import (
     DecryptionError,
     InvalidArgumentError,
@@ -39,7 +39,6 @@ from torsh_package.limits import DEFAULT_LIMITS, Limits
 from torsh_package.schema import Fields
 
 HEADER_ENTRY = "META/encryption.json"
-SCHEMA = 1
 MAX_HEADER_BYTES = 1 << 20
 MAX_PASSWORDS = 4
 """Each password costs a reader a whole key derivation, so a header may not hold many."""
@@ -58,12 +57,14 @@ class EncryptionHeader:
         manifest_digest: SHA-256 of the manifest's bytes.
         stanzas: The content key, wrapped once per recipient.
         mac: HMAC-SHA256 over all the rest, keyed by the content key.
+        form: Form of the sealed resources; each has a schema of its own.
     """
 
     algorithm: EncryptionAlgorithm
     manifest_digest: bytes
     stanzas: tuple[Stanza, ...]
     mac: bytes
+    form: StreamFormat = STREAM_1M
 
     @classmethod
     def create(
@@ -92,7 +93,7 @@ class EncryptionHeader:
     def _body(self) -> JsonObject:
         return {
             "format": _FORMAT,
-            "schema": SCHEMA,
+            "schema": self.form.schema,
             "algorithm": self.algorithm.value,
             "manifest": self.manifest_digest.hex(),
             "recipients": [_stanza_json(stanza) for stanza in self.stanzas],
@@ -115,15 +116,17 @@ class EncryptionHeader:
         fields = Fields(text, HEADER_ENTRY, limits)
         fields.choice("format", frozenset({_FORMAT}))
         schema = fields.integer("schema")
-        if schema != SCHEMA:
+        if schema not in FORMATS:
+            known = " and ".join(map(str, FORMATS))
             raise UnsupportedVersionError(
-                f"encryption schema {schema}; this reader knows {SCHEMA}", entry=HEADER_ENTRY
+                f"encryption schema {schema}; this reader knows {known}", entry=HEADER_ENTRY
             )
         header = cls(
             algorithm=EncryptionAlgorithm(fields.choice("algorithm", _ALGORITHMS)),
             manifest_digest=fields.hexadecimal("manifest", 32),
             stanzas=fields.items("recipients", limits.recipients, _read_stanza),
             mac=fields.hexadecimal("mac", 32),
+            form=FORMATS[schema],
         )
         fields.end()
         if not header.stanzas:

@@ -4,22 +4,15 @@ import hmac
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 
-from torsh_package.buffers import Recycler
 from torsh_package.canonical_json import JsonObject, dumps
 from torsh_package.crypto.algorithms import KEY_BYTES, EncryptionAlgorithm
+from torsh_package.crypto.formats import CANNOT_DECRYPT, STREAM_1M, StreamFormat
 from torsh_package.crypto.header import EncryptionHeader
 from torsh_package.crypto.recipients import Identity, PasswordIdentity, Recipient
-from torsh_package.crypto.stream import (
-    CANNOT_DECRYPT,
-    SealedReader,
-    sealed_bound,
-    stream_sealer,
-)
+from torsh_package.crypto.stream import SealedReader, StreamSealer
 from torsh_package.errors import DecryptionError, InvalidArgumentError
 from torsh_package.limits import DEFAULT_LIMITS, Limits
 from torsh_package.protocols import Buffer, SealContext
-
-PIECE_BYTES = 1 << 20
 
 _CONTEXT_LABEL = b"torshpkg/v1/resource\0"
 
@@ -37,8 +30,9 @@ def context_bytes(context: SealContext) -> bytes:
     return _CONTEXT_LABEL + dumps(facts)
 
 
-def _record(algorithm: EncryptionAlgorithm) -> JsonObject:
-    return {"algorithm": algorithm.value}
+def _record(algorithm: EncryptionAlgorithm, form: StreamFormat) -> JsonObject:
+    record: JsonObject = {"algorithm": algorithm.value}
+    return record if form.schema == 1 else {**record, "chunk_bytes": form.chunk_bytes}
 
 
 class PackageSealer:
@@ -67,22 +61,16 @@ class PackageSealer:
 
     def record(self, context: SealContext) -> JsonObject:
         """What the manifest says of the encryption of a resource."""
-        return _record(self._algorithm)
+        return _record(self._algorithm, STREAM_1M)
 
     def seal(
         self, context: SealContext, record: JsonObject, plain: Iterable[Buffer]
     ) -> Iterator[Buffer]:
-        """The sealed form of `plain`, in pieces of about 1 MiB at most."""
-        if record != _record(self._algorithm):
+        """The sealed form of `plain`, in pieces of little over 2 MiB at most."""
+        if record != self.record(context):
             raise InvalidArgumentError("the encryption record is that of another sealer")
-        sealer = stream_sealer(self._algorithm, self._key, context_bytes(context))
-        buffers, room = Recycler(), sealed_bound(PIECE_BYTES)
-        for piece in plain:
-            view = memoryview(piece).cast("B")
-            for start in range(0, len(view), PIECE_BYTES):
-                sealed = buffers.take(room)
-                yield sealed[: sealer.update_into(view[start : start + PIECE_BYTES], sealed)]
-        yield sealer.finalize()
+        sealer = StreamSealer(self._algorithm, self._key, context_bytes(context))
+        return sealer.pieces(plain)
 
     def header(self, manifest: bytes) -> bytes:
         """`META/encryption.json`, bound to these bytes of the manifest."""
@@ -98,11 +86,18 @@ class PackageOpener:
     Args:
         algorithm: AEAD of the payload, as the authenticated header gives it.
         content_key: From `EncryptionHeader.unlock`.
+        form: Form of the sealed resources, as the authenticated header gives it.
     """
 
-    def __init__(self, algorithm: EncryptionAlgorithm, content_key: bytes):
+    def __init__(
+        self,
+        algorithm: EncryptionAlgorithm,
+        content_key: bytes,
+        form: StreamFormat = STREAM_1M,
+    ):
         self._algorithm = algorithm
         self._key = content_key
+        self._form = form
 
     def reader(self, context: SealContext, record: JsonObject, stored: Buffer) -> SealedReader:
         """Random access to a sealed resource.
@@ -110,11 +105,12 @@ class PackageOpener:
         Raises:
             DecryptionError: The record, the context or the bytes are not what was sealed.
         """
-        expected = dumps(_record(self._algorithm))
+        expected = dumps(_record(self._algorithm, self._form))
         if not hmac.compare_digest(dumps(record), expected):
             raise DecryptionError(CANNOT_DECRYPT, entry=context.name)
         try:
-            return SealedReader(self._algorithm, self._key, context_bytes(context), stored)
+            bound = context_bytes(context)
+            return SealedReader(self._algorithm, self._key, bound, stored, self._form)
         except DecryptionError:
             raise DecryptionError(CANNOT_DECRYPT, entry=context.name) from None
 
@@ -122,7 +118,16 @@ class PackageOpener:
         self, context: SealContext, record: JsonObject, stored: memoryview
     ) -> Iterator[Buffer]:
         """The plaintext in authenticated pieces; an error may come after the first ones."""
-        yield from self.reader(context, record, stored).pieces(PIECE_BYTES)
+        yield from self.reader(context, record, stored).pieces()
+
+    def open_into(
+        self, context: SealContext, record: JsonObject, stored: memoryview, target: memoryview
+    ) -> None:
+        """The whole plaintext, straight into a buffer; after an error that holds garbage."""
+        reader = self.reader(context, record, stored)
+        if len(reader) != len(target):
+            raise DecryptionError(CANNOT_DECRYPT, entry=context.name)
+        reader.read_into(target)
 
 
 def opener(
@@ -149,4 +154,4 @@ def opener(
     """
     tried = [*identities, *([] if password is None else [PasswordIdentity(password)])]
     parsed = EncryptionHeader.parse(header, limits)
-    return PackageOpener(parsed.algorithm, parsed.unlock(tried, manifest))
+    return PackageOpener(parsed.algorithm, parsed.unlock(tried, manifest), parsed.form)

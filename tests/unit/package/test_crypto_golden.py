@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import hashes, hpke
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from sealed_oracle import facts_context, open_chunked, open_stream
 
 from torsh_package import (
     EncryptionAlgorithm,
@@ -46,12 +47,15 @@ VERSION = "{}.{}".format(*SCHEMA)
 PASSWORD = "gold\u00e9n"
 FILES = sorted(FOLDER.glob("*.torshpkg"))
 DATA = bytes(i * 13 % 251 for i in range(40_000))
+LONG = (DATA * 27)[: (1 << 20) + 1000]
 
 
-def make() -> Package:
+def make(long: bool = False) -> Package:
     package = Package("acme/golden", "1.0.0")
     package.add_resource("data", DATA, ResourceType.Data)
     package.add_resource("empty", b"", ResourceType.Data)
+    if long:  # over one chunk of schema 2
+        package.add_resource("long", LONG, ResourceType.Data)
     source = Artifact("golden.pt", "sha256:" + "ab" * 32)
     record_origin(package, source, LineageRelation.ConvertedFrom, creator="torsh")
     return package
@@ -95,22 +99,6 @@ def content_keys(header: dict) -> Iterator[bytes]:
             yield ChaCha20Poly1305(okm[:32]).decrypt(bytes(12), wrapped, None)
 
 
-def unseal(sealed: bytes, key: bytes, algorithm: str, context: bytes) -> bytes:
-    """C2SP chunked-encryption v1."""
-    name, cipher = {
-        "aes-256-gcm": (b"AEAD_AES_256_GCM", AESGCM),
-        "chacha20-poly1305": (b"AEAD_CHACHA20_POLY1305", ChaCha20Poly1305),
-    }[algorithm]
-    info = b"c2sp.org/chunked-encryption@v1+" + name + b"\0" + sealed[:24] + context
-    okm = expand(key, info, 76, hashes.SHA512())
-    assert okm[44:] == sealed[24:56]
-    base, plain = int.from_bytes(okm[32:44]), b""
-    for index, at in enumerate(range(56, len(sealed), 16400)):
-        nonce = (base ^ index).to_bytes(12)
-        plain += cipher(okm[:32]).decrypt(nonce, sealed[at : at + 16400], None)
-    return plain
-
-
 def second_reader(path: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(path) as archive:
         raw = archive.read("manifest.json")
@@ -127,17 +115,13 @@ def second_reader(path: Path) -> dict[str, bytes]:
     found = {}
     for document, group in ((False, manifest["resources"]), (True, manifest["documents"])):
         for entry in group:
-            facts = {
-                "codec": entry["codec"],
-                "document": document,
-                "mediaType": entry["media_type"],
-                "name": entry["name"],
-                "plainSize": entry["plain_size"],
-                "type": entry["type"],
-            }
-            context = b"torshpkg/v1/resource\0" + canonical(facts)
-            sealed = entries[entry["name"]]
-            found[entry["name"]] = unseal(sealed, key, header["algorithm"], context)
+            context, algorithm = facts_context(entry, document), header["algorithm"]
+            record: dict[str, object] = {"algorithm": algorithm}
+            if header["schema"] == 2:
+                record["chunk_bytes"] = 1 << 20
+            assert entry["encryption"] == record
+            unseal = {1: open_chunked, 2: open_stream}[header["schema"]]
+            found[entry["name"]] = unseal(key, algorithm, context, entries[entry["name"]])
     return found
 
 
@@ -152,6 +136,7 @@ SEALED = [path for path in FILES if "signed" not in path.name]
 def test_sealed_files_are_read_by_both_readers(path: Path):
     other = second_reader(path)
     assert other["data"] == DATA
+    assert other.get("long", LONG) == LONG
     opening: list[dict[str, Any]] = [
         {"password": PASSWORD},
         {"password": "golde\u0301n"},
@@ -159,8 +144,9 @@ def test_sealed_files_are_read_by_both_readers(path: Path):
     ]
     for keys in opening:
         package = Package.load(path, **keys)
-        assert package.get_resource("data").data == DATA
-        assert package.get_resource("empty").data == b""
+        assert {n: bytes(package.get_resource(n).data) for n in package.list_resources()} == {
+            name: data for name, data in other.items() if name != "lineage.json"
+        }
         assert bytes(package.get_document("lineage.json").data) == other["lineage.json"]
 
 
@@ -204,11 +190,11 @@ def test_nothing_golden_was_changed():
 CHEAP = [Argon2idParams(memory_kib=64, iterations=2, lanes=2), ScryptParams(n=32, r=4, p=2)]
 
 
-def _sealed(algorithm: EncryptionAlgorithm) -> Callable[[Path], None]:
+def _sealed(algorithm: EncryptionAlgorithm, long: bool) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         recipient = X25519Identity.load(FOLDER / "identity").recipient
         passwords = [PasswordRecipient(PASSWORD, params) for params in CHEAP]
-        PackageEncryptor(algorithm).encrypt_package(make(), [recipient, *passwords]).save(path)
+        PackageEncryptor(algorithm).encrypt_package(make(long), [recipient, *passwords]).save(path)
 
     return write
 
@@ -225,10 +211,21 @@ def _signed(path: Path) -> None:
 
 
 MAKERS: dict[str, Callable[[Path], None]] = {
-    "aes": _sealed(EncryptionAlgorithm.Aes256Gcm),
-    "chacha": _sealed(EncryptionAlgorithm.ChaCha20Poly1305),
+    "aes-stream": _sealed(EncryptionAlgorithm.Aes256Gcm, True),
+    "chacha-stream": _sealed(EncryptionAlgorithm.ChaCha20Poly1305, False),
     "signed": _signed,
 }
+
+
+def test_both_forms_have_golden_files():
+    """Schema 1 is only read; its two files cannot be made again."""
+    schemas: dict[int, set[str]] = {}
+    for path in SEALED:
+        with zipfile.ZipFile(path) as archive:
+            header = json.loads(archive.read("META/encryption.json"))
+        schemas.setdefault(header["schema"], set()).add(header["algorithm"])
+    both = {"aes-256-gcm", "chacha20-poly1305"}
+    assert schemas == {1: both, 2: both}
 
 
 @pytest.mark.parametrize("kind", MAKERS)

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from torsh_package.canonical_json import dumps
 from torsh_package.crypto.algorithms import EncryptionAlgorithm
+from torsh_package.crypto.formats import CANNOT_DECRYPT
 from torsh_package.crypto.header import MAX_PASSWORDS, EncryptionHeader
 from torsh_package.crypto.kdf import Argon2idParams, ScryptParams
 from torsh_package.crypto.recipients import (
@@ -19,7 +20,6 @@ from torsh_package.crypto.recipients import (
     X25519Identity,
     X25519Recipient,
 )
-from torsh_package.crypto.stream import CANNOT_DECRYPT
 from torsh_package.errors import (
     DecryptionError,
     InvalidArgumentError,
@@ -95,6 +95,15 @@ def test_every_bit_flip_of_the_header_is_refused():
         assert isinstance(caught.value, DecryptionError | ManifestError | LimitError)
         limits_met += isinstance(caught.value, LimitError)
     assert limits_met > 0  # some flips hit scrypt's costs, and are refused before any work
+
+
+def test_the_form_of_the_payload_cannot_be_changed():
+    """A header that gives the other form is not what was written, although it is well formed."""
+    changed = EncryptionHeader.parse(_edited(schema=1))
+    assert changed.form.chunk_bytes == 16 << 10
+    with pytest.raises(DecryptionError) as caught:
+        changed.unlock([ALICE], MANIFEST)
+    assert str(caught.value) == CANNOT_DECRYPT
 
 
 def test_row_80_swapped_recipient():
@@ -205,7 +214,8 @@ MALFORMED = {
         "'rsa' is unknown",
     ),
     "unknown algorithm": (_edited(algorithm="none"), ManifestError, "'none' is unknown"),
-    "schema 2": (_edited(schema=2), UnsupportedVersionError, "schema 2"),
+    "schema 3": (_edited(schema=3), UnsupportedVersionError, "schema 3; .* knows 1 and 2"),
+    "schema 0": (_edited(schema=0), UnsupportedVersionError, "schema 0"),
     "unknown field": (_edited(extra=1), ManifestError, "unknown field 'extra'"),
     "short mac": (_edited(mac="00"), ManifestError, "mac: expected 32 bytes"),
     "upper-case hex": (_edited(manifest="AB" * 32), ManifestError, "lower-case"),

@@ -26,7 +26,7 @@ from torsh_package import (
     serialize_package,
 )
 from torsh_package.crypto import Argon2idParams
-from torsh_package.crypto.stream import CANNOT_DECRYPT
+from torsh_package.crypto.formats import CANNOT_DECRYPT
 from torsh_package.errors import InvalidArgumentError, SignatureError
 from torsh_package.unbound import read_keyless
 

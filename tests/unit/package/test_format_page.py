@@ -9,6 +9,8 @@ import numpy as np
 import torsh_package
 from torsh_package import Package
 from torsh_package.codecs import CompressionAlgorithm, CompressionSetting
+from torsh_package.crypto.algorithms import EncryptionAlgorithm
+from torsh_package.crypto.formats import FORMATS
 from torsh_package.manifest import LEAVES_PATH, MANIFEST_PATH, SCHEMA, UNBOUND_PATHS
 from torsh_package.tensors import DTYPE_BITS
 
@@ -48,3 +50,21 @@ def test_lists_of_the_page() -> None:
     for algorithm in CompressionAlgorithm:
         codec = CompressionSetting(algorithm).codec(100, None)
         assert codec is None or f"`{codec.suffix}`" in PAGE
+
+
+def test_sealed_forms_of_the_page() -> None:
+    """Every number and label of section 9 that a second implementation needs is the code's."""
+    section = PAGE[PAGE.index("## 9. Encryption") : PAGE.index("## 10.")]
+    text = " ".join(section.split())
+    assert sorted(FORMATS) == [1, 2]
+    for form in FORMATS.values():
+        assert f"C = {form.chunk_bytes:,}, a salt of {form.salt_bytes} bytes" in text
+        total = 32 + form.nonce_bytes + 32
+        part = text[text.index(f"Schema {form.schema}") :]
+        assert f"salt || context, {total})" in part
+        assert f"At most 2^{form.max_chunks.bit_length() - 1} chunks" in part
+        for algorithm in EncryptionAlgorithm:
+            label, _, rest = form.label(algorithm.iana_name).partition(b"AEAD")
+            assert f'"{label.rstrip(bytes(1)).decode()}"' in text
+            assert rest == algorithm.iana_name[4:].encode() + b"\0"
+            assert f'"{algorithm.iana_name}"' in text

@@ -26,7 +26,7 @@ def lanes() -> LaneHasher:
 @pytest.fixture
 def always(lanes: LaneHasher, monkeypatch: pytest.MonkeyPatch) -> None:
     """Packages of any size go through the lanes."""
-    monkeypatch.setattr(DigestSpec, "lanes", lambda *_: lanes)
+    monkeypatch.setattr(DigestSpec, "lanes", lambda *_, **__: lanes)
 
 
 def leaf_digest(leaf: bytes) -> bytes:
@@ -106,7 +106,7 @@ def test_saved_bytes_are_the_same(
     plainly = package.to_bytes()
     used: list[int] = []
     of_file = LaneHasher.of_file
-    monkeypatch.setattr(DigestSpec, "lanes", lambda *_: lanes)
+    monkeypatch.setattr(DigestSpec, "lanes", lambda *_, **__: lanes)
     monkeypatch.setattr(
         LaneHasher, "of_file", lambda *args: used.append(args[-1]) or of_file(*args)
     )
