@@ -14,6 +14,7 @@ from lowering.runtime.signature import Array
 from torsh_dialect.errors import ExecutionError
 from torsh_dialect.target import TargetInfo
 from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
+from torsh_fx.random import Draws
 from torsh_fx.session import Session, opened
 from torsh_fx.weights import Preparation, replaced
 from torsh_fx.written import run_writing
@@ -92,6 +93,7 @@ class CompiledModule:
         self._preparation = preparation
         self._replaced: WeightStore | None = None
         self._state = list(state)
+        self._draws = Draws([one.name for one in interface.states])
 
     @property
     def executable(self) -> Executable:
@@ -237,7 +239,7 @@ class CompiledModule:
         store = replaced(self.weights, arrays)
         self.program.update_weights(self._preparation.prepared(store))
         self._replaced = store
-        self._state = first_state(self.interface, store)
+        self._state = self._draws.kept(self._state, first_state(self.interface, store))
 
     def session(
         self,
@@ -291,9 +293,26 @@ class CompiledModule:
 
         A model of one output gives it alone, others a tuple in order; models from torch give
         the structure that the original gives. A stateful model starts from its first state in
-        every call; `session` keeps it.
+        every call; `session` keeps it. Only random numbers go on from call to call (`seed`).
         """
-        return self.call_with(self._state, args, kwargs)[0]
+        return self._draws.call(self._state, lambda: self.call_with(self._state, args, kwargs))
+
+    def seed(self, seed: int | None = None) -> int:
+        """Start the model's stream of random numbers again.
+
+        Args:
+            seed: 64 bits, negative or not; None takes one of the operating system. A model that
+                was never seeded starts from torch's default, 67280421310721.
+
+        Returns:
+            The seed.
+
+        Raises:
+            InvalidArgumentError: The model draws no random numbers, or the seed has more bits.
+            ExecutionError: The model is closed.
+        """
+        _ = self.executable
+        return self._draws.seed(self._state, seed)
 
     def call_with(
         self, state: Sequence[Array], args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -314,13 +333,18 @@ class CompiledModule:
         return [as_numpy(v) for v in self.flat_inputs(args, kwargs)]
 
     def flat_outputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Array]:
-        """The outputs of a call as numpy arrays, in order, from the first state."""
-        found = self.run([*self.flat_arrays(args, kwargs), *self._state])
-        return found[: len(self.output_names)]
+        """The outputs of a call as numpy arrays, in order; from the first state, as `__call__`."""
+        given = self.flat_arrays(args, kwargs)
+
+        def run() -> tuple[list[Array], list[Array]]:
+            found = self.run([*given, *self._state])
+            return found[: len(self.output_names)], [found[one.output] for one in self.states]
+
+        return self._draws.call(self._state, run)
 
     @property
     def state_arrays(self) -> list[Array]:
-        """The first values of the state, in order."""
+        """The first values of the state, in order; of random numbers, where the last call ended."""
         return list(self._state)
 
     def flat_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lowering.cpu.host import host_target
@@ -19,6 +19,7 @@ from lowering.runtime.threads import thread_limit
 from torsh_dialect.settings import Settings, environment_settings
 from torsh_dialect.target import TargetInfo, target_named
 from torsh_fx.program_cache import slot_of
+from torsh_fx.random import checked_stream
 
 if TYPE_CHECKING:
     from lowering.codegen import CodeGenerator
@@ -57,6 +58,7 @@ def compile(
     target: str | TargetInfo | None = None,
     dynamic_shapes: Any = None,
     settings: Settings | None = None,
+    random: str | None = None,
     threads: int | None = None,
     flush_denormals: bool = False,
     cache: bool = True,
@@ -73,6 +75,9 @@ def compile(
             by symbol name, e.g. `{"batch": (1, 64)}` or `{"batch": 1}`.
         settings: Numerics and debugging options; by default what the environment variables
             `TORSH_DUMP`, `TORSH_VERIFY_EACH` and `TORSH_INPROCESS` say.
+        random: The stream that random ops draw from, instead of what `settings` say: `philox`, or
+            `mt19937` for the numbers that eager torch draws on the CPU. `seed` of the result
+            starts it again.
         threads: Most threads of a call; container, affinity mask and `OMP_NUM_THREADS` and
             `TORSH_NUM_THREADS` limit it further.
         flush_denormals: Treat denormal numbers as zero during calls.
@@ -86,8 +91,11 @@ def compile(
         UnsupportedError: The model has ops that the compiler does not know; lists all of them.
         ImportModelError: The model cannot be read.
         CodegenError: Code generation failed or was cancelled.
+        InvalidArgumentError: `random` names no stream.
     """
     settings = settings or environment_settings(os.environ)
+    if random is not None:
+        settings = replace(settings, random=checked_stream(random))
     described = target_named(target) if isinstance(target, str) else target or host_target()
     limit = thread_limit(threads, environ=os.environ)
     options = RunOptions(limit.count, flush_denormals)

@@ -33,6 +33,7 @@ from torsh_dialect.symbols import symbols_in
 from torsh_dialect.target import TargetInfo
 from torsh_fx.compiled import Compilation, CompiledModule, CompileReport, first_state
 from torsh_fx.importers.model import ImportedModel, Report
+from torsh_fx.random import Draws
 from torsh_fx.weights import Preparation
 
 DATA_ERRORS = (ValueError, TypeError, IndexError, KeyError, OverflowError)
@@ -105,6 +106,7 @@ class HostedModule(CompiledModule):
         self._compile = lambda: Compilation(imported, split)
         self._replaced = None
         self._state = first_state(imported.interface, imported.weights)
+        self._draws = Draws([one.name for one in imported.interface.states])
         self.natives = dict(natives)
         self.host_ops = tuple(dict.fromkeys(op.name for op in split.walk() if is_host_op(op)))
         constants: dict[Operation, Array] = {

@@ -10,14 +10,17 @@ A model keeps its stream like any other state, under the name `STATE`. Two strea
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from typing import Any, get_args
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from torsh_dialect.errors import InvalidArgumentError
 from torsh_dialect.settings import StreamName
+
+T = TypeVar("T")
 
 STATE = "torsh.random"
 """The name of the state of a model's stream, and of the input and output that carry it."""
@@ -69,9 +72,49 @@ def seeded_like(state: NDArray[Any], seed: int) -> NDArray[Any]:
     return first_state("philox" if state.dtype == np.uint64 else "mt19937", seed)
 
 
-def fresh_seed() -> int:
-    """A seed of 64 bits from the operating system."""
-    return secrets.randbits(64)
+class Draws:
+    """The stream among a model's states: each call draws behind the one before.
+
+    Calls of a model that draws run one after the other.
+
+    Args:
+        names: The names of the states, in order.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self._place = names.index(STATE) if STATE in names else None
+        self._lock = Lock()
+
+    def call(
+        self, state: list[NDArray[Any]], run: Callable[[], tuple[T, Sequence[NDArray[Any]]]]
+    ) -> T:
+        """The result of `run`, which also gives the states behind it; `state` keeps the stream."""
+        if self._place is None:
+            return run()[0]
+        with self._lock:
+            result, after = run()
+            state[self._place] = after[self._place]
+        return result
+
+    def seed(self, state: list[NDArray[Any]], seed: int | None) -> int:
+        """Start the stream again; by a seed of the operating system for None.
+
+        Returns:
+            The seed.
+
+        Raises:
+            InvalidArgumentError: The model draws no numbers, or the seed does not fit 64 bits.
+        """
+        if self._place is None:
+            raise InvalidArgumentError("the model draws no random numbers, so it takes no seed")
+        seed = secrets.randbits(64) if seed is None else seed
+        with self._lock:
+            state[self._place] = seeded_like(state[self._place], seed)
+        return seed
+
+    def kept(self, old: Sequence[NDArray[Any]], new: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """The states `new`, but the stream of `old`."""
+        return [old[n] if n == self._place else value for n, value in enumerate(new)]
 
 
 def _word(seed: int) -> int:
@@ -79,8 +122,3 @@ def _word(seed: int) -> int:
     if not -(2**63) <= seed < 2**64:
         raise InvalidArgumentError(f"the seed {seed} does not fit 64 bits; give -2**63 to 2**64-1")
     return seed % 2**64
-
-
-def place_of(names: Sequence[str]) -> int | None:
-    """Which of a model's states is its stream; None where it draws no random numbers."""
-    return list(names).index(STATE) if STATE in names else None

@@ -18,6 +18,7 @@ from lowering.runtime.signature import Array, Shape
 from torsh_dialect.errors import ExecutionError, InvalidArgumentError
 from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
 from torsh_fx.interface import Interface
+from torsh_fx.random import STATE, seeded_like
 from torsh_fx.written import write_back
 
 
@@ -153,6 +154,17 @@ class Session:
             room[...] = value
             cells[name].keep(room)
         self._torn = self._torn and set(values) != set(cells)
+
+    def seed(self, seed: int) -> None:
+        """Start the session's stream of random numbers again; other state stays.
+
+        Raises:
+            InvalidArgumentError: The model draws no random numbers, or the seed has over 64 bits.
+        """
+        streams = [cell for cell in self._cells if cell.kept.name == STATE]
+        if not streams:
+            raise InvalidArgumentError("the model draws no random numbers, so it takes no seed")
+        self.set({STATE: seeded_like(streams[0].value, seed)})
 
     def reset(self) -> None:
         """Go back to the first state."""
