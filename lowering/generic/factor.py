@@ -16,13 +16,10 @@ from lowering.kern.builder import Index
 from lowering.kernel import Kernel
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import bool_of
-from torsh_dialect.dims import minimum, product
+from torsh_dialect.dims import minimum
 from torsh_dialect.ops.determinant import DeterminantOp
 from torsh_dialect.ops.linalg import CholeskyOp, LuOp, QrOp, QrReflectionsOp, TriangularSolveOp
 from torsh_dialect.types import dims_of, element_type
-
-CUBE = 4096
-"""Work of a unit as `finish` wants it: more than moving its elements."""
 
 
 def eliminate(
@@ -39,27 +36,10 @@ def eliminate(
     """
     b = k.b
 
-    def size(x: SSAValue) -> SSAValue:
-        return b.add(b.abs(k.real_of(x)), b.abs(k.imaginary_of(x)))
-
     def column(j: SSAValue, *status: SSAValue) -> Sequence[SSAValue]:
-        def look(i: SSAValue, *best: SSAValue) -> Sequence[SSAValue]:
-            own = size(a.get(i, j))
-            larger = b.gt(own, best[1])
-            return [
-                b.index(b.select_index(larger, i, best[0])),
-                b.select(larger, own, best[1]),
-            ]
-
-        row, _ = b.for_(j, rows, look, [j, b.const(-1.0, k.real)])
+        row, _ = k.largest(j, rows, lambda i: a.get(i, j), least=-1.0)
         exchanged(j, row)
-
-        def swap(c: SSAValue) -> None:
-            upper, lower = a.get(j, c), a.get(row, c)
-            a.set(lower, j, c)
-            a.set(upper, row, c)
-
-        b.each(0, columns, swap)
+        a.swap_rows(j, row, columns)
         pivot = a.get(j, j)
         singular = b.eq(pivot, k.zero())
         after = b.add_index(j, 1)
@@ -105,8 +85,7 @@ def lu(op: Operation) -> Kernel:
         k.give(0, unit, a.get)
         k.give_status(2, unit, status)
 
-    k.each_matrix(batch, matrix)
-    return k.finish(product(batch), CUBE)
+    return k.each_matrix(batch, matrix)
 
 
 @whole_kernel(DeterminantOp)
@@ -134,8 +113,7 @@ def determinant(op: Operation) -> Kernel:
         (value,) = b.for_(0, extent, times, [s.get(0, 0)])
         b.store(b.cast(value, element_type(op.y)), k.targets[0], unit)
 
-    k.each_matrix(batch, matrix)
-    return k.finish(product(batch), CUBE)
+    return k.each_matrix(batch, matrix)
 
 
 @whole_kernel(CholeskyOp)
@@ -175,8 +153,7 @@ def cholesky(op: Operation) -> Kernel:
         k.give(0, unit, (lambda i, j: k.conj(factor.get(j, i))) if upper else factor.get)
         k.give_status(1, unit, status)
 
-    k.each_matrix(batch, matrix)
-    return k.finish(product(batch), CUBE)
+    return k.each_matrix(batch, matrix)
 
 
 @whole_kernel(TriangularSolveOp)
@@ -205,8 +182,7 @@ def triangular_solve(op: Operation) -> Kernel:
         b.each(0, extent, row)
         k.give(0, unit, y.get)
 
-    k.each_matrix(batch, matrix)
-    return k.finish(product(batch), CUBE)
+    return k.each_matrix(batch, matrix)
 
 
 class Householder:
@@ -296,8 +272,7 @@ def qr_reflections(op: Operation) -> Kernel:
         k.give(0, unit, a.get)
         k.give_vector(1, unit, lambda i: taus.get(0, i))
 
-    k.each_matrix(batch, matrix)
-    return k.finish(product(batch), CUBE)
+    return k.each_matrix(batch, matrix)
 
 
 @whole_kernel(QrOp)
@@ -322,5 +297,4 @@ def qr(op: Operation) -> Kernel:
 
         k.give(1, unit, upper)
 
-    k.each_matrix(batch, matrix)
-    return k.finish(product(batch), CUBE)
+    return k.each_matrix(batch, matrix)

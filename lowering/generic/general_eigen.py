@@ -12,13 +12,11 @@ from collections.abc import Sequence
 
 from xdsl.ir import Operation, SSAValue
 
-from lowering.generic.factor import CUBE
 from lowering.generic.kernels import whole_kernel
 from lowering.generic.matrices import Grid, MatrixKernel
 from lowering.kern.builder import Index
 from lowering.kernel import Kernel
 from torsh_dialect import dtypes
-from torsh_dialect.dims import product
 from torsh_dialect.ops.linalg import EigOp
 from torsh_dialect.types import dims_of
 
@@ -45,10 +43,6 @@ class Schur:
 
     def __init__(self, k: MatrixKernel, h: Grid, z: Grid, count: Index):
         self.k, self.b, self.h, self.z, self.count = k, k.b, h, z, count
-
-    def size(self, x: SSAValue) -> SSAValue:
-        """A magnitude that takes no root."""
-        return self.b.add(self.b.abs(self.k.real_of(x)), self.b.abs(self.k.imaginary_of(x)))
 
     def rotation(self, f: SSAValue, g: SSAValue) -> tuple[SSAValue, SSAValue]:
         """Cosine (real) and sine with `-conj(s) f + c g = 0`."""
@@ -131,8 +125,8 @@ class Schur:
 
         def look(i: SSAValue, *found: SSAValue) -> Sequence[SSAValue]:
             before = b.sub_index(i, 1)
-            own = self.size(h.get(i, before))
-            beside = b.add(self.size(h.get(before, before)), self.size(h.get(i, i)))
+            own = self.k.size(h.get(i, before))
+            beside = b.add(self.k.size(h.get(before, before)), self.k.size(h.get(i, i)))
             limit = b.max(
                 b.mul(b.const(EPSILON, self.k.real), beside), b.const(SMALLEST, self.k.real)
             )
@@ -154,7 +148,7 @@ class Schur:
         end, zero = h.get(last, last), b.const(0.0, k.real)
         product_ = b.mul(b.sqrt(h.get(before, last)), b.sqrt(h.get(last, before)))
         half = k.scaled(b.sub(h.get(before, before), end), b.const(0.5, k.real))
-        size = b.max(self.size(product_), self.size(half))
+        size = b.max(self.k.size(product_), self.k.size(half))
         unit = b.div(b.const(1.0, k.real), b.select(b.eq(size, zero), b.const(1.0, k.real), size))
         x, u = k.scaled(half, unit), k.scaled(product_, unit)
         root = k.scaled(b.sqrt(b.add(b.mul(x, x), b.mul(u, u))), size)
@@ -163,7 +157,7 @@ class Schur:
         )
         root = b.select(b.lt(along, zero), b.neg(root), root)
         nearer = b.sub(end, b.mul(product_, b.div(product_, b.add(half, root))))
-        shift = b.select(b.eq(self.size(product_), zero), end, nearer)
+        shift = b.select(b.eq(self.k.size(product_), zero), end, nearer)
         for number, (i, j) in zip(
             EXCEPTIONAL, ((b.add_index(first, 1), first), (last, before)), strict=True
         ):
@@ -195,7 +189,7 @@ class Schur:
 
         def column(j: SSAValue) -> None:
             value = h.get(j, j)
-            least = b.mul(b.const(EPSILON, k.real), self.size(value))
+            least = b.mul(b.const(EPSILON, k.real), self.k.size(value))
             least = b.max(least, b.const(SMALLEST, k.real))
             b.each(0, self.count, lambda i: x.set(k.identity(i, j), i, j))
 
@@ -205,7 +199,7 @@ class Schur:
                     b.add_index(i, 1), b.add_index(j, 1), lambda c: b.mul(h.get(i, c), x.get(c, j))
                 )
                 gap = b.sub(value, h.get(i, i))
-                gap = b.select(b.lt(self.size(gap), least), k.from_real(least), gap)
+                gap = b.select(b.lt(self.k.size(gap), least), k.from_real(least), gap)
                 x.set(b.div(known, gap), i, j)
 
             b.each(0, j, back)
@@ -258,5 +252,4 @@ def eig(op: Operation) -> Kernel:
         schur.normal(x, h)
         k.give(1, unit, h.get)
 
-    k.each_matrix(batch, matrix)
-    return k.finish(product(batch), CUBE)
+    return k.each_matrix(batch, matrix)

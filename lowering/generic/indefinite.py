@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from xdsl.ir import Operation, SSAValue
 
-from lowering.generic.factor import CUBE
 from lowering.generic.kernels import whole_kernel
 from lowering.generic.matrices import Grid, MatrixKernel
 from lowering.kern.builder import Index
@@ -18,7 +17,6 @@ from lowering.kern.scopes import part_of
 from lowering.kernel import Kernel
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import bool_of
-from torsh_dialect.dims import product
 from torsh_dialect.ops.ldl import ALPHA, LdlOp, LdlSolveOp
 from torsh_dialect.types import dims_of
 
@@ -41,39 +39,25 @@ class Indefinite:
         """The element opposite to x."""
         return self.k.conj(x) if self.hermitian else x
 
-    def size(self, x: SSAValue) -> SSAValue:
-        """A magnitude that takes no root."""
-        return self.b.add(self.b.abs(self.k.real_of(x)), self.b.abs(self.k.imaginary_of(x)))
-
     def diagonal(self, i: Index) -> SSAValue:
         """A diagonal element, which is real in a Hermitian matrix."""
         x = self.a.get(i, i)
         return self.k.from_real(self.k.real_of(x)) if self.hermitian else x
 
-    def _largest(self, lower: Index, upper: Index, column: bool, at: Index) -> Sequence[SSAValue]:
-        """The place and size of the largest element of part of a column or row."""
-        b = self.b
-
-        def look(i: SSAValue, *best: SSAValue) -> Sequence[SSAValue]:
-            own = self.size(self.a.get(i, at) if column else self.a.get(at, i))
-            larger = b.gt(own, best[1])
-            return [b.index(b.select_index(larger, i, best[0])), b.select(larger, own, best[1])]
-
-        return b.for_(lower, upper, look, [b.index(lower), b.const(0.0, self.k.real)])
-
     def pivot(self, k: SSAValue) -> tuple[SSAValue, SSAValue, SSAValue]:
         """The row to exchange, whether the block is 2 x 2, and whether the column is 0."""
-        b, alpha = self.b, self.b.const(ALPHA, self.k.real)
-        own = self.size(self.diagonal(k))
-        row, most = self._largest(b.add_index(k, 1), self.count, True, k)
+        b, a, alpha = self.b, self.a, self.b.const(ALPHA, self.k.real)
+        own = self.k.size(self.diagonal(k))
+        row, most = self.k.largest(b.add_index(k, 1), self.count, lambda i: a.get(i, k))
         zero = b.eq(b.max(own, most), b.const(0.0, self.k.real))
 
         def look() -> Sequence[SSAValue]:
-            _, left = self._largest(k, row, False, row)
-            _, below = self._largest(b.add_index(row, 1), self.count, True, row)
+            _, left = self.k.largest(k, row, lambda j: a.get(row, j))
+            after = b.add_index(row, 1)
+            _, below = self.k.largest(after, self.count, lambda i: a.get(i, row))
             beside = b.max(left, below)
             stays = b.ge(own, b.mul(b.mul(alpha, most), b.div(most, beside)))
-            single = b.ge(self.size(self.diagonal(row)), b.mul(alpha, beside))
+            single = b.ge(self.k.size(self.diagonal(row)), b.mul(alpha, beside))
             chosen = b.index(b.select_index(stays, k, row))
             return [chosen, b.and_(b.not_(stays), b.not_(single))]
 
@@ -207,8 +191,7 @@ def ldl(op: Operation) -> Kernel:
         k.give(0, unit, lambda i, j: b.select(b.compare_index("ge", i, j), a.get(i, j), above))
         k.give_status(2, unit, status)
 
-    k.each_matrix(batch, matrix)
-    return k.finish(product(batch), CUBE)
+    return k.each_matrix(batch, matrix)
 
 
 @whole_kernel(LdlSolveOp)
@@ -241,13 +224,13 @@ def ldl_solve(op: Operation) -> Kernel:
             second = b.add_index(at, 1)
 
             def two() -> Sequence[SSAValue]:
-                solver.swap(second, b.sub_index(b.sub_index(0, value), 1))
+                y.swap_rows(second, b.sub_index(b.sub_index(0, value), 1), width)
                 solver.down(at, second)
                 solver.divide_two(at)
                 return ()
 
             def one() -> Sequence[SSAValue]:
-                solver.swap(at, b.sub_index(value, 1))
+                y.swap_rows(at, b.sub_index(value, 1), width)
                 solver.down(at, at)
                 solver.divide_one(at)
                 return ()
@@ -267,7 +250,7 @@ def ldl_solve(op: Operation) -> Kernel:
             first = b.index(b.select_index(double, b.sub_index(last, 1), last))
             solver.up(first, last)
             row = b.select_index(double, b.sub_index(0, value), value)
-            solver.swap(last, b.sub_index(row, 1))
+            y.swap_rows(last, b.sub_index(row, 1), width)
             return [first]
 
         def below(left: SSAValue) -> SSAValue:
@@ -276,8 +259,7 @@ def ldl_solve(op: Operation) -> Kernel:
         b.while_([b.index(count)], below, up)
         k.give(0, unit, y.get)
 
-    k.each_matrix(batch, matrix)
-    return k.finish(product(batch), CUBE)
+    return k.each_matrix(batch, matrix)
 
 
 class Substitution:
@@ -292,16 +274,6 @@ class Substitution:
     def other(self, x: SSAValue) -> SSAValue:
         """The element opposite to x."""
         return self.k.conj(x) if self.hermitian else x
-
-    def swap(self, i: Index, j: Index) -> None:
-        """Exchange two rows."""
-
-        def column(c: SSAValue) -> None:
-            first, second = self.y.get(i, c), self.y.get(j, c)
-            self.y.set(second, i, c)
-            self.y.set(first, j, c)
-
-        self.b.each(0, self.width, column)
 
     def down(self, first: Index, last: Index) -> None:
         """Subtract the shares of the rows `first` to `last` from those behind them."""

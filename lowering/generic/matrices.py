@@ -14,12 +14,16 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from lowering.generic.whole import WholeKernelBuilder
 from lowering.kern.builder import Index, KernBuilder
 from lowering.kern.scopes import part_of
+from lowering.kernel import Kernel
 from torsh_dialect import dtypes
 from torsh_dialect.dims import Dim, product
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.types import dims_of, element_type
 
 Element = Callable[[Index, Index], SSAValue]
+
+CUBE = 4096
+"""Work of a unit as `finish` wants it: more than moving its elements."""
 
 
 def wide_type(element: Attribute) -> Attribute:
@@ -48,6 +52,16 @@ class Grid:
         """Set element (i, j)."""
         self.b.store(value, self.buffer, self._at(i, j))
 
+    def swap_rows(self, i: Index, j: Index, columns: Index) -> None:
+        """Exchange two rows, in the first columns."""
+
+        def column(c: SSAValue) -> None:
+            first, second = self.get(i, c), self.get(j, c)
+            self.set(second, i, c)
+            self.set(first, j, c)
+
+        self.b.each(0, columns, column)
+
 
 class MatrixKernel(WholeKernelBuilder):
     """A kernel whose unit is one matrix of a batch.
@@ -64,9 +78,10 @@ class MatrixKernel(WholeKernelBuilder):
 
     def each_matrix(
         self, batch: Sequence[Dim], body: Callable[[list[Index], SSAValue], None]
-    ) -> None:
-        """Run `body(index in the batch, number)` for each matrix of this call's part."""
+    ) -> Kernel:
+        """The kernel that runs `body(index in the batch, number)` for each matrix of its part."""
         self.b.each(self.lo, self.hi, lambda unit: body(self._split(unit, batch), unit))
+        return self.finish(product(batch), CUBE)
 
     def room(
         self, batch: Sequence[Dim], rows: Dim, columns: Dim, element: Attribute | None = None
@@ -158,6 +173,10 @@ class MatrixKernel(WholeKernelBuilder):
         real, imaginary = b.pair(x)
         return b.add(b.mul(real, real), b.mul(imaginary, imaginary))
 
+    def size(self, x: SSAValue) -> SSAValue:
+        """A magnitude that takes no root: the sum of those of the parts."""
+        return self.b.add(self.b.abs(self.real_of(x)), self.b.abs(self.imaginary_of(x)))
+
     def scaled(self, x: SSAValue, by: SSAValue) -> SSAValue:
         """A number times a real one."""
         b = self.b
@@ -177,3 +196,23 @@ class MatrixKernel(WholeKernelBuilder):
             return [b.add(sum_[0], term(i))]
 
         return b.for_(lower, upper, step, [start])[0]
+
+    def largest(
+        self,
+        lower: Index,
+        upper: Index,
+        element: Callable[[SSAValue], SSAValue],
+        least: float = 0.0,
+    ) -> Sequence[SSAValue]:
+        """The first place of a range whose `element(i)` has the largest `size`, and that size.
+
+        `lower` and `least` where no size is above `least`.
+        """
+        b = self.b
+
+        def look(i: SSAValue, *best: SSAValue) -> Sequence[SSAValue]:
+            own = self.size(element(i))
+            larger = b.gt(own, best[1])
+            return [b.index(b.select_index(larger, i, best[0])), b.select(larger, own, best[1])]
+
+        return b.for_(lower, upper, look, [b.index(lower), b.const(least, self.real)])

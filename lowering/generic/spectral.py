@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 
 from xdsl.ir import Operation, SSAValue
 
-from lowering.generic.factor import CUBE, Householder
+from lowering.generic.factor import Householder
 from lowering.generic.kernels import whole_kernel
 from lowering.generic.matrices import Element, Grid, MatrixKernel
 from lowering.kern.builder import Index
 from lowering.kernel import Kernel
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import bool_of
-from torsh_dialect.dims import Dim, minimum, product
+from torsh_dialect.dims import Dim, minimum
 from torsh_dialect.ops.linalg import EighOp, SvdOp
 from torsh_dialect.types import dims_of
 
@@ -182,8 +182,7 @@ def eigh(op: Operation) -> Kernel:
         k.give_vector(0, unit, lambda i: k.real_of(a.get(i, i)))
         k.give(1, unit, v.get)
 
-    k.each_matrix(batch, matrix)
-    return k.finish(product(batch), CUBE)
+    return k.each_matrix(batch, matrix)
 
 
 def _hermitian(k: MatrixKernel, x: Element, upper: bool) -> Element:
@@ -238,8 +237,7 @@ def svd(op: Operation) -> Kernel:
         k.give(0, unit, v.get if wide else signed)
         k.give(2, unit, turned if wide else lambda i, j: k.conj(v.get(j, i)))
 
-    k.each_matrix(batch, matrix)
-    return k.finish(product(batch), CUBE)
+    return k.each_matrix(batch, matrix)
 
 
 def _orthogonalise(k: MatrixKernel, w: Grid, v: Grid, tall: Index, narrow: Index) -> None:
