@@ -25,16 +25,10 @@ def _slice_scatter(
     step: Dim = 1,
 ) -> SSAValue:
     axis = dim % rank_of(x)
-    extent = dims_of(x)[axis]
-    first, size = slice_span(extent, start, end, step)
+    first, size = slice_span(dims_of(x)[axis], start, end, step)
     source = c.cast(source, element_type(x))
     if step == 1:
-        parts = [
-            c.cut(x, axis, 0, first),
-            source,
-            c.cut(x, axis, first + size, extent - first - size),
-        ]
-        return c.concat([p for p in parts if dims_of(p)[axis] != 0] or [x], axis)
+        return _between(c, x, source, axis, first)
     places = c.add(c.mul(c.iota(size), c.tensor(step, dtypes.i64)), c.tensor(first, dtypes.i64))
     return _put(c, x, source, axis, places)
 
@@ -44,11 +38,15 @@ def _select_scatter(
     c: NodeBuilder, x: SSAValue, source: SSAValue, dim: int, index: Dim
 ) -> SSAValue:
     axis = dim % rank_of(x)
-    extent = dims_of(x)[axis]
-    place = place_of(index, extent)
     row = c.unsqueeze(c.cast(source, element_type(x)), axis)
-    parts = [c.cut(x, axis, 0, place), row, c.cut(x, axis, place + 1, extent - place - 1)]
-    return c.concat([p for p in parts if dims_of(p)[axis] != 0], axis)
+    return _between(c, x, row, axis, place_of(index, dims_of(x)[axis]))
+
+
+def _between(c: NodeBuilder, x: SSAValue, part: SSAValue, axis: int, first: Dim) -> SSAValue:
+    """X with `part` in place of what lies at `first` along an axis."""
+    extent, behind = dims_of(x)[axis], first + dims_of(part)[axis]
+    parts = [c.cut(x, axis, 0, first), part, c.cut(x, axis, behind, extent - behind)]
+    return c.concat([p for p in parts if dims_of(p)[axis] != 0] or [x], axis)
 
 
 @converts("diagonal_scatter")
