@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -26,6 +25,7 @@ from torsh_dialect.errors import ExecutionError, InvalidArgumentError
 from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
 from torsh_fx.interface import Interface, State
 from torsh_fx.session import Session, opened
+from torsh_fx.weights import Preparation
 from torsh_package import Package, Resource
 
 if TYPE_CHECKING:
@@ -67,45 +67,6 @@ def prepare_folder(target: str) -> str:
     return f"prepare/{target}/"
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """How a program's weights are made of the model's own (`torsh_fx.weights`, without xdsl).
-
-    Attributes:
-        spec: The program.
-        constants: Weights that the compiler made.
-        entry: The code that makes weights; None where the kernels want them as they are.
-    """
-
-    spec: ProgramSpec
-    constants: Mapping[str, Array]
-    entry: Executable | None
-
-    @property
-    def types(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Dtype and shape of the model's own weights, by name."""
-        inputs, outputs = (), ()
-        if self.entry is not None:
-            inputs, outputs = self.entry.spec.inputs, self.entry.spec.outputs
-        made = {*self.constants, *(one.name for one in outputs)}
-        kept = {
-            one.name: (one.dtype, one.dims) for one in self.spec.weights if one.name not in made
-        }
-        return kept | {one.name: (one.dtype, tuple(map(int, one.dims))) for one in inputs}
-
-    def prepared(self, own: Mapping[str, Array]) -> dict[str, Array]:
-        """The program's weights."""
-        arrays = dict(self.constants)
-        if self.entry is not None:
-            inputs = [np.asarray(own[one.name], order="C") for one in self.entry.spec.inputs]
-            names = [one.name for one in self.entry.spec.outputs]
-            arrays.update(zip(names, self.entry.run(inputs), strict=True))
-        return {
-            one.name: arrays[one.name] if one.name in arrays else own[one.name]
-            for one in self.spec.weights
-        }
-
-
 class PackagedModel:
     """An entry point of a package, linked. Thread-safe; keeps the package's mapping alive.
 
@@ -113,7 +74,6 @@ class PackagedModel:
         package: The package.
         entrypoint: What is called.
         target: The target whose code runs.
-        executable: The linked code.
         interface: All inputs and outputs, state among them.
     """
 
@@ -123,7 +83,23 @@ class PackagedModel:
         entrypoint: str = "main",
         options: RunOptions | None = None,
         target: str | None = None,
+        *,
+        owns: bool = False,
     ):
+        """Link an entry point.
+
+        Args:
+            package: The package.
+            entrypoint: Name of an entry point.
+            options: How calls run.
+            target: The target whose code runs; the best of those this machine runs by default.
+            owns: Close the package when the model is closed.
+
+        Raises:
+            InvalidArgumentError: There is no such entry point or target.
+            ExecutionError: There is no code for this machine.
+        """
+        self._owns = owns
         self.package = package
         self.entrypoint = _entry_of(package, entrypoint)
         self.target = _target_of(self.entrypoint, target)
@@ -131,11 +107,47 @@ class PackagedModel:
         prefix = f"aot/{self.target}/"
         names = [o.resource for o in self.entrypoint.objects if o.resource.startswith(prefix)]
         host, *objects = (self._bytes(name) for name in sorted(names))
-        self.program = Program(spec, objects, self._weights(spec), host=host)
-        self.executable = Executable(self.program, entrypoint, options)
+        program = Program(spec, objects, self._weights(spec), host=host)
+        self._executable: Executable | None = Executable(program, entrypoint, options)
         self._state = _first_state(package, self.entrypoint, self.executable.spec)
         self._own: dict[str, Array] = {}
         self.interface = _interface(self.entrypoint, self.executable.spec)
+
+    @property
+    def executable(self) -> Executable:
+        """The native entry.
+
+        Raises:
+            ExecutionError: The model is closed.
+        """
+        if self._executable is None:
+            raise ExecutionError("the packaged model was closed")
+        return self._executable
+
+    @property
+    def program(self) -> Program:
+        """The linked code with its weights.
+
+        Raises:
+            ExecutionError: The model is closed.
+        """
+        return self.executable.program
+
+    def close(self) -> None:
+        """Free code, weights and memory of calls now, or when the last running call is done.
+
+        A package that was opened for this model alone is closed with it.
+        """
+        self._executable, self._state, self._own = None, {}, {}
+        self.__dict__.pop("_preparation", None)
+        if self._owns:
+            self.package.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _bytes(self, resource: str) -> bytes:
         return bytes(self.package.get_resource(resource).data)
@@ -400,7 +412,7 @@ def load_package(
         ExecutionError: It has no code for this machine.
     """
     return PackagedModel(
-        Package.load(path, **options), options=RunOptions(threads, flush_denormals)
+        Package.load(path, **options), options=RunOptions(threads, flush_denormals), owns=True
     )
 
 

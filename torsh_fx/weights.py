@@ -32,6 +32,18 @@ class Preparation:
     constants: Mapping[str, Array]
     entry: Executable | None
 
+    @property
+    def types(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Dtype and shape of the model's own weights, by name."""
+        inputs, outputs = (), ()
+        if self.entry is not None:
+            inputs, outputs = self.entry.spec.inputs, self.entry.spec.outputs
+        made = {*self.constants, *(one.name for one in outputs)}
+        kept = {
+            one.name: (one.dtype, one.dims) for one in self.spec.weights if one.name not in made
+        }
+        return kept | {one.name: (one.dtype, tuple(map(int, one.dims))) for one in inputs}
+
     def prepared(self, raw: Mapping[str, Array]) -> dict[str, Array]:
         """The program's weights, from the model's own.
 

@@ -14,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import torsh_fx
 from torsh_dialect.errors import ExecutionError
+from torsh_fx.packaged import PackagedModel
+from torsh_package import Package
 
 WIDTH = 1024
 
@@ -155,3 +157,32 @@ def test_a_model_with_host_functions_closes_too():
         np.testing.assert_array_equal(model.run([x])[0], [1, 0, 1, 0])
     with pytest.raises(ExecutionError, match="was closed"):
         model.run([x])
+
+
+def test_a_packaged_model_closes_with_its_file(tmp_path: Path):
+    path = tmp_path / "m.torshpkg"
+    with torsh_fx.compile(model_of(0)) as compiled:
+        expected = compiled.run([X])[0]
+        compiled.save(path)
+    gc.collect()
+    _, files, code = held_by_process()
+    with torsh_fx.load(path) as model:
+        assert model.run([X])[0].tobytes() == expected.tobytes()
+        assert held_by_process()[2] > code
+        assert str(path) in Path("/proc/self/maps").read_text()
+    for refused in (lambda: model.run([X]), lambda: model(X), lambda: model.session()(X)):
+        with pytest.raises(ExecutionError, match="was closed"):
+            refused()
+    gc.collect()
+    assert held_by_process()[1:] == (files, code)
+    assert str(path) not in Path("/proc/self/maps").read_text()
+
+
+def test_a_package_that_was_given_stays_open(tmp_path: Path):
+    path = tmp_path / "m.torshpkg"
+    torsh_fx.compile(model_of(0)).save(path)
+    with Package.load(path) as package:
+        with PackagedModel(package):
+            pass
+        with PackagedModel(package) as model:
+            assert model.run([X])[0].shape == (4, WIDTH)
