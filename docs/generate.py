@@ -23,6 +23,52 @@ from tools.torsh_verbs.support import Row, importer_names, short, support_rows  
 from torsh_dialect.declare import OPS  # noqa: E402
 
 BEGIN, END = "<!-- support table: docs/generate.py -->", "<!-- end of support table -->"
+TYPES = """## Types
+
+A value is a builtin `tensor<...>` of an element type; what that cannot say is in its encoding.
+
+| parameter | where it is | left out |
+|---|---|---|
+| element type | `f32`, `bf16`, `i64`, `ui8`, `i1`, `complex<f32>`, `!torsh.f8E4M3FN` | never |
+| extents | numbers in the shape; `?` where one is symbolic | never |
+| symbolic extents | `#torsh.dims<[n, 3]>`, or `dims` of `#torsh.tensor` | all are numbers |
+| layout | `layout` of `#torsh.tensor`: the axes in memory, outermost first | row-major |
+| device | `device` of `#torsh.tensor`: `cpu`, `cuda` (any GPU), `cuda:N` | that of the program |
+
+```mlir
+func.func @main(%x: tensor<?x3xf32, #torsh.tensor<dims = [n, 3], layout = [1, 0]>>)
+    -> tensor<?x3xf32, #torsh.tensor<dims = [n, 3], device = "cuda:0">> {
+  %y = torsh.exp %x : (tensor<?x3xf32, #torsh.tensor<dims = [n, 3], layout = [1, 0]>>)
+    -> tensor<?x3xf32, #torsh.dims<[n, 3]>>
+  %g = torsh.to_device %y {device = "cuda:0"} : (tensor<?x3xf32, #torsh.dims<[n, 3]>>)
+    -> tensor<?x3xf32, #torsh.tensor<dims = [n, 3], device = "cuda:0">>
+  func.return %g : tensor<?x3xf32, #torsh.tensor<dims = [n, 3], device = "cuda:0">>
+}
+```
+
+There is one way to write each type: what is the default is left out, an encoding that says nothing
+is refused, and so are a layout that is no order of the axes and a device of another name.
+
+*Extents* are expressions over named symbols; equal names are equal sizes, bounds are the function's
+attribute `torsh.symbols`. `infer` of an op is the only rule for element types and extents.
+
+*Layout* says how a value is stored where it enters or leaves a program; it changes no value. Ops
+compute on logical axes and their results are row-major; `torsh.to_layout` stores otherwise.
+`materialize-layouts` turns an argument or result that has a layout into what lies in memory and a
+transpose, which `choose-layout` moves to where it meets others. Callers give and get arrays with
+logical axes and any strides: those that lie as the type says are not copied. Inputs of torch models
+have the layout of the example (`torch.channels_last` is `[0, 2, 3, 1]`), and results then have
+torch's.
+
+*Device* spreads from operands to results in one place (`placement.py`); operands on two devices are
+an error that names both. A scalar on the CPU goes with tensors anywhere. `torsh.to_device` moves a
+value. A program for a CPU has no device in its types after `place-on-host`, which refuses values on
+a GPU. `to-gpu` leaves what is on `cpu` to the host, launches the rest, and turns `torsh.to_device`
+into copies. Torch models name devices where some value is on a GPU.
+
+The types `!torsh.seq<T>`, `!torsh.opt<T>` and `tensor<2x!torsh.string>` are values of the host; a
+value that has no type yet is `tensor<*x!torsh.any>`.
+"""
 CONSTRAINT = re.compile(r"\s(C\d+): ")
 HEAD = """# The torsh dialect
 
@@ -40,7 +86,7 @@ data may have; *dynamic* ops take symbols for all their extents. The op's infere
 def dialect_page() -> str:
     """docs/dialect.md."""
     classes = {cls.name.removeprefix("torsh."): cls for cls in OPS}
-    parts = [HEAD]
+    parts = [HEAD, TYPES]
     kind = ""
     for row in support_rows():
         if row.kind != kind:

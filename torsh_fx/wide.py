@@ -13,7 +13,7 @@ from torsh_dialect import dtypes
 from torsh_dialect.attributes import Array, LiteralAttr, literal
 from torsh_dialect.dtypes import dtype_of_numpy
 from torsh_dialect.passes.infer_types import set_type
-from torsh_dialect.types import dims_of, element_type, tensor
+from torsh_dialect.types import device_of, dims_of, element_type, layout_of, tensor
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto, TypeProto
@@ -38,7 +38,8 @@ def wide_attribute(attribute: Attribute) -> Attribute:
         return dtypes.c128
     match attribute:
         case TensorType():
-            return tensor(wide_attribute(element_type(attribute)), dims_of(attribute))
+            wide = wide_attribute(element_type(attribute))
+            return tensor(wide, dims_of(attribute), layout_of(attribute), device_of(attribute))
         case LiteralAttr() if dtype_of_numpy(attribute.data.array().dtype).element in NARROW:
             return literal(wide_array(attribute.data.array()))
         case DictionaryAttr():

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING
 
 from xdsl.dialects.builtin import ModuleOp
 
+from lowering.passes.prepare import function_named
 from lowering.runtime.spec import EntrySpec, SymbolSpec
 from torsh_dialect.attributes import Array
 from torsh_dialect.context import Context
+from torsh_dialect.types import device_of, is_stored, layout_of
 from torsh_fx.hosted import HostedModule
 from torsh_fx.memory import memory_plan
 from torsh_fx.pipeline import REWRITES, optimise
@@ -35,6 +37,7 @@ from .model import Loaded, StepsOnTerminal, add_model_arguments, compile_from, i
 
 if TYPE_CHECKING:
     from torsh_fx.compiled import CompiledModule
+    from torsh_fx.importers.model import ImportedModel
 
 MOST_KERNELS = 40
 """Lines of kernels without --all."""
@@ -98,7 +101,18 @@ def shapes_text(loaded: Loaded) -> str:
     for fact in facts:
         axis = str(fact.axis) if fact.name else ""
         rows.append([fact.name, axis, fact.extent, fact.kind, fact.reason])
-    return table(rows)
+    return table(rows) + storage_text(loaded.imported)
+
+
+def storage_text(imported: ImportedModel) -> str:
+    """Layouts and devices of the inputs that have one."""
+    main = function_named(imported.module, "main")
+    rows = [["input", "layout", "device"]]
+    for name, value in zip(imported.inputs, main.args if main else (), strict=False):
+        if is_stored(value.type):
+            layout = layout_of(value)
+            rows.append([name, str(list(layout)) if layout else "", device_of(value) or ""])
+    return f"\n\n{table(rows)}" if len(rows) > 1 else ""
 
 
 def signature_text(spec: EntrySpec) -> str:
@@ -108,7 +122,8 @@ def signature_text(spec: EntrySpec) -> str:
         for one in tensors:
             dims = ", ".join(map(str, one.dims))
             late = "  (extents depend on data)" if one.data_dependent else ""
-            rows.append([what, one.name, f"{one.dtype}[{dims}]{late}"])
+            stored = f"  layout {list(one.layout)}" if one.layout else ""
+            rows.append([what, one.name, f"{one.dtype}[{dims}]{stored}{late}"])
     rows.extend(["extent", one.name, _range(one)] for one in spec.symbols)
     return table(rows)
 

@@ -23,7 +23,7 @@ from torsh_dialect.context import Context
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import ImportModelError, InvalidArgumentError, UnsupportedError
 from torsh_dialect.target import TARGETS, target_named
-from torsh_dialect.types import dims_of, element_type
+from torsh_dialect.types import dims_of, element_type, layout_of
 from torsh_fx.compilation import compile_imported
 from torsh_fx.compiler import Stopwatch
 from torsh_fx.pipeline import REWRITES
@@ -188,6 +188,7 @@ def _tensors(names: Sequence[str], types: Sequence[Attribute]) -> tuple[TensorSp
             name,
             dtype_of(element_type(type)).name,
             tuple(dim if isinstance(dim, int) else str(dim) for dim in dims_of(type)),
+            layout=layout_of(type) or (),
         )
         for name, type in zip(names, types, strict=True)
     )

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from torsh_dialect.context import Context
 from torsh_dialect.declare import OPS
+from torsh_dialect.parse import parse_module
+from torsh_dialect.verify import verify_module
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -35,6 +38,12 @@ def test_every_op_has_a_section_with_its_example(generate):
         section = page.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
         assert section, name
         assert f"torsh.{name}" in section or name == "yield", name
+
+
+def test_the_example_of_the_types_is_sound(generate):
+    (example,) = re.findall(r"```mlir\n(.*?)```", generate.TYPES, re.DOTALL)
+    verify_module(parse_module(Context(), example))
+    assert generate.TYPES in generate.dialect_page()
 
 
 def test_the_example_of_the_readme_is_the_one_in_examples():

@@ -1,6 +1,7 @@
 """`torsh`: its verbs in this process, on small ONNX models, with onnxruntime as the oracle."""
 
 import json
+import re
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -136,6 +137,24 @@ def test_inspect_shows_what_is_there(torsh, convnet):
     assert rows["fold-batch-norm"][0] == "applied"
     assert rows["winograd"][0] == "applied"
     assert "Conv" in out
+
+
+def test_inspect_shows_layout_and_device(torsh, tmp_path):
+    stored = 'tensor<2x3xf32, #torsh.tensor<layout = [1, 0], device = "cpu">>'
+    path = tmp_path / "stored.mlir"
+    path.write_text(
+        f"func.func @main(%x: {stored}) -> tensor<2x3xf32> "
+        'attributes {arg_names = ["x"], result_names = ["y"]} {\n'
+        f"%y = torsh.relu %x : ({stored}) -> tensor<2x3xf32>\n"
+        "func.return %y : tensor<2x3xf32> }"
+    )
+    code, out, _ = torsh("inspect", path)
+    assert code == 0
+    assert "input   x     f32[2, 3]  layout [1, 0]" in out
+    assert "output  y     f32[2, 3]\n" in out
+    code, out, _ = torsh("inspect", path, "--shapes")
+    assert code == 0
+    assert re.search(r"x +\[1, 0\] +cpu", out)
 
 
 def test_inspect_sees_which_rewrites_are_off(torsh, convnet):
