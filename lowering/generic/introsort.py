@@ -28,6 +28,10 @@ def words_of(count: Dim) -> Dim:
     return count + RANGE_WORDS * minimum(MOST_RANGES, floordiv(count, SHORT) + 1)
 
 
+def _is_going(i: SSAValue, j: SSAValue, going: SSAValue) -> SSAValue:
+    return going
+
+
 class RowPositions:
     """Emits the moves; `words` holds the positions from `base` on, then ranges that wait."""
 
@@ -58,11 +62,13 @@ class RowPositions:
         """2 floor(log2(count)): how often a range is split before a heap takes over."""
         b = self.b
 
+        def divisible(rest: SSAValue, depth: SSAValue) -> SSAValue:
+            return b.compare_index("gt", rest, 1)
+
         def halved(rest: SSAValue, depth: SSAValue) -> Sequence[SSAValue]:
             return [b.index(b.floordiv(rest, 2)), b.index(b.add_index(depth, 2))]
 
-        init = [b.index(count), b.index(0)]
-        return b.while_(init, lambda rest, _: b.compare_index("gt", rest, 1), halved)[1]
+        return b.while_([b.index(count), b.index(0)], divisible, halved)[1]
 
     # -- heaps
 
@@ -73,6 +79,9 @@ class RowPositions:
         def right(parent: SSAValue) -> Index:
             return add(b.mul_index(parent, 2), 2)
 
+        def has_both(parent: SSAValue) -> SSAValue:
+            return b.compare_index("lt", right(parent), count)
+
         def sink(parent: SSAValue) -> Sequence[SSAValue]:
             child = add(first, right(parent))
             left = b.sub_index(child, 1)
@@ -80,8 +89,7 @@ class RowPositions:
             self.put(add(first, parent), self.at(chosen))
             return [b.index(b.sub_index(chosen, first))]
 
-        init = [b.index(hole)]
-        bottom = b.while_(init, lambda at: b.compare_index("lt", right(at), count), sink)[0]
+        bottom = b.while_([b.index(hole)], has_both, sink)[0]
 
         def only_child() -> Sequence[SSAValue]:
             last = b.sub_index(count, 1)
@@ -174,23 +182,25 @@ class RowPositions:
             return [b.if_(more, exchange, lambda: [i])[0], j, more]
 
         init = [b.index(one), b.index(last), b.compare_index("lt", first, last)]
-        return b.while_(init, lambda i, j, going: going, scan)[0]
+        return b.while_(init, _is_going, scan)[0]
 
     def _scan_up(self, place: Index, pivot: SSAValue) -> SSAValue:
-        b = self.b
-        return b.while_(
-            [b.index(place)],
-            lambda i: self.before(self.at(i), pivot),
-            lambda i: [b.index(b.add_index(i, 1))],
-        )[0]
+        def before(i: SSAValue) -> SSAValue:
+            return self.before(self.at(i), pivot)
+
+        def step(i: SSAValue) -> Sequence[SSAValue]:
+            return [self.b.index(self.b.add_index(i, 1))]
+
+        return self.b.while_([self.b.index(place)], before, step)[0]
 
     def _scan_down(self, place: Index, pivot: SSAValue) -> SSAValue:
-        b = self.b
-        return b.while_(
-            [b.index(place)],
-            lambda i: self.before(pivot, self.at(i)),
-            lambda i: [b.index(b.sub_index(i, 1))],
-        )[0]
+        def behind(i: SSAValue) -> SSAValue:
+            return self.before(pivot, self.at(i))
+
+        def step(i: SSAValue) -> Sequence[SSAValue]:
+            return [self.b.index(self.b.sub_index(i, 1))]
+
+        return self.b.while_([self.b.index(place)], behind, step)[0]
 
     def _insertion(self, first: Index, last: Index) -> None:
         b = self.b
@@ -247,6 +257,9 @@ class RowPositions:
         """Sort the first `count` places."""
         b = self.b
 
+        def is_waiting(top: SSAValue) -> SSAValue:
+            return b.compare_index("gt", top, 0)
+
         def one_range(top: SSAValue) -> Sequence[SSAValue]:
             entry = b.index(b.sub_index(top, 1))
             first, last, depth = self._waiting(entry)
@@ -269,7 +282,7 @@ class RowPositions:
 
         whole = (b.index(0), b.index(count), self._depth(count))
         top = self._wait(b.index(0), whole)
-        b.while_([top], lambda top: b.compare_index("gt", top, 0), one_range)
+        b.while_([top], is_waiting, one_range)
         self._insertion(0, count)
 
     def _range_word(self, entry: Index, word: int) -> Index:
@@ -313,7 +326,7 @@ class RowPositions:
                 return [up, down, more]
 
             init = [b.index(one), high, b.compare_index("lt", low, high)]
-            i, j, _ = b.while_(init, lambda i, j, going: going, scan)
+            i, j, _ = b.while_(init, _is_going, scan)
             self.swap(low, j)
             lower = b.select_index(b.compare_index("le", j, nth), i, low)
             upper = b.select_index(b.compare_index("ge", j, nth), b.sub_index(j, 1), high)
