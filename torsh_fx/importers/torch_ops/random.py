@@ -342,8 +342,8 @@ def _native_dropout(c: NodeBuilder, x: SSAValue, p: float, train: bool | None = 
         return x, c.full(True, dims_of(x), dtypes.i1)
     p = number(c, p, "the probability", least=0, most=1)
     mask = chosen(c, dims_of(x), 1.0 - p)
-    kept = c.mul(x, c.cast(mask, element_type(x)))
-    return c.narrow(c.mul(c.wide(kept), 1 / (1 - p) if p < 1 else 0.0), x), mask
+    noise = c.cast(mask, element_type(x))
+    return c.mul(x, c.narrow(c.mul(c.wide(noise), 1 / (1 - p) if p < 1 else 0.0), x)), mask
 
 
 @converts("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
