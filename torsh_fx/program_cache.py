@@ -101,7 +101,8 @@ def slot_of(model: Any, target: TargetInfo, settings: Settings, dynamic_shapes: 
         content = digest_of_file(path)
     except OSError:
         return None  # the importer says what is wrong
-    options = (settings.numerics, sorted(settings.disabled_rewrites), repr(dynamic_shapes))
+    disabled = sorted(settings.disabled_rewrites)  # a set has no order
+    options = (asdict(settings) | {"disabled_rewrites": disabled}, dynamic_shapes)
     parts = (compiler_state(), path.suffix, content, repr(target), repr(options))
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     return Slot(path, content, key, target, settings, dynamic_shapes)
