@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from xdsl.ir import Operation, SSAValue
 
@@ -83,55 +84,57 @@ def measured(
     return second.finish(1, 1, first.finish(1, 1), (symbol,))
 
 
+def picked(
+    op: NonzeroOp | MaskedSelectOp,
+    dims: Sequence[Dim],
+    counts: Callable[[WholeKernelBuilder, list[Index]], SSAValue],
+    visit: Callable[[WholeKernelBuilder, list[Index], SSAValue], None],
+) -> Kernel:
+    """Elements that count (a bool) are counted in lanes, then visited in order, with a number."""
+
+    def build(k: WholeKernelBuilder, found: SSAValue | None) -> None:
+        if found is None:
+            visited(k, dims, partial(counts, k), partial(visit, k))
+        else:
+            k.b.store(count(k, dims, partial(counts, k)), found, 0)
+
+    return measured(op, str_of(op.count), build)
+
+
 @whole_kernel(NonzeroOp)
 def nonzero(op: Operation) -> Kernel:
-    """Elements are counted in lanes, then visited in order."""
+    """The index of each element that is not 0."""
     assert isinstance(op, NonzeroOp)
     dims = dims_of(op.x)
 
-    def build(k: WholeKernelBuilder, found: SSAValue | None) -> None:
+    def counts(k: WholeKernelBuilder, index: list[Index]) -> SSAValue:
+        x = k.e.computed(op.x, index)
+        return x if x.type == dtypes.i1 else k.b.ne(x, k.b.const(0, x.type))
+
+    def visit(k: WholeKernelBuilder, index: list[Index], row: SSAValue) -> None:
         b = k.b
+        start = b.mul_index(row, len(dims))
+        for axis, at in enumerate(index):
+            value = b.cast(b.index(at), dtypes.i64)
+            b.store(value, k.targets[0], b.add_index(start, axis))
 
-        def counts(index: list[Index]) -> SSAValue:
-            x = k.e.computed(op.x, index)
-            return x if x.type == dtypes.i1 else b.ne(x, b.const(0, x.type))
-
-        def visit(index: list[Index], row: SSAValue) -> None:
-            start = b.mul_index(row, len(dims))
-            for axis, at in enumerate(index):
-                value = b.cast(b.index(at), dtypes.i64)
-                b.store(value, k.targets[0], b.add_index(start, axis))
-
-        if found is None:
-            visited(k, dims, counts, visit)
-        else:
-            b.store(count(k, dims, counts), found, 0)
-
-    return measured(op, str_of(op.count), build)
+    return picked(op, dims, counts, visit)
 
 
 @whole_kernel(MaskedSelectOp)
 def masked_select(op: Operation) -> Kernel:
-    """The mask, broadcast, is counted in lanes, then visited in order."""
+    """Each element where the mask is set, both broadcast."""
     assert isinstance(op, MaskedSelectOp)
     dims = broadcast_shapes(dims_of(op.x), dims_of(op.mask))
 
-    def build(k: WholeKernelBuilder, found: SSAValue | None) -> None:
-        b, e = k.b, k.e
+    def counts(k: WholeKernelBuilder, index: list[Index]) -> SSAValue:
+        return k.e.element(op.mask, k.e.broadcast(op.mask, index, dims))
 
-        def counts(index: list[Index]) -> SSAValue:
-            return e.element(op.mask, e.broadcast(op.mask, index, dims))
+    def visit(k: WholeKernelBuilder, index: list[Index], place: SSAValue) -> None:
+        value = k.e.element(op.x, k.e.broadcast(op.x, index, dims))
+        k.b.store(value, k.targets[0], place)
 
-        def visit(index: list[Index], place: SSAValue) -> None:
-            value = e.element(op.x, e.broadcast(op.x, index, dims))
-            b.store(value, k.targets[0], place)
-
-        if found is None:
-            visited(k, dims, counts, visit)
-        else:
-            b.store(count(k, dims, counts), found, 0)
-
-    return measured(op, str_of(op.count), build)
+    return picked(op, dims, counts, visit)
 
 
 @whole_kernel(RangeOp)

@@ -128,7 +128,7 @@ class RegionKernel:
         extent = b.dim(dims[-1])
 
         def row(unit: SSAValue) -> None:
-            index = self._split(unit, outer)
+            index = self.b.unravel(unit, outer)
             start = b.mul_index(unit, extent)
             if scalar:
 
@@ -148,7 +148,7 @@ class RegionKernel:
         blocks = [ceildiv(d, ROWS) if n == turned else d for n, d in enumerate(dims[:-1])]
 
         def block(unit: SSAValue) -> None:
-            place = self._split(unit, blocks)
+            place = self.b.unravel(unit, blocks)
             first = b.mul_index(place[turned], ROWS)
             last = b.min_index(b.add_index(first, ROWS), b.dim(dims[turned]))
 
@@ -168,16 +168,6 @@ class RegionKernel:
 
         b.each(self.lo, self.hi, block)
         return product(blocks)
-
-    def _split(self, unit: SSAValue, outer: Sequence[Dim]) -> list[Index]:
-        """The index of row number `unit`."""
-        b, index, rest = self.b, list[Index](), unit
-        position: Index = rest
-        for dim in reversed(outer[1:]):
-            extent = b.dim(dim)
-            index.append(b.mod(position, extent))
-            position = b.floordiv(position, extent)
-        return [position, *reversed(index)] if outer else []
 
     def _lanes(self, e: Evaluator, start: Index, end: Index, place: Place) -> None:
         def body(i: SSAValue) -> None:

@@ -80,7 +80,7 @@ class MatrixKernel(WholeKernelBuilder):
         self, batch: Sequence[Dim], body: Callable[[list[Index], SSAValue], None]
     ) -> Kernel:
         """The kernel that runs `body(index in the batch, number)` for each matrix of its part."""
-        self.b.each(self.lo, self.hi, lambda unit: body(self._split(unit, batch), unit))
+        self.b.each(self.lo, self.hi, lambda unit: body(self.b.unravel(unit, batch), unit))
         return self.finish(product(batch), CUBE)
 
     def room(

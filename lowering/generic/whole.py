@@ -101,7 +101,7 @@ class WholeKernelBuilder:
         others = [d for n, d in enumerate(dims) if n != axis]
 
         def line(unit: SSAValue) -> None:
-            index = self._split(unit, others)
+            index = self.b.unravel(unit, others)
             index[axis:axis] = [0] * (len(dims) - len(others))
             body(index, unit)
 
@@ -112,25 +112,15 @@ class WholeKernelBuilder:
         b, inner = self.b, dims[axis + 1 :]
 
         def unit(number: SSAValue) -> None:
-            before = self._split(number, dims[:axis])
+            before = self.b.unravel(number, dims[:axis])
 
             def row(place: SSAValue) -> None:
-                outer = self._split(place, inner[:-1])
+                outer = self.b.unravel(place, inner[:-1])
                 b.lanes(0, b.dim(inner[-1]), lambda i: body([*before, 0, *outer, i], number))
 
             b.each(0, b.dim(product(inner[:-1])), row)
 
         b.each(self.lo, self.hi, unit)
-
-    def _split(self, number: SSAValue, dims: Sequence[Dim]) -> list[Index]:
-        """The index of place `number` among extents `dims`."""
-        b, index, rest = self.b, list[Index](), number
-        position: Index = rest
-        for dim in reversed(dims[1:]):
-            extent = b.dim(dim)
-            index.append(b.mod(position, extent))
-            position = b.floordiv(position, extent)
-        return [position, *reversed(index)] if dims else []
 
     def line_count(self, dims: Sequence[Dim], axis: int) -> Dim:
         """How many lines along `axis` there are."""

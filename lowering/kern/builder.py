@@ -5,7 +5,7 @@ Index values are Python integers or SSA values; integers fold.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr, StringAttr
 from xdsl.ir import Attribute, OpResult, SSAValue
@@ -121,6 +121,15 @@ class KernBuilder(ScopedBuilder):
     def mod(self, a: Index, b: Index) -> Index:
         """`a % b` with the sign of `b`; `b` is positive."""
         return 0 if b == 1 else self._index_op("mod", a, b)
+
+    def unravel(self, number: Index, dims: Sequence[Dim]) -> list[Index]:
+        """The index of place `number` among extents `dims`, in C order."""
+        index = list[Index]()
+        for dim in reversed(dims[1:]):
+            extent = self.dim(dim)
+            index.append(self.mod(number, extent))
+            number = self.floordiv(number, extent)
+        return [number, *reversed(index)] if dims else []
 
     def min_index(self, a: Index, b: Index) -> Index:
         return self._index_op("min", a, b)

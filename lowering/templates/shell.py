@@ -118,7 +118,7 @@ class TemplateShell:
         def body(value: SSAValue, row: SSAValue, column: SSAValue) -> Sequence[SSAValue]:
             e = _HookEvaluator(self.b, self._buffers, None, groups)
             e.given, e.value = given, value
-            return [e.element(final, [*self._split(row, e.dims(given)[:-1]), column])]
+            return [e.element(final, [*self.b.unravel(row, e.dims(given)[:-1]), column])]
 
         return self.b.region([element_type(given), INDEX, INDEX], body)
 
@@ -130,16 +130,6 @@ class TemplateShell:
             for value in self.fused.body.block.args
             if value is not given and any(use.operation in inside for use in value.uses)
         ]
-
-    def _split(self, row: SSAValue, outer: Sequence[Dim]) -> list[Index]:
-        """The index of flat row `row` in the leading axes."""
-        b, index, position = self.b, list[Index](), row
-        rest: Index = position
-        for dim in reversed(outer[1:]):
-            extent = b.dim(dim)
-            index.append(b.mod(rest, extent))
-            rest = b.floordiv(rest, extent)
-        return [rest, *reversed(index)] if outer else []
 
     # -- the kernel
 
