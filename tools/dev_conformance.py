@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dev_digest import PRODUCT, digest_of
 from dev_record import entry_of, read_record, stale, surprises, write_record
-from dev_suites import CORPUS, ROOT, SUITE_LIST, SUITES, WORK, Suite, collect
+from dev_suites import CORPUS, GOOD, ROOT, SUITE_LIST, SUITES, WORK, Suite, collect
 
 DAY = 86400
 SECONDS_PER_PART = 60.0
@@ -207,7 +207,7 @@ def run_suite(
             seconds = run_part(python, suite, part, sources)
         progress.done(suite, seconds)
         found = suite.statuses(part)
-        passed = sum(status == "pass" for status, _ in found.values())
+        passed = sum(status in GOOD for status, _ in found.values())
         new = list(surprises(suite, found))
         different += new
         print(

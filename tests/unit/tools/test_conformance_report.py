@@ -67,6 +67,7 @@ def test_surprises_are_unlisted_failures_and_listed_passes(tools):
         "b#1": samples("pass"),
         "c#2": samples("unsupported"),
         "d#3": samples("export_error"),
+        "e#4": samples("float64"),
     }
     suite = with_results(results)
     assert list(tools.surprises(suite, suite.statuses(0))) == [
@@ -125,12 +126,14 @@ def test_the_record_counts_and_explains(tools, monkeypatch):
 
     results = {"a#0": samples("pass"), "b#1": samples("unsupported"), "d#3": samples("nondet")}
     suite = with_results(results)
-    with_results({"e#4": samples("crash")}, part=1)
+    with_results({"e#4": samples("crash"), "f#5": samples("float64")}, part=1)
     entry = dev_record.entry_of(dev_suites.collect(suite, [0, 1], 120.0), "abc1234")
     dev_record.write_record({suite.name: entry})
     text = (dev_record.PAGE).read_text()
     peers = "654 export, 639 comparable"
-    assert f"| PyTorch OpInfo, float32 | 1 | 3 | {peers} | abc1234, {entry.date} | 2 |" in text
+    assert (
+        f"| PyTorch OpInfo, float32 | 1 | + 1 | 4 | {peers} | abc1234, {entry.date} | 2 |" in text
+    )
     assert "- 1: no such op" in text
     assert "- 1: not listed: crash" in text
     assert dev_record.read_record() == {suite.name: entry}
