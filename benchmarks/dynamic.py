@@ -80,12 +80,12 @@ AXES: dict[str, Axes] = {
 
 
 def dynamic_shapes(axes: Axes) -> tuple[dict[int, Any], ...]:
-    """The axes as `torch.export` takes them: one symbol for each name."""
+    """The axes as `torch.export` takes them: one symbol for each name; a batch may be empty."""
     from torch.export import Dim
 
     base: dict[str, Any] = {}
     for name, factor in (entry for row in axes.names for entry in row.values()):
-        least = axes.least if name in ("height", "width") else 1
+        least = axes.least if name in ("height", "width") else int(name != "batch")
         base[name] = Dim(f"{name}_" if factor > 1 else name, min=least)
     return tuple(
         {axis: factor * base[name] if factor > 1 else base[name]

@@ -38,6 +38,8 @@ def export(model: torch.nn.Module, inputs: tuple[Any, ...], dynamic_shapes: Any)
         raise ImportModelError(f"torch.export cannot trace the model: {error}") from error
     if larger is not None:
         _bound(program, larger, inputs, is_general=_is_general(program, model, inputs))
+    if dynamic_shapes:
+        _bound_roots(program, model, inputs, dynamic_shapes)
     return program
 
 
@@ -51,12 +53,9 @@ def enlarged(inputs: tuple[Any, ...], dynamic_shapes: Any) -> tuple[Any, ...] | 
 
     Left alone where `dynamic_shapes` does not describe one positional tensor after the other.
     """
-    given: Any = dynamic_shapes
-    if isinstance(dynamic_shapes, dict):
-        given = list(cast("dict[Any, Any]", dynamic_shapes).values())
-    described = pytree.tree_leaves(given, is_leaf=describes_one_tensor)
     leaves, spec = pytree.tree_flatten(inputs)
-    if len(described) != len(leaves):
+    described = _described(dynamic_shapes, len(leaves))
+    if described is None:
         return None
     found = [_enlarged(x, rows) for x, rows in zip(leaves, described, strict=True)]
     if all(new is old for new, old in zip(found, leaves, strict=True)):
@@ -64,15 +63,29 @@ def enlarged(inputs: tuple[Any, ...], dynamic_shapes: Any) -> tuple[Any, ...] | 
     return cast("tuple[Any, ...]", pytree.tree_unflatten(found, spec))
 
 
-def _enlarged(example: Any, rows: Any) -> Any:
-    if not isinstance(example, torch.Tensor) or not rows:
+def _described(dynamic_shapes: Any, count: int) -> list[dict[int, Any]] | None:
+    """What is said of the axes of each tensor; None where that is not one after the other."""
+    given: Any = dynamic_shapes
+    if isinstance(dynamic_shapes, dict):
+        given = list(cast("dict[Any, Any]", dynamic_shapes).values())
+    rows = pytree.tree_leaves(given, is_leaf=describes_one_tensor)
+    if len(rows) != count:
+        return None
+    return [row if isinstance(row, dict) else dict(enumerate(row or ())) for row in rows]
+
+
+def _enlarged(example: Any, named: dict[int, Any]) -> Any:
+    if not isinstance(example, torch.Tensor) or not named:
         return example
-    items = cast("list[Any] | dict[int, Any]", rows)
-    named = items if isinstance(items, dict) else dict(enumerate(items))
     shape = [
-        _extent(named[axis]) if _is_symbolic(named.get(axis)) and size < 2 else size
+        _extent(named[axis]) if _is_fixed_by(size, named.get(axis)) else size
         for axis, size in enumerate(example.shape)
     ]
+    return _resized(example, shape)
+
+
+def _resized(example: torch.Tensor, shape: list[int]) -> torch.Tensor:
+    """Zeros like an example, of other extents; itself where they are the same."""
     if shape == list(example.shape):
         return example
     order = layout_of_tensor(example) or range(len(shape))
@@ -81,6 +94,13 @@ def _enlarged(example: Any, rows: Any) -> Any:
         .empty_permuted(shape, tuple(order), dtype=example.dtype, device=example.device)
         .zero_()
     )
+
+
+def _is_fixed_by(size: int, dim: Any) -> bool:
+    """Whether torch would take the size of a symbolic axis, or what it derives from, as fixed."""
+    if not _is_symbolic(dim):
+        return False
+    return size < 2 or (hasattr(dim, "fn") and size in (int(dim.fn(0)), int(dim.fn(1))))
 
 
 def _is_symbolic(dim: Any) -> bool:
@@ -209,3 +229,40 @@ def _bound(
             if extent != was and symbol in ranges:
                 low, high = ranges[symbol].lower, ranges[symbol].upper
                 ranges[symbol] = ValueRanges(min(int(low), was) if is_general else 2, high)
+
+
+def _bound_roots(
+    program: ExportedProgram, model: torch.nn.Module, inputs: tuple[Any, ...], shapes: Any
+) -> None:
+    """Set the least value of the symbols of derived axes (`8*n`) as it was asked of `n`.
+
+    Torch starts them at 2, because an extent made of `n` inside may be treated specially where it
+    is 0 or 1. Where the trace with all of them at their least is the same program, it is not.
+    """
+    leaves, spec = pytree.tree_flatten(inputs)
+    described = _described(shapes, len(leaves))
+    wanted = set(program.graph_signature.user_inputs)
+    nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in wanted]
+    if described is None or len(nodes) != len(leaves):
+        return
+    ranges = cast(Any, program).range_constraints
+    asked: dict[Any, int] = {}
+    smallest: list[Any] = []
+    for node, example, named in zip(nodes, leaves, described, strict=True):
+        derived = {axis: dim for axis, dim in named.items() if hasattr(dim, "fn")}
+        shape: list[int] = list(getattr(example, "shape", cast("list[int]", [])))
+        for axis, dim in derived.items():
+            size = node.meta["val"].shape[axis]
+            symbols: Any = size.node.expr.free_symbols if _is_symint(size) else ()
+            least = max(int(dim.root.min), 1)
+            for symbol in symbols:
+                if symbol in ranges and int(ranges[symbol].lower) > least:
+                    asked[symbol], shape[axis] = least, int(dim.fn(least))
+        smallest.append(_resized(example, shape) if derived else example)
+    if asked and _is_general(program, model, pytree.tree_unflatten(smallest, spec)):
+        for symbol, least in asked.items():
+            ranges[symbol] = ValueRanges(least, ranges[symbol].upper)
+
+
+def _is_symint(size: object) -> bool:
+    return isinstance(size, torch.SymInt)

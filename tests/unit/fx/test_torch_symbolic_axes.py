@@ -80,3 +80,34 @@ def test_a_module_that_treats_one_specially_is_refused_there():
     assert torch.equal(compiled(x), Special()(x))
     with pytest.raises(InputError, match=r"rows is 1 .* outside of its bounds 2\.\."):
         compiled(torch.ones(2, 1))
+
+
+class Strided(nn.Module):
+    """A convolution by patches of 4: an axis of 4*n becomes one of n."""
+
+    def __init__(self, special: bool):
+        super().__init__()
+        self.conv, self.special = nn.Conv2d(2, 3, 4, stride=4), special
+
+    def forward(self, x):
+        y = self.conv(x)
+        return y * 2 if self.special and y.shape[2] == 1 else y - y.mean((2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize("example", [8, 4])
+def test_multiples_are_symbolic_from_one_on(special, example):
+    side = Dim("side", min=1)
+    module = Strided(special).eval()
+    shapes = ({2: 4 * side, 3: 4 * side},)
+    compiled = torsh_fx.compile(
+        module, (torch.randn(1, 2, example, example),), dynamic_shapes=shapes
+    )
+    for count in (1, 2, 5):
+        x = torch.randn(1, 2, 4 * count, 4 * count)
+        if special and count == 1:
+            with pytest.raises(InputError):
+                compiled(x)
+            continue
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(x), module(x), rtol=1e-4, atol=1e-5)
