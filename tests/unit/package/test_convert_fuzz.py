@@ -288,7 +288,7 @@ def load_storage(pid: object) -> Storage:
 
 @given(value=st.recursive(scalars, calls, max_leaves=25))
 @settings(max_examples=200, deadline=None)
-def test_hostile_arguments(value: object) -> None:
+def test_88_hostile_arguments(value: object) -> None:
     decoder = TensorDecoder(load_storage, lambda raw: load_storage(raw), entry="fuzz")
     try:
         found = harvest(value, decoder, depth=40)

@@ -95,7 +95,7 @@ class Command:
         return os.system, (f"touch {self.mark}",)
 
 
-def test_a_command_is_named_and_not_run(tmp_path) -> None:
+def test_87_a_command_is_named_and_not_run(tmp_path) -> None:
     mark = tmp_path / "ran"
     data = pickle.dumps({"weights": Command(str(mark))})
     reader = PickleReader(data)
@@ -214,7 +214,7 @@ def test_opcode_limit() -> None:
         PickleReader(b"\x80\x02" + b"N0" * 20_000 + b"N.", limits=SMALL).load()
 
 
-def test_hostile_sharing_costs_nothing_to_read() -> None:
+def test_88_hostile_sharing_costs_nothing_to_read() -> None:
     """Each tuple holds the one before twice: 2^5000 leaves, 5000 objects."""
     data = b"\x80\x02N" + b"2\x86" * 5_000 + b"."
     start = time.process_time()

@@ -47,7 +47,7 @@ def rich() -> bytes:
 
 
 @pytest.mark.parametrize("which", ["small", "rich"])
-def test_every_single_bit_flip_is_refused(which: str, request: pytest.FixtureRequest) -> None:
+def test_36_every_single_bit_flip_is_refused(which: str, request: pytest.FixtureRequest) -> None:
     original: bytes = request.getfixturevalue(which)
     data = bytearray(original)
     accepted = []
@@ -65,7 +65,7 @@ def test_every_single_bit_flip_is_refused(which: str, request: pytest.FixtureReq
     assert Package.load(bytes(data)).to_bytes() == original
 
 
-def test_every_truncation_and_extension_is_refused(small: bytes) -> None:
+def test_35_every_truncation_and_extension_is_refused(small: bytes) -> None:
     for size in range(len(small)):
         with pytest.raises(PackageError):
             Package.load(small[:size])
