@@ -9,6 +9,9 @@ raises `UnsupportedError`; nothing falls back to eager by itself.
 
 The entry point `torch_dynamo_backends` makes torch find the backend; importing this module
 registers it too.
+
+Random ops draw from torch's own generator on the CPU, and leave it as eager torch does: after
+`torch.manual_seed` a model gives eager torch's numbers, between graphs and eager code too.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ from torsh_fx.compiled import CompiledModule
 from torsh_fx.compiler import compile as compile_model
 from torsh_fx.importers.torch_aliases import Aliases
 from torsh_fx.importers.torch_types import to_numpy, to_torch
+from torsh_fx.random import STATE
+from torsh_fx.torch_random import set_torch_state, torch_state
 from torsh_fx.written import run_writing
 
 NAME = "torsh"
@@ -69,6 +74,7 @@ def torsh(
         )
     if "numerics" in given:
         given["settings"] = Settings(numerics=given.pop("numerics"))
+    given["random"] = "mt19937"
     return DynamoGraph(module, example_inputs, given)
 
 
@@ -150,12 +156,17 @@ class DynamoGraph:
     def _call(
         self, compiled: CompiledModule, args: Sequence[Any], users: Sequence[Any]
     ) -> tuple[Any, ...]:
-        tensors = {name: args[position] for position, name in self._stored.items()}
+        tensors: dict[str, Any] = {name: args[p] for p, name in self._stored.items()}
         self._refresh(compiled, args)
         states = compiled.states
+        random = next((one for one in states if one.name == STATE), None)
+        if random is not None:
+            tensors[STATE] = torch_state()
         given = [*compiled.flat_inputs(users, {}), *(tensors[one.name] for one in states)]
         pairs = [*compiled.interface.written, *((one.input, one.output) for one in states)]
         arrays = run_writing(compiled, given, pairs)
+        if random is not None:
+            set_torch_state(arrays[random.output])
         outputs = compiled.structured([to_torch(array) for array in arrays])
         if isinstance(outputs, tuple | list):
             return tuple(cast("Sequence[Any]", outputs))

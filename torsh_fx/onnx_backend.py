@@ -47,7 +47,12 @@ class TorshBackendRep(BackendRep):
         if isinstance(inputs, np.ndarray):
             inputs = [cast("Array", inputs)]
         given = cast("Sequence[Array] | Mapping[str, Array]", inputs)
-        outputs = self.compiled.run(given)
+        if not self.compiled.states:
+            outputs = self.compiled.run(given)
+        elif isinstance(given, Mapping):
+            outputs = self.compiled.flat_outputs((), given)
+        else:
+            outputs = self.compiled.flat_outputs(given, {})
         return cast("tuple[Any, ...]", _named(self.compiled.output_names)(*outputs))
 
 

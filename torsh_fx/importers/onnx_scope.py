@@ -31,7 +31,7 @@ from torsh_dialect.ops.sequence import UNKNOWN
 from torsh_dialect.ops.string import StringConstantOp
 from torsh_dialect.types import DimsAttr, OptionalType, SequenceType, dims_of, element_type, tensor
 from torsh_fx.importers.model import Report
-from torsh_fx.importers.random import Philox, Stream, stream_argument
+from torsh_fx.importers.random import Stream, stream_of
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, TensorProto, TypeProto
@@ -100,7 +100,7 @@ class Importing:
     _counts: dict[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:
-        self.stream = Philox(lambda: stream_argument(self.block, "philox"))
+        self.stream = stream_of("philox", self.block)
 
     def fresh(self, hint: str) -> str:
         """The name of a symbol that is not used yet."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -63,13 +64,28 @@ class Stream(abc.ABC):
 
     Attributes:
         first: Gives the state before the first draw.
+        block: Where draws are; those in nested blocks need a state of their own (`inside`).
         now: The state now; None before the first draw.
     """
 
     first: Callable[[], SSAValue]
+    block: Block
     now: SSAValue | None = None
     ordered: ClassVar[bool] = False
     """Whether numbers that nothing uses must be drawn, so that others are those of the source."""
+
+    def restart(self, state: SSAValue) -> None:
+        """Draw from `state` on."""
+        self.now = state
+
+    @contextmanager
+    def inside(self, state: SSAValue, block: Block) -> Generator[None]:
+        """Draw in a nested block from its own state; afterwards from here as before."""
+        saved = dict(vars(self))
+        self.restart(state)
+        self.block = block
+        yield
+        vars(self).update(saved)
 
     @property
     def state(self) -> SSAValue:
@@ -145,15 +161,20 @@ def unit(c: Compose, words: Sequence[SSAValue]) -> SSAValue:
     return c.mul(c.cast(kept, element), 2.0**-bits)
 
 
-def stream_of(name: StreamName, first: Callable[[], SSAValue]) -> Stream:
-    """A stream by its name, whose first state `first` gives."""
-    return Philox(first) if name == "philox" else Mt19937(first)
+def stream_of(name: StreamName, block: Block) -> Stream:
+    """A stream by its name, whose first state becomes an argument of the block when it is used."""
+    kind = Philox if name == "philox" else Mt19937
+    return kind(lambda: stream_argument(block, name), block)
 
 
 class Philox(Stream):
     """The counted stream: `skip` blocks are drawn since the state."""
 
     skip: Dim = 0
+
+    def restart(self, state: SSAValue) -> None:
+        super().restart(state)
+        self.skip = 0
 
     def words(self, c: Compose, dims: Sequence[Dim], each: int) -> list[SSAValue]:
         skip, target = dims_attribute([self.skip]), dims_attribute(dims)

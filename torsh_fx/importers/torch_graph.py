@@ -26,7 +26,7 @@ from torsh_dialect.ops.constant import WeightOp
 from torsh_dialect.types import dims_of, element_type, tensor, with_storage
 from torsh_dialect.weights import digest_of
 from torsh_fx.importers.model import MALFORMED, Fate, Report
-from torsh_fx.importers.random import Stream, stream_argument, stream_of
+from torsh_fx.importers.random import Stream, stream_of
 from torsh_fx.importers.torch_findings import REMEDY, REPAIR, stub_of
 from torsh_fx.importers.torch_ops import CONVERTERS, SYMBOLIC, NodeBuilder
 from torsh_fx.importers.torch_symbols import dim_of
@@ -93,8 +93,7 @@ class Shared:
     stream: Stream = field(init=False)
 
     def __post_init__(self) -> None:
-        name = self.ctx.settings.random
-        self.stream = stream_of(name, lambda: stream_argument(self.entry, name))
+        self.stream = stream_of(self.ctx.settings.random, self.entry)
 
     def device(self, fake: torch.Tensor) -> str | None:
         """The device in the type of a value; None where any will do.
@@ -342,7 +341,7 @@ def _live(module: GraphModule, draws: bool) -> set[Node]:
     """
     live: set[Node] = set()
     nodes = module.graph.nodes
-    work = [node for node in nodes if node.op == "output" or (draws and _is_random(node))]
+    work = [node for node in nodes if node.op == "output" or (draws and is_random(node))]
     while work:
         node = work.pop()
         if node not in live:
@@ -351,7 +350,8 @@ def _live(module: GraphModule, draws: bool) -> set[Node]:
     return live
 
 
-def _is_random(node: Node) -> bool:
+def is_random(node: Node) -> bool:
+    """Whether torch draws random numbers for a node."""
     target: Any = node.target
     return isinstance(target, OpOverload) and torch.Tag.nondeterministic_seeded in target.tags
 

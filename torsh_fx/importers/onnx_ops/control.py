@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 from xdsl.ir import Attribute, Block, OpResult, Region, SSAValue
@@ -12,11 +13,13 @@ from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.dims import Dim, bounds_of, provably_equal, symbol
 from torsh_dialect.ops.compare import EqualOp
+from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.control import CondOp, LoopOp, YieldOp, unknown_extents
 from torsh_dialect.ops.movement import ReshapeOp
 from torsh_dialect.ops.select import CastOp
 from torsh_dialect.types import dims_of, element_type, rank_of, tensor
 from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
+from torsh_fx.importers.onnx_ops.random import draws
 
 Body = Callable[[BlockBuilder, Sequence[SSAValue]], Sequence[SSAValue]]
 
@@ -32,12 +35,17 @@ def if_(n: Node) -> Sequence[SSAValue]:
         branch = "then_branch" if known.any() else "else_branch"
         return convert_graph(n.scope, n.graph(branch), [], n.scope.builder, f"{name}.{branch}")
     saved = n.scope.importing.report.copied()
+    stream = n.scope.importing.stream if draws(n) else None
+    state = None if stream is None else stream.after(n.c)
     regions: list[Region] = []
     results: list[list[SSAValue]] = []
     for branch in ("then_branch", "else_branch"):
         block = Block()
         builder = BlockBuilder(block, location=n.scope.builder.location)
-        values = convert_graph(n.scope, n.graph(branch), [], builder, f"{name}.{branch}")
+        with nullcontext() if stream is None or state is None else stream.inside(state, block):
+            values = convert_graph(n.scope, n.graph(branch), [], builder, f"{name}.{branch}")
+            if stream is not None:
+                values = [*values, stream.after(Compose(builder))]
         builder.put(YieldOp.create(operands=values, location=builder.location))
         regions.append(Region(block))
         results.append(values)
@@ -47,7 +55,11 @@ def if_(n: Node) -> Sequence[SSAValue]:
         n.scope.importing.report.restore(saved)
         return _one_branch(n, name)
     names = [n.fresh("u") for _ in range(unknown_extents(*results))]
-    return n.all(CondOp, condition, regions=regions, symbols=names or None)
+    found = n.all(CondOp, condition, regions=regions, symbols=names or None)
+    if stream is None:
+        return found
+    stream.restart(found[-1])
+    return found[:-1]
 
 
 def _same_kind(a: SSAValue, b: SSAValue) -> bool:
@@ -125,13 +137,32 @@ def _as_declared(builder: BlockBuilder, value: SSAValue, declared: object) -> SS
 
     assert isinstance(declared, ValueInfoProto)
     if len(declared.type.tensor_type.shape.dim) == 1:
-        from torsh_dialect.ops.compose import Compose
-
         return Compose(builder).reshape(value, (1,))
     return value
 
 
 def build_loop(
+    n: Node, trips: SSAValue, condition: SSAValue, carried: Sequence[SSAValue], scans: int,
+    body: Body, extent: Dim | None = None,
+) -> Sequence[SSAValue]:  # fmt: skip
+    """A `torsh.loop`; where its body draws random numbers, their stream is carried along."""
+    if not draws(n):
+        return _loop_of(n, trips, condition, carried, scans, body, extent)
+    stream, count = n.scope.importing.stream, len(carried)
+
+    def drawing_body(builder: BlockBuilder, args: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        with stream.inside(args[-1], builder.block):
+            values = body(builder, args[:-1])
+            state = stream.after(Compose(builder))
+        return [*values[: 1 + count], state, *values[1 + count :]]
+
+    start = [*carried, stream.after(n.c)]
+    results = _loop_of(n, trips, condition, start, scans, drawing_body, extent)
+    stream.restart(results[count])
+    return [*results[:count], *results[count + 1 :]]
+
+
+def _loop_of(
     n: Node, trips: SSAValue, condition: SSAValue, carried: Sequence[SSAValue], scans: int,
     body: Body, extent: Dim | None = None,
 ) -> Sequence[SSAValue]:  # fmt: skip
@@ -164,8 +195,6 @@ def build_loop(
 
 def builder_scalar(builder: BlockBuilder, value: SSAValue, index: int) -> SSAValue:
     """The condition as a scalar; other results as they are."""
-    from torsh_dialect.ops.compose import Compose
-
     return Compose(builder).reshape(value, ()) if index == 0 else value
 
 
@@ -243,8 +272,6 @@ def scan(n: Node) -> Sequence[SSAValue]:
     length = dims_of(scanned[0])[axes[0]]
 
     def body(builder: BlockBuilder, args: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        from torsh_dialect.ops.compose import Compose
-
         c = Compose(builder)
         last = c.sub(c.dim(length), 1)
         parts = [
@@ -290,8 +317,6 @@ def _batched_scan(n: Node) -> Sequence[SSAValue]:
         def body(
             builder: BlockBuilder, args: Sequence[SSAValue], own: list[SSAValue] = own
         ) -> Sequence[SSAValue]:
-            from torsh_dialect.ops.compose import Compose
-
             c = Compose(builder)
             last = c.sub(c.dim(length), 1)
             parts = [

@@ -21,13 +21,40 @@ from torsh_fx.random import first_state
 
 def _stream(n: Node) -> Stream:
     """The node's own stream, or the model's."""
+    block, stream = n.scope.builder.block, n.scope.importing.stream
     if not n.has("seed"):
-        return n.scope.importing.stream
+        if block is not stream.block:
+            raise NotSupported("random numbers in a nested graph of this kind", "give a seed")
+        return stream
     given = n.value("seed")
     if not math.isfinite(given):
         raise NotSupported(f"the seed is {given}", "give a finite number, or none")
     state = first_state("philox", int(given))
-    return Philox(lambda: n.constant(state))
+    return Philox(lambda: n.constant(state), block)
+
+
+RANDOM = frozenset(
+    ("RandomUniform", "RandomUniformLike", "RandomNormal", "RandomNormalLike", "Bernoulli",
+     "Multinomial", "Dropout")
+)  # fmt: skip
+
+
+def draws(n: Node) -> bool:
+    """Whether the node's graphs, or those in them, may draw from the model's stream."""
+    from torsh_fx.importers.onnx_graph import normal_domain, subgraphs
+
+    functions = n.scope.importing.functions
+    work, seen = [node for graph in subgraphs(n.proto) for node in graph.node], set[object]()
+    while work:
+        node = work.pop()
+        if node.op_type in RANDOM and not any(a.name == "seed" for a in node.attribute):
+            return True
+        work += [inner for graph in subgraphs(node) for inner in graph.node]
+        key = (normal_domain(node.domain), node.op_type, node.overload)
+        if key in functions and key not in seen:
+            seen.add(key)
+            work += functions[key].node
+    return False
 
 
 def _element(n: Node) -> Attribute:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, cast
 
 from torch.fx import GraphModule
@@ -13,6 +15,7 @@ from torsh_dialect.builder import BlockBuilder, Fill
 from torsh_dialect.dims import Dim, Expr
 from torsh_dialect.ops.control import CondOp, LoopOp, YieldOp, unknown_extents
 from torsh_dialect.types import dims_of
+from torsh_fx.importers.random import Stream
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder
 from torsh_fx.importers.torch_ops.symbolic import size_or_tensor, truth
 
@@ -23,12 +26,52 @@ def _values(c: NodeBuilder, result: Any) -> list[SSAValue]:
     return [size_or_tensor(c, value) for value in flat if value is not None]
 
 
-def region_of(c: NodeBuilder, graph: GraphModule, inputs: Sequence[Any]) -> Region:
-    """A region without arguments: a nested graph of values from outside."""
-    block = Block()
+@dataclass
+class Drawing:
+    """The stream of random numbers as one more value that nested graphs take and give.
+
+    Attributes:
+        stream: The stream; None where no graph draws.
+    """
+
+    stream: Stream | None
+
+    @staticmethod
+    def of(c: NodeBuilder, *graphs: GraphModule) -> Drawing:
+        """What the graphs of a node need."""
+        from torsh_fx.importers.torch_graph import is_random
+
+        inner = (m for graph in graphs for m in graph.modules() if isinstance(m, GraphModule))
+        draws = any(is_random(node) for module in inner for node in module.graph.nodes)
+        return Drawing(c.graph.shared.stream if draws else None)
+
+    def state(self, c: NodeBuilder) -> list[SSAValue]:
+        """The state now."""
+        return [] if self.stream is None else [self.stream.after(c)]
+
+    def inside(self, state: Sequence[SSAValue], block: Block) -> AbstractContextManager[None]:
+        """Draw in a nested block from its own state."""
+        return nullcontext() if self.stream is None else self.stream.inside(state[0], block)
+
+    def left(self, results: Sequence[SSAValue], place: int) -> list[SSAValue]:
+        """The results without the state, which stands at `place`."""
+        if self.stream is None:
+            return list(results)
+        self.stream.restart(results[place])
+        return [*results[:place], *results[place + 1 :]]
+
+
+def region_of(
+    c: NodeBuilder, graph: GraphModule, inputs: Sequence[Any], drawing: Drawing | None = None,
+    state: Sequence[SSAValue] = (),
+) -> Region:  # fmt: skip
+    """A region without arguments: a nested graph of outer values; the last result is the stream."""
+    block, drawing = Block(), drawing or Drawing(None)
     builder = BlockBuilder(block, location=getattr(c.b, "location", None))
     inner = NodeBuilder(builder, c.node, c.graph)
-    values = _values(inner, c.graph.nested(graph, builder, inputs))
+    with drawing.inside(state, block):
+        values = _values(inner, c.graph.nested(graph, builder, inputs))
+        values += drawing.state(inner)
     builder.put(YieldOp.create(operands=values))
     return Region(block)
 
@@ -42,13 +85,16 @@ def _cond(
 ) -> Any:
     if isinstance(predicate, bool):
         return c.graph.nested(then if predicate else otherwise, c.b, operands)  # pyright: ignore[reportArgumentType]
-    regions = [region_of(c, g, operands) for g in (then, otherwise)]
+    drawing = Drawing.of(c, then, otherwise)
+    state = drawing.state(c)
+    regions = [region_of(c, g, operands, drawing, state) for g in (then, otherwise)]
     first, second = (r.block.last_op for r in regions)
     assert first is not None
     assert second is not None
     count = unknown_extents(first.operands, second.operands)
     names = _fresh(c, count)
-    return c.b.all(CondOp, truth(c, predicate), regions=regions, symbols=names or None)
+    found = c.b.all(CondOp, truth(c, predicate), regions=regions, symbols=names or None)
+    return drawing.left(found, len(found) - 1)
 
 
 def _fresh(c: NodeBuilder, count: int) -> list[str]:
@@ -77,23 +123,25 @@ def _while_loop(
     first = [size_or_tensor(c, v) for v in carried]
     start = truth(c, _values(c, c.graph.nested(condition, c.b, [*first, *extra]))[0])  # pyright: ignore[reportArgumentType]
 
+    drawing, count = Drawing.of(c, condition, body), len(first)
+    first = [*first, *drawing.state(c)]
+
     def fill(builder: BlockBuilder, arguments: Sequence[SSAValue]) -> Sequence[SSAValue]:
         inner = NodeBuilder(builder, c.node, c.graph)
-        state = arguments[1:]
-        following = _values(inner, c.graph.nested(body, builder, [*state, *extra]))
-        following = [inner.cast(v, dtypes_of(s)) for v, s in zip(following, state, strict=True)]
-        again = _values(inner, c.graph.nested(condition, builder, [*following, *extra]))[0]
-        return [truth(inner, again), *following, *(following if stacked else [])]
+        state, random = arguments[1 : 1 + count], arguments[1 + count :]
+        with drawing.inside(random, builder.block):
+            following = _values(inner, c.graph.nested(body, builder, [*state, *extra]))
+            following = [inner.cast(v, dtypes_of(s)) for v, s in zip(following, state, strict=True)]
+            again = _values(inner, c.graph.nested(condition, builder, [*following, *extra]))[0]
+            random = drawing.state(inner)
+        return [truth(inner, again), *following, *random, *(following if stacked else [])]
 
     trips = c.tensor(-1, dtypes.i64)
     region = c.region([trips.type, *(v.type for v in first)], fill)
-    if not stacked:
-        return c.b.all(LoopOp, trips, start, first, regions=[region], scans=0)
-    names = _fresh(c, 1)
-    results = c.b.all(
-        LoopOp, trips, start, first, regions=[region], scans=len(first), symbols=names
-    )
-    return results[len(first) :]
+    scans, names = (count, _fresh(c, 1)) if stacked else (0, None)
+    found = c.b.all(LoopOp, trips, start, first, regions=[region], scans=scans, symbols=names)
+    results = drawing.left(found, count)
+    return results[count:] if stacked else results
 
 
 def _while_loop_stack(c: NodeBuilder, *arguments: Any) -> Any:
@@ -115,16 +163,20 @@ def _scan(
     extra: Sequence[Any] = (),
 ) -> Any:
     count: Dim = dims_of(rows[0])[0]
+    drawing, carried = Drawing.of(c, body), len(init)
 
     def fill(builder: BlockBuilder, arguments: Sequence[SSAValue]) -> Sequence[SSAValue]:
         inner = NodeBuilder(builder, c.node, c.graph)
-        state = arguments[1:]
+        state, random = arguments[1 : 1 + carried], arguments[1 + carried :]
         mine = [inner.take(x, arguments[0], 0) for x in rows]
-        found = _values(inner, c.graph.nested(body, builder, [*state, *mine, *extra]))
+        with drawing.inside(random, builder.block):
+            found = _values(inner, c.graph.nested(body, builder, [*state, *mine, *extra]))
+            random = drawing.state(inner)
         following = [inner.cast(v, dtypes_of(s)) for v, s in zip(found, state, strict=False)]
-        return [inner.tensor(True, dtypes.i1), *following, *found[len(state) :]]
+        return [inner.tensor(True, dtypes.i1), *following, *random, *found[carried:]]
 
-    return counted_loop(c, count, init, fill)
+    results = counted_loop(c, count, [*init, *drawing.state(c)], fill)
+    return drawing.left(results, carried)
 
 
 def counted_loop(c: NodeBuilder, count: Dim, init: Sequence[SSAValue], fill: Fill) -> Any:
@@ -148,15 +200,7 @@ def counted_loop(c: NodeBuilder, count: Dim, init: Sequence[SSAValue], fill: Fil
 def _map(
     c: NodeBuilder, body: GraphModule, rows: Sequence[SSAValue], extra: Sequence[Any] = ()
 ) -> Any:
-    count: Dim = dims_of(rows[0])[0]
-
-    def fill(builder: BlockBuilder, arguments: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        inner = NodeBuilder(builder, c.node, c.graph)
-        mine = [inner.take(x, arguments[0], 0) for x in rows]
-        found = _values(inner, c.graph.nested(body, builder, [*mine, *extra]))
-        return [inner.tensor(True, dtypes.i1), *found]
-
-    return counted_loop(c, count, [], fill)
+    return _scan(c, body, [], rows, extra)
 
 
 def _called(c: NodeBuilder, *arguments: Any, **options: Any) -> Any:

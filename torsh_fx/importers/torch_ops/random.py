@@ -39,11 +39,12 @@ def stream_of(c: NodeBuilder) -> Stream:
     """The model's stream.
 
     Raises:
-        UnsupportedError: The node is in a branch or a loop.
+        UnsupportedError: The node is in a nested graph that has no state to draw from.
     """
-    if c.graph.builder.block is not c.graph.shared.entry:
-        raise c.refuse("random numbers in a branch or a loop; draw them before it")
-    return c.graph.shared.stream
+    stream = c.graph.shared.stream
+    if c.graph.builder.block is not stream.block:
+        raise c.refuse("random numbers in a nested graph of this kind; draw them before it")
+    return stream
 
 
 def number(c: NodeBuilder, value: Any, what: str, *, least: float, most: float) -> float:
