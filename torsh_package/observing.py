@@ -1,7 +1,8 @@
 """What happened to packages, told to whoever keeps audit logs or metrics."""
 
+import hashlib
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
@@ -16,7 +17,7 @@ class Operation:
     """One thing that was done, or tried, with a package.
 
     Args:
-        name: `load`, `save`, `sign`, `verify`, `encrypt`, `decrypt`, ...
+        name: `load`, `save`, `publish` (a save into a storage), or a verb of the command line.
         subject: What it was done with: package and version, or a path when it could not be read.
         outcome: `ok`; `refused` by a check of this library; `failed` for another reason.
         code: Code of the `PackageError` that refused it, empty otherwise.
@@ -34,6 +35,15 @@ class Operation:
     details: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+class Sized(Protocol):
+    """What is stored in so many bytes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        ...
+
+
 class Observer(Protocol):
     """Someone who is told of operations, after each."""
 
@@ -49,6 +59,11 @@ class Noted:
     subject: str
     size: int = 0
     details: dict[str, str] = field(default_factory=dict[str, str])
+
+    def of(self, manifest: bytes, entries: Iterable[Sized]) -> None:
+        """Note which package it is: the SHA-256 of its manifest, which binds all its bytes."""
+        self.details["manifest"] = hashlib.sha256(manifest).hexdigest()
+        self.size = sum(entry.size for entry in entries)
 
 
 @contextmanager

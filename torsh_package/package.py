@@ -107,7 +107,8 @@ class Package(PackageContents):
             if_match: Replace only if the target still has this tag (`Storage.tag`).
             sealer: Encrypts all resources and documents.
             progress: Called with a resource's name, its bytes done and its bytes in all.
-            observers: Audit logs and metrics that are told of it.
+            observers: Audit logs and metrics that are told of it, also when it fails: as `save`,
+                or as `publish` if a storage was given.
 
         Returns:
             The manifest that was written.
@@ -117,16 +118,15 @@ class Package(PackageContents):
             PackageEncryptedError: The package came out of an encrypted file; say whether the new
                 one is to be encrypted.
         """
-        if storage is None:
-            target = Path(path)
-            storage, key = LocalStorage(target.parent), target.name
-        else:
-            key = os.fspath(path)
-        with observed(observers, "save", f"{self.name} {self.version}") as noted:
+        event, key = "save" if storage is None else "publish", os.fspath(path)
+        with observed(observers, event, f"{self.name} {self.version}") as noted:
+            noted.details["target"] = key
+            if storage is None:
+                target = Path(path)
+                storage, key = LocalStorage(target.parent), target.name
             with storage.create(key, if_match=if_match) as blob:
                 manifest = self._write(blob, sealer, progress)
-            noted.size = sum(entry.size for entry in manifest.entries())
-            noted.details["target"] = key
+            noted.of(manifest.to_bytes(), manifest.entries())
         return manifest
 
     def to_bytes(self, *, sealer: Sealer | None = None) -> bytes:
@@ -191,7 +191,7 @@ class Package(PackageContents):
             loaded = reading.read_archive(source, options)
             manifest = loaded.manifest
             noted.subject = f"{manifest.name} {manifest.version}"
-            noted.size = sum(entry.size for entry in manifest.entries())
+            noted.of(loaded.manifest_bytes, manifest.entries())
             noted.details |= {"source": where, "trusted": str(loaded.trust is not None).lower()}
         return cls.from_loaded(loaded, limits)
 

@@ -15,6 +15,7 @@ from torsh_package.crypto.sealing import PackageSealer, opener
 from torsh_package.errors import InvalidArgumentError
 from torsh_package.limits import DEFAULT_LIMITS, Limits
 from torsh_package.manifest import Manifest, ResourceType
+from torsh_package.observing import Observer, observed
 from torsh_package.package import Package
 from torsh_package.protocols import SignatureLike
 from torsh_package.reading import HIDDEN_MEDIA_TYPE, Loaded, LoadOptions, revealed
@@ -39,31 +40,60 @@ class EncryptedPackage:
         self._state = state
 
     @classmethod
-    def load(cls, source: ArchiveSource, limits: Limits = DEFAULT_LIMITS) -> "EncryptedPackage":
+    def load(
+        cls,
+        source: ArchiveSource,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        observers: Sequence[Observer] = (),
+    ) -> "EncryptedPackage":
         """An encrypted package; all bytes are verified, nothing is decrypted.
+
+        Args:
+            source: Path, bytes, file descriptor or binary file.
+            limits: Bounds on all sizes and counts.
+            observers: Audit logs and metrics that are told of it, also when it is refused.
 
         Raises:
             InvalidArgumentError: The package is not encrypted.
             PackageError: A check failed.
         """
-        loaded = read_keyless(source, limits)
-        if loaded.encryption is None:
-            raise InvalidArgumentError("the package is not encrypted; use Package.load")
+        where = os.fspath(source) if isinstance(source, str | os.PathLike) else "bytes"
+        with observed(observers, "load", where) as noted:
+            loaded = read_keyless(source, limits)
+            if loaded.encryption is None:
+                raise InvalidArgumentError("the package is not encrypted; use Package.load")
+            noted.subject = f"{loaded.manifest.name} {loaded.manifest.version}"
+            noted.of(loaded.manifest_bytes, loaded.manifest.entries())
+            noted.details |= {"source": where, "trusted": "false"}
         return cls(loaded)
 
-    def save(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        progress: Progress | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
         """Write the encrypted package; the target is replaced whole or not at all.
 
         Args:
             path: Target file.
             progress: Is told how far the encryption is.
+            observers: Audit logs and metrics that are told of it, also when it fails.
         """
-        if isinstance(self._state, Loaded):
-            state = self._state
-            replace_unbound(state, path, signatures=state.signatures, encryption=state.encryption)
-        else:
+        if not isinstance(self._state, Loaded):
             package, sealer = self._state
-            package.save(path, sealer=sealer, progress=progress)
+            package.save(path, sealer=sealer, progress=progress, observers=observers)
+            return
+        loaded = self._state
+        subject = f"{loaded.manifest.name} {loaded.manifest.version}"
+        with observed(observers, "save", subject) as noted:
+            noted.details["target"] = os.fspath(path)
+            replace_unbound(
+                loaded, path, signatures=loaded.signatures, encryption=loaded.encryption
+            )
+            noted.of(loaded.manifest_bytes, loaded.manifest.entries())
 
     def to_bytes(self) -> bytes:
         """The encrypted package as it would be saved; from now on these are its bytes."""
