@@ -24,6 +24,7 @@ from lowering.runtime.spec import EntrySpec, ProgramSpec
 from torsh_dialect.errors import ExecutionError, InvalidArgumentError
 from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
 from torsh_fx.interface import Interface, State
+from torsh_fx.random import Draws
 from torsh_fx.session import Session, opened
 from torsh_fx.weights import Preparation
 from torsh_package import Package, Resource
@@ -112,6 +113,7 @@ class PackagedModel:
         self._state = _first_state(package, self.entrypoint, self.executable.spec)
         self._own: dict[str, Array] = {}
         self.interface = _interface(self.entrypoint, self.executable.spec)
+        self._draws = Draws([one.name for one in self.interface.states])
 
     @property
     def executable(self) -> Executable:
@@ -138,7 +140,7 @@ class PackagedModel:
 
         A package that was opened for this model alone is closed with it.
         """
-        self._executable, self._state, self._own = None, {}, {}
+        self._executable, self._state, self._own = None, [], {}
         self.__dict__.pop("_preparation", None)
         if self._owns:
             self.package.close()
@@ -171,7 +173,7 @@ class PackagedModel:
         """Run on numpy arrays or torch tensors, by position or by name; the same kind comes back.
 
         A model of one output gives it alone, others a tuple in order. A stateful model starts
-        from its first state in every call.
+        from its first state in every call; only random numbers go on from call to call (`seed`).
 
         Raises:
             InvalidArgumentError: An input is missing, unknown, or too many.
@@ -179,12 +181,27 @@ class PackagedModel:
             ExecutionError: A run-time check failed, or memory ran out.
         """
         given = self.flat_inputs(args, kwargs)
-        found = self.run([*map(as_numpy, given), *self._state.values()])
+
+        def run() -> tuple[list[Array], list[Array]]:
+            found = self.run([*map(as_numpy, given), *self._state])
+            return found, [found[one.output] for one in self.interface.states]
+
+        found = self._draws.call(self._state, run)
         return self.structured(
             [as_torch(one) for one in found] if any(map(is_torch, given)) else found
         )
 
     forward = __call__
+
+    def seed(self, seed: int | None = None) -> int:
+        """Start the stream of random numbers again; as `CompiledModule.seed`.
+
+        Raises:
+            InvalidArgumentError: The model draws no random numbers, or the seed has over 64 bits.
+            ExecutionError: The model is closed.
+        """
+        _ = self.executable
+        return self._draws.seed(self._state, seed)
 
     def session(
         self, carried: Mapping[str, str] | None = None, first: Mapping[str, Any] | None = None
@@ -207,8 +224,8 @@ class PackagedModel:
 
     @property
     def state_arrays(self) -> list[Array]:
-        """The first values of the state, in order."""
-        return list(self._state.values())
+        """The first values of the state, in order; of random numbers, where the last call ended."""
+        return list(self._state)
 
     def run_keeping(self, inputs: Sequence[Array], rooms: Mapping[int, Room]) -> list[Array]:
         """As `run`; outputs in `rooms` are written where these say, given their extents."""
@@ -346,7 +363,7 @@ def _entry_of(package: Package, name: str) -> EntryPoint:
     return found
 
 
-def _first_state(package: Package, entry: EntryPoint, spec: EntrySpec) -> dict[str, Array]:
+def _first_state(package: Package, entry: EntryPoint, spec: EntrySpec) -> list[Array]:
     """First values of the inputs that take state, in order.
 
     Raises:
@@ -356,7 +373,7 @@ def _first_state(package: Package, entry: EntryPoint, spec: EntrySpec) -> dict[s
     arrays: Mapping[str, Array] = package.get_resource(STATE).tensors if kept else {}
     if absent := [name for name in kept if name not in arrays]:
         raise ExecutionError(f"the package has no first value of the state {', '.join(absent)}")
-    return {name: arrays[name] for name in kept}
+    return [arrays[name] for name in kept]
 
 
 def _interface(entry: EntryPoint, spec: EntrySpec) -> Interface:

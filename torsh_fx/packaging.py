@@ -29,7 +29,7 @@ from torsh_dialect.settings import Settings
 from torsh_dialect.target import TargetInfo
 from torsh_dialect.weights import digest_of
 from torsh_fx.compilation import compile_imported
-from torsh_fx.compiled import CompiledModule
+from torsh_fx.compiled import CompiledModule, first_state
 from torsh_fx.compiler import generator
 from torsh_fx.hosted import HostedModule
 from torsh_fx.importers.model import ImportedModel
@@ -244,7 +244,8 @@ def _add_state(package: Package, compiled: CompiledModule) -> list[tuple[str, st
         return []
     inputs, outputs = compiled.interface.inputs, compiled.interface.outputs
     names = [inputs[one.input] for one in states]
-    arrays = dict(zip(names, compiled.state_arrays, strict=True))
+    first = first_state(compiled.interface, compiled.weights)
+    arrays = dict(zip(names, first, strict=True))
     package.add_resource(STATE, arrays, ResourceType.ModelWeights)
     pairs = list(zip(names, states, strict=True))
     following = [(f"{STATE_KEY}{name}", outputs[one.output]) for name, one in pairs]
