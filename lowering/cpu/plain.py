@@ -99,15 +99,6 @@ def _bitcast(e: Emitter, op: Operation) -> None:
     e.set(op.results[0], arithmetic.bitcast(e.text, source, target, x, lanes), lanes)
 
 
-@emits(kern.ClockOp)
-def _clock(e: Emitter, op: Operation) -> None:
-    """Read the counter that user programs may read: the time stamp, or ARM's virtual timer."""
-    x86 = e.target.triple.startswith("x86")
-    name = "llvm.readcyclecounter" if x86 else "llvm.readsteadycounter"
-    e.text.module.declare(name, "i64", ())
-    e.set(op.results[0], e.text.let(f"call i64 @{name}()"), 1)
-
-
 @emits(kern.MathOp)
 def _math(e: Emitter, op: Operation) -> None:
     operands, lanes = e.operands(op.operands)

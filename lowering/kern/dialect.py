@@ -202,14 +202,6 @@ class BitcastOp(UniformSyntax):
 
 
 @irdl_op_definition
-class ClockOp(UniformSyntax):
-    """A count (ui64) of the processor's clock: differs from run to run."""
-
-    name = "kern.clock"
-    y = result_def()
-
-
-@irdl_op_definition
 class MathOp(UniformSyntax):
     """A function of the maths library: `exp`, `erf`, `pow`, ..."""
 
@@ -460,7 +452,6 @@ OPS: Sequence[type[UniformSyntax]] = (
     SelectOp,
     CastOp,
     BitcastOp,
-    ClockOp,
     MathOp,
     LoadOp,
     StoreOp,

@@ -409,10 +409,6 @@ class ScopedBuilder:
         op = cls.create(operands=operands, result_types=(type,), properties=properties)
         return self._append(op).results[0]
 
-    def first(self, cls: type[Operation], type: Attribute) -> SSAValue:
-        """Append an op with one result and no operands at the end of the function's own block."""
-        return self._append(cls.create(result_types=(type,)), 0).results[0]
-
     def symbol(self, name: str) -> SymbolRefAttr:
         """A reference to the function `name`."""
         return SymbolRefAttr(name)

@@ -17,7 +17,7 @@ from torsh_fx.random import DEFAULT_SEED, STATE
 
 COUNT = 100_000
 LEAST = 1e-4
-"""Seeds are fixed, so a test passes always or never; a p-value below this is that of a wrong one."""
+"""The least p-value of a right distribution; seeds are fixed, so a test passes always or never."""
 
 
 def model_of(nodes, outputs, inputs=(), version=20):
