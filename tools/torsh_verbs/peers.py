@@ -50,6 +50,11 @@ class OnnxRuntime:
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
         """The outputs in order."""
+        if len(inputs) != len(self._names):
+            raise InvalidArgumentError(
+                "the model has a state (of its random numbers), which onnxruntime does not take: "
+                "results cannot be compared"
+            )
         feeds = dict(zip(self._names, inputs, strict=True))
         return [np.asarray(one) for one in self._session.run(None, feeds)]
 
