@@ -8,6 +8,7 @@ Locations of replaced ops are passed on to what replaces them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
@@ -19,13 +20,18 @@ from xdsl.transforms.dead_code_elimination import is_trivially_dead
 
 from torsh_dialect.errors import PassError, TorshError
 
+NAMED = re.compile(r'"([^"]*)"\("(.*)":(\d+):\d+\)')
+"""A named place in a file, as MLIR writes it without `loc(`."""
+
 
 def words_of(location: LocationAttr) -> str:
-    """Where in the user's model, in words; empty if unknown."""
+    """Where in the user's model: `linear (model.py:11)`, `conv1 (Conv)`; empty if unknown."""
     text = str(location)
     if "unknown" in text:
         return ""
-    return text.removeprefix("loc(").removesuffix(")").replace('"', "")
+    plain = text.removeprefix("loc(").removesuffix(")")
+    found = NAMED.fullmatch(plain)
+    return f"{found[1]} ({found[2]}:{found[3]})" if found else plain.replace('"', "")
 
 
 def rooted_types(pattern: RewritePattern) -> tuple[type[Operation], ...]:

@@ -7,7 +7,6 @@ what it asks of the model's inputs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -77,13 +76,7 @@ class Demand:
         """The op, and where the user's model has it."""
         name = self.op.name.removeprefix("torsh.")
         where = location_of(self.op)
-        return f"{name} at {plain(where)}" if where else name
-
-
-def plain(location: str) -> str:
-    """A location in words: `linear (model.py:11)`, `conv1 (Conv)`."""
-    found = re.fullmatch(r'"?([^"]*)"\("(.*)":(\d+):\d+\)?', location)
-    return f"{found[1]} ({found[2]}:{found[3]})" if found else location
+        return f"{name} at {where}" if where else name
 
 
 def axis_facts(imported: ImportedModel) -> list[AxisFact]:
