@@ -1,6 +1,6 @@
 """Latency of a program with symbolic extents against the program compiled for each size.
 
-    python benchmarks/dynamic.py --models resnet50,bert_base_128 --seconds 3 --limit 1.15
+    python benchmarks/dynamic.py --models resnet50,bert_base_128 --seconds 1 --limit 1.15
 
 Each zoo model is compiled once with every sensible axis symbolic, and once for each of its sizes.
 Both run the same inputs in alternation; a row shows the median of the paired ratios
@@ -213,7 +213,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--models", default="", help="names, comma-separated; all by default")
-    parser.add_argument("--seconds", type=float, default=3.0, help="per size")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="per size; all models take about 5 minutes"
+    )
     parser.add_argument("--limit", type=float, default=1.15, help="largest median ratio")
     parser.add_argument(
         "--cpu-time", action="store_true", help="compare processor time: on a machine in use"

@@ -302,20 +302,23 @@ def matmul(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
     if element is None or not plain or op.a not in arguments or op.b not in arguments:
         return None
     m, k, n = a[-2], a[-1], b[-1]
-    if not isinstance(k, int):
-        return None
-    params = batched.BatchedGemmParams(n=n if isinstance(n, int) else None, k=k, element=element)
+    static_n, static_k = (dim if isinstance(dim, int) else None for dim in (n, k))
+    shared = static_k is None
+    params = batched.BatchedGemmParams(n=static_n, k=static_k, shared=shared, element=element)
     batch = product(y[:-2])
     shell = _product(fused, op, op.a, op.b)
     for dim in (m, n, k, 1, k, m * k, 0, n, k * n, 0, n, m * n, 0):
         shell.extent(dim)
-    scratch = -(-batched.scratch_bytes(params, target, k) // 64) * 64
-    shell.scratch(scratch)
+    bytes_each = ceildiv(batched.scratch_bytes(params, target, k), 64) * 64
     width = batched.registers_of(params, target).width * batched.GROUP_PANELS
     units = batch * ceildiv(n, width)
-    some = static_or(m, 64), static_or(n, 64)
-    flops = 2.0 * some[0] * k * min(some[1], width)
-    return shell.finish("batched_gemm", params, units, flops, scratch)
+    flops = 2.0 * static_or(m, 64) * static_or(k, 64) * min(static_or(n, 64), width)
+    if isinstance(bytes_each, int):
+        shell.scratch(bytes_each)
+        return shell.finish("batched_gemm", params, units, flops, bytes_each)
+    shell.workspace(bytes_each)
+    room = (units * bytes_each,)
+    return shell.finish("batched_gemm", params, units, flops, workspaces=room)
 
 
 CHOOSERS: dict[type[Operation], Chooser] = {

@@ -12,7 +12,7 @@ from lowering.generic.evaluator import Evaluator, merged_groups, region_values
 from lowering.kern import dialect as kern
 from lowering.kern.builder import Index, KernBuilder, buffer_of
 from lowering.kern.dialect import INDEX
-from lowering.kernel import Argument, Buffer, DimArgument, Kernel, Scratch
+from lowering.kernel import Argument, Buffer, DimArgument, Kernel, Scratch, Workspace
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import text
 from torsh_dialect.dims import Dim, product
@@ -68,6 +68,11 @@ class TemplateShell:
     def scratch(self, bytes_each: int) -> None:
         """The next two words are the workers' scratch and the bytes of each."""
         self.plain_scratch()
+        self.extent(bytes_each)
+
+    def workspace(self, bytes_each: Dim) -> None:
+        """The next two words are a memory that all units share and the bytes of each unit."""
+        self._word(buffer_of(dtypes.i8), Workspace(0))
         self.extent(bytes_each)
 
     def plain_scratch(self) -> None:
@@ -140,6 +145,7 @@ class TemplateShell:
         units: Dim,
         unit_flops: float,
         scratch_bytes: int = 0,
+        workspaces: tuple[Dim, ...] = (),
         prologue_of: SSAValue | None = None,
     ) -> Kernel:
         """The kernel; `unit_flops` decides from how many units on threads share the work.
@@ -160,7 +166,9 @@ class TemplateShell:
         self.b.append(op)
         self.arguments.extend(DimArgument(dim) for dim in self.b.dim_arguments)
         grain = max(1, round(FLOPS_PER_THREAD / max(1.0, unit_flops)))
-        return Kernel(self.b.finish(), units, grain, tuple(self.arguments), scratch_bytes)
+        return Kernel(
+            self.b.finish(), units, grain, tuple(self.arguments), scratch_bytes, workspaces
+        )
 
 
 def _unchanged(value: SSAValue, *_: SSAValue) -> Sequence[SSAValue]:

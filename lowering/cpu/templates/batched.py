@@ -1,8 +1,9 @@
 """Batched matrix product of two activations: `C[b] = epilogue(A[b] @ B[b])`, as in attention.
 
 All extents may be dynamic. B is packed on the fly, a group of panels at a time, into a worker's
-scratch; then the packed product's tiles run over all rows. An element's steps are summed in the
-same order as by `gemm` with one chain, whatever M, the batch and the panel are.
+scratch or the unit's part of a workspace; then the packed product's tiles run over all rows. An
+element's steps are summed in the same order as by `gemm` with one chain, whatever M, the batch
+and the panel are.
 """
 
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from lowering.cpu.templates.microkernel import Tile, opaque_pointers
 from lowering.cpu.templates.schedule import ELEMENT_BYTES, Registers, register_tile
 from lowering.cpu.templates.tiling import Place, Tiling, Walker, store_tile
 from lowering.cpu.text import Module, Text, Value
+from torsh_dialect.dims import Dim
 from torsh_dialect.target import TargetInfo
 
 GROUP_PANELS = 4
@@ -31,12 +33,14 @@ class BatchedGemmParams:
 
     Argument words: 0 A, 1 B, 2 C, 3 M, 4 N, 5 K, 6 inner batch extent, then element strides
     (row, outer, inner): 7-9 of A, 10-12 of B, 13-15 of C; 16 scratch, 17 scratch bytes of a
-    worker; the epilogue's from `WORDS` on. Strides of 0 broadcast. Last dimensions are contiguous.
+    worker (`shared`: a workspace, its bytes for a unit); the epilogue's from `WORDS` on. Strides
+    of 0 broadcast. Last dimensions are contiguous.
 
     Attributes:
         transposed: Whether B is `[N, K]` rather than `[K, N]`.
         n: Columns if static.
         k: Steps if static.
+        shared: Whether units have parts of one memory, rather than workers: for a dynamic K.
         element: `float` or `double`.
         epilogue: Applied to each result vector; its row is `batch * M + m`.
     """
@@ -44,6 +48,7 @@ class BatchedGemmParams:
     transposed: bool = False
     n: int | None = None
     k: int | None = None
+    shared: bool = False
     element: str = "float"
     epilogue: Epilogue = IDENTITY
 
@@ -58,10 +63,10 @@ def parallel_extent(params: BatchedGemmParams, target: TargetInfo, batch: int, n
     return batch * -(-n // (registers_of(params, target).width * GROUP_PANELS))
 
 
-def scratch_bytes(params: BatchedGemmParams, target: TargetInfo, k: int) -> int:
-    """Bytes of scratch that each worker needs; the scratch must be 64-byte aligned."""
+def scratch_bytes(params: BatchedGemmParams, target: TargetInfo, k: Dim) -> Dim:
+    """Bytes that each worker (each unit) packs into; they must be 64-byte aligned."""
     width = registers_of(params, target).width
-    return GROUP_PANELS * k * width * ELEMENT_BYTES[params.element]
+    return k * (GROUP_PANELS * width * ELEMENT_BYTES[params.element])
 
 
 def flops(params: BatchedGemmParams, batch: int, m: int, n: int, k: int) -> int:
@@ -91,8 +96,8 @@ class _Emitter:
         self.k = text.argument(5, "i64", "k") if params.k is None else str(params.k)
         self.inner = text.argument(6, "i64", "inner")
         self.strides = [text.argument(word, "i64", "stride") for word in range(7, 16)]
-        base, size = text.argument(16, role="scratch"), text.argument(17, "i64", "bytes")
-        self.scratch = text.at(base, text.mul("%worker", size), "i8")
+        self.base, self.size = text.argument(16, role="scratch"), text.argument(17, "i64", "bytes")
+        self.scratch = text.at(self.base, text.mul("%worker", self.size), "i8")
         cut = Tiling(registers, None, 1 << 30, BLOCK_TILES * registers.rows, GROUP_PANELS)
         self.body = params.epilogue.begin(text)
         self.walker = Walker(text, cut, self.m, self.n)
@@ -100,6 +105,8 @@ class _Emitter:
     def unit(self, index: Value) -> None:
         """Write unit `index`: pack one group of panels of one matrix, multiply all rows by it."""
         text, walker = self.text, self.walker
+        if self.params.shared:
+            self.scratch = text.at(self.base, text.mul(index, self.size), "i8")
         batch, group = text.udiv(index, walker.groups), text.urem(index, walker.groups)
         outer, inner = text.udiv(batch, self.inner), text.urem(batch, self.inner)
         a, b, c = (

@@ -7,6 +7,7 @@ Oracle: the op's numpy reference at the same extents. Where that refuses them, s
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 import samples_basic
 import samples_nn
 from op_sweep import close, leaves, module_of
+from xdsl.parser import Parser
 
 from lowering.codegen import CodegenSettings, shared_generator
 from lowering.cpu.host import host_target
@@ -141,3 +143,31 @@ def test_every_size_gives_what_the_reference_gives(sample: Any) -> None:
         for ours, theirs in zip(program.run(arrays), expected, strict=True):
             check(ours, np.asarray(theirs))
     assert ran > 0, "the reference takes none of the extents"
+
+
+def test_a_product_of_a_symbolic_number_of_steps_is_that_of_a_known_one() -> None:
+    """Bit by bit, and on the same template."""
+    text = """
+func.func @main(%x: tensor<3x5x?xf32, #torsh.dims<[3, 5, k]>>,
+    %y: tensor<3x?x40xf32, #torsh.dims<[3, k, 40]>>) -> tensor<3x5x40xf32> {
+  %z = torsh.matmul %x, %y : (tensor<3x5x?xf32, #torsh.dims<[3, 5, k]>>,
+      tensor<3x?x40xf32, #torsh.dims<[3, k, 40]>>) -> tensor<3x5x40xf32>
+  %r = torsh.relu %z : (tensor<3x5x40xf32>) -> tensor<3x5x40xf32>
+  func.return %r : tensor<3x5x40xf32>
+}
+"""
+    ctx = Context(target=host_target())
+    program = compiled(Parser(ctx, text).parse_module())
+    rng = np.random.default_rng(0)
+    for k in (0, 1, 3, 64, 257, 1000):
+        arrays = [rng.standard_normal(s).astype(np.float32) for s in ((3, 5, k), (3, k, 40))]
+        (found,) = program.run(arrays)
+        expected = np.maximum(arrays[0].astype(np.float64) @ arrays[1].astype(np.float64), 0)
+        np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, k) ** 0.5)
+        assert "batched_gemm" in program.profile(arrays).table()
+        if not k:
+            continue
+        known = text.replace("?", str(k)).replace("k]", f"{k}]").replace("k,", f"{k},")
+        known = re.sub(r", #torsh.dims<[^>]*>", "", known)
+        fixed = compiled(Parser(ctx, known).parse_module())
+        np.testing.assert_array_equal(fixed.run(arrays)[0].view(np.int32), found.view(np.int32))

@@ -220,10 +220,11 @@ def test_empty_products(target, m, n, k, static):
     np.testing.assert_array_equal(got, np.zeros((m, n), np.float32))
 
 
-def test_workers_side_by_side_have_the_bits_of_one(target):
-    """Two threads at once, each its own part of the range and its own scratch."""
+@pytest.mark.parametrize("shared", [False, True])
+def test_workers_side_by_side_have_the_bits_of_one(target, shared):
+    """Two threads at once, each its own part of the range and its own memory."""
     rng = np.random.default_rng(9)
-    params = batched.BatchedGemmParams()
+    params = batched.BatchedGemmParams(shared=shared)
     module = Module()
     batched.emit(module, "matmul", params, target)
     kernel = jit.compile_module(module, target, ["matmul"]).kernel("matmul")
@@ -231,7 +232,10 @@ def test_workers_side_by_side_have_the_bits_of_one(target):
     size = batched.scratch_bytes(params, target, 70)
     results = []
     for workers in (1, 2):
-        c, scratch = np.full((6, 70, 70), np.nan, np.float32), jit.aligned((2 * size,), np.uint8)
+        c, parts = np.full((6, 70, 70), np.nan, np.float32), 2
+        if shared:
+            parts = batched.parallel_extent(params, target, 6, 70)
+        scratch = jit.aligned((parts * size,), np.uint8)
         matrix = (70, 0, 4900)
         words = [a, b, c, 70, 70, 70, 6, *matrix, *matrix, *matrix, scratch, size]
         units = batched.parallel_extent(params, target, 6, 70)
