@@ -165,3 +165,17 @@ def test_airy_and_zeta(dtype):
     q = torch.tensor([-8.25, -1.5, -0.5, 0.0, 0.25, 3.0, -2.0])
     check(lambda x: torch.special.airy_ai(x), x)
     check(lambda q: torch.special.zeta(torch.tensor(3, dtype=dtype), q), q)
+
+
+@pytest.mark.parametrize("dims", [(2, 3, 7, 6), (3, 7, 6), (1, 2, 4, 5, 6)], ids=str)
+def test_what_max_pooling_passes_back(dims):
+    """Windows overlap, so that some elements get several addends: of small integers, exactly."""
+    rank = 3 if len(dims) == 5 else 2
+    name = f"max_pool{rank}d_with_indices"
+    pool, back = (getattr(torch.ops.aten, n).default for n in (name, f"{name}_backward"))
+    window = ([3] * rank, [2] * rank, [1] * rank, [1] * rank, False)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(dims, generator=generator)
+    y, indices = pool(x, *window)
+    passed = torch.randint(-8, 9, y.shape, generator=generator).float()
+    check(lambda g, x, i: back(g, x, *window, i), passed, x, indices)

@@ -6,10 +6,10 @@ from typing import Any
 
 from xdsl.ir import SSAValue
 
-from torsh_dialect.ops import (
-    pool,
-)
-from torsh_dialect.types import rank_of
+from torsh_dialect.dims import product
+from torsh_dialect.ops import pool
+from torsh_dialect.ops.scatter import ScatterElementsOp
+from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, converts, spatial, used
 
 
@@ -119,3 +119,20 @@ def _max_unpool(
     indices, _ = _batched(c, indices, rank)
     y = c.b(pool.MaxUnpoolOp, x, indices, output=spatial(output, rank))
     return c.squeeze(y, 0) if lacking else y
+
+
+@converts("max_pool2d_with_indices_backward", "max_pool3d_with_indices_backward")
+def _max_pool_backward(
+    c: NodeBuilder, y: SSAValue, x: SSAValue, *rest: Any, **options: Any
+) -> SSAValue:
+    """Each element of `y` added where its maximum stood: a scatter, whose last operand is where."""
+    rank, indices = _pool_rank(c), [*rest, *options.values()][-1]
+    dims = dims_of(x)
+    outer = list(dims[:-rank])
+
+    def flat(v: SSAValue) -> SSAValue:
+        return c.reshape(v, [*outer, product(dims_of(v)[-rank:])])
+
+    start = c.full(0, [*outer, product(dims[-rank:])], element_type(x))
+    found = c.b(ScatterElementsOp, start, flat(indices), flat(y), axis=len(outer), reduction="add")
+    return c.reshape(found, dims)
