@@ -31,9 +31,9 @@ from torsh_dialect.settings import Settings
 from torsh_fx.compiled import CompiledModule
 from torsh_fx.compiler import compile as compile_model
 from torsh_fx.importers.torch_aliases import Aliases
+from torsh_fx.importers.torch_random import set_torch_state, torch_state
 from torsh_fx.importers.torch_types import to_numpy, to_torch
 from torsh_fx.random import STATE
-from torsh_fx.torch_random import set_torch_state, torch_state
 from torsh_fx.written import run_writing
 
 NAME = "torsh"
