@@ -11,8 +11,9 @@ from lowering.generic.kernels import whole_kernel
 from lowering.generic.whole import WholeKernelBuilder
 from lowering.kern.builder import Index, KernBuilder
 from lowering.kernel import Kernel
+from lowering.program.checks import Checks
 from torsh_dialect import dtypes
-from torsh_dialect.attributes import int_of
+from torsh_dialect.attributes import float_of, int_of
 from torsh_dialect.dims import product
 from torsh_dialect.ops.random import (
     MASK,
@@ -29,6 +30,7 @@ from torsh_dialect.ops.random import (
     Mt19937Op,
     PhiloxOp,
     ShuffleOp,
+    WithinOp,
 )
 from torsh_dialect.types import dims_of
 
@@ -85,6 +87,22 @@ def philox(
     start = b.add(e.element(op.state, [1]), unsigned(b.dim(skip)))
     words = Philox(b, e.element(op.state, [0])).block(b.add(start, unsigned(flat)))
     return b.cast(words[int_of(op.word)], U32)
+
+
+@rule(WithinOp)
+def within(
+    e: Evaluator, op: Operation, number: int, index: Sequence[Index], where: SSAValue | None
+) -> SSAValue:
+    """The check tells the element by its place."""
+    assert isinstance(op, WithinOp)
+    b, x = e.builder, e.element(op.x, index, where)
+    if e.record is not None:
+        wide = b.cast(x, dtypes.f64)
+        low, high = (b.const(float_of(v), dtypes.f64) for v in (op.low, op.high))
+        inside = b.and_(b.ge(wide, low), b.le(wide, high))
+        inside = inside if where is None else b.or_(inside, b.not_(where))
+        b.check(e.record, inside, e.flat(e.dims(op.x), index), 0, Checks.PARAMETER)
+    return x
 
 
 class Twister:

@@ -33,6 +33,7 @@ class Checks:
     INDEX: ClassVar[int] = 1
     STEP: ClassVar[int] = 2
     PLACE: ClassVar[int] = 3
+    PARAMETER: ClassVar[int] = 4
 
     specs: list[CheckSpec] = field(default_factory=list[CheckSpec])
     _codes: dict[CheckSpec, int] = field(default_factory=dict[CheckSpec, int])
@@ -43,6 +44,8 @@ class Checks:
         assert self.add("execution", "the step of a range is 0") == self.STEP
         text = "a place is {0}, outside of {1} elements"
         assert self.add("execution", text) == self.PLACE
+        text = "element {0} of a distribution's parameters is outside of their range"
+        assert self.add("execution", text) == self.PARAMETER
 
     def add(self, kind: str, message: str, location: str = "") -> int:
         """The code of a check; equal checks have one code."""

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from xdsl.dialects.builtin import I64, IntegerAttr
+from xdsl.dialects.builtin import I64, Float64Type, FloatAttr, IntegerAttr
 from xdsl.ir import SSAValue
 from xdsl.irdl import operand_def, prop_def, result_def
 
 from torsh_dialect import dtypes
-from torsh_dialect.attributes import Array, extents_of, int_of
+from torsh_dialect.attributes import Array, extents_of, float_of, int_of
 from torsh_dialect.declare import op
 from torsh_dialect.dims import Dim, provably_different
-from torsh_dialect.errors import ShapeError
+from torsh_dialect.errors import ExecutionError, ShapeError
 from torsh_dialect.kinds import Random, Sort
 from torsh_dialect.ops.movement import fixed
 from torsh_dialect.types import AnyTensor, DimsAttr, dims_of, element_type, rank_of, tensor
@@ -147,6 +147,36 @@ class Mt19937Op(Random):
         left: Any = generator.get_state(legacy=False)["state"]
         after = [left["key"], [left["pos"]], state[MT_WORDS + 1 :]]
         return words, np.concatenate(after).astype(np.uint32)
+
+
+@op
+class WithinOp(Random):
+    """The elements of x, which must lie from `low` to `high`; another one (or NaN) ends the call.
+
+    For parameters of distributions, which are known when the program runs. C1: x is of floats.
+
+    %r = torsh.within %x {high = 1.0 : f64, low = 0.0 : f64} : (tensor<3xf32>) -> tensor<3xf32>
+    """
+
+    name = "torsh.within"
+    x = operand_def()
+    low = prop_def(FloatAttr[Float64Type])
+    high = prop_def(FloatAttr[Float64Type])
+    y = result_def()
+
+    def infer(self) -> Sequence[AnyTensor]:
+        if not dtypes.is_float(element_type(self.x)):
+            raise ShapeError(f"limits are of floats, not of {self.x.type} (C1)")
+        return (tensor(element_type(self.x), dims_of(self.x)),)
+
+    def evaluate(self, *args: Array) -> Sequence[Array]:
+        wide, (low, high) = args[0].astype(np.float64), map(float_of, (self.low, self.high))
+        bad = np.flatnonzero(~((wide >= low) & (wide <= high)))
+        if bad.size:
+            raise ExecutionError(
+                f"element {bad[0]} of the parameters is {wide.flat[bad[0]]}, not in [{low}, {high}]"
+            )
+        return (args[0],)
 
 
 @op

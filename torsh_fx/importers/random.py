@@ -30,7 +30,7 @@ from torsh_dialect.ops.box_muller import BoxMullerOp
 from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.logic import BitwiseAndOp, BitwiseOrOp, ShiftLeftOp, ShiftRightOp
 from torsh_dialect.ops.maths import CosOp, Log1pOp, SinOp
-from torsh_dialect.ops.random import MT_STATE, MT_WORDS, Mt19937Op, PhiloxOp
+from torsh_dialect.ops.random import MT_STATE, MT_WORDS, Mt19937Op, PhiloxOp, WithinOp
 from torsh_dialect.ops.scan import CumSumOp
 from torsh_dialect.settings import StreamName
 from torsh_dialect.types import dims_of, element_type, tensor
@@ -151,6 +151,11 @@ def _joined(c: Compose, words: Sequence[SSAValue]) -> SSAValue:
         return words[0]
     upper, lower = (c.cast(word, dtypes.ui64) for word in words)
     return c.b(BitwiseOrOp, c.b(ShiftLeftOp, upper, c.like(32, upper)), lower)
+
+
+def within(c: Compose, x: SSAValue, low: float, high: float) -> SSAValue:
+    """Parameters of a distribution, which are checked when the program runs."""
+    return c.b(WithinOp, x, low=low, high=high)
 
 
 def unit(c: Compose, words: Sequence[SSAValue]) -> SSAValue:

@@ -351,6 +351,7 @@ def _random() -> list[Sample]:
         Sample(box_muller.BoxMullerOp, (u, v), {"sine": True}),
         Sample(box_muller.BoxMullerOp, (ends, ends[::-1].copy())),
         Sample(box_muller.BoxMullerOp, (ends, ends[::-1].copy()), {"sine": True}),
+        Sample(random.WithinOp, (np.abs(real(3, 5)),), {"low": 0.0, "high": 9.0}),
         Sample(random.ShuffleOp, (steps,)),
         Sample(random.ShuffleOp, (steps[:0],)),
     ]

@@ -5,7 +5,12 @@ import pytest
 import torch
 
 import torsh_fx
-from torsh_dialect.errors import ImportModelError, InvalidArgumentError, UnsupportedError
+from torsh_dialect.errors import (
+    ExecutionError,
+    ImportModelError,
+    InvalidArgumentError,
+    UnsupportedError,
+)
 from torsh_fx.random import DEFAULT_SEED, STATE
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -244,6 +249,23 @@ BAD = {
 def test_bad_parameters_are_refused_with_their_limits(name):
     with pytest.raises((UnsupportedError, ImportModelError), match=r"from|outside|expects"):
         torsh_fx.compile(Drawing(BAD[name]), (X,))
+
+
+@pytest.mark.parametrize("bad", [-0.5, 1.5, float("nan")])
+def test_bad_probabilities_end_the_call(bad):
+    f = torsh_fx.compile(Drawing(lambda x: (torch.bernoulli(x), torch.randn(3))), (X.abs() / 9,))
+    x = X.abs() / 9
+    f(x)
+    x[2, 3] = bad
+    with pytest.raises(ExecutionError, match="element 33 of a distribution's parameters"):
+        f(x)
+
+
+def test_bad_weights_of_classes_end_the_call():
+    f = torsh_fx.compile(Drawing(lambda x: torch.multinomial(x, 2)), (torch.ones(5),))
+    for bad in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ExecutionError, match="element 4 of a distribution's parameters"):
+            f(torch.tensor([1.0, 1.0, 1.0, 1.0, bad]))
 
 
 def test_bad_streams_and_seeds_are_refused():

@@ -15,7 +15,7 @@ from torsh_dialect.dims import Dim
 from torsh_dialect.dtypes import f32, is_float
 from torsh_dialect.types import dims_of, element_type
 from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
-from torsh_fx.importers.random import Philox, Spread, Stream, computed_in
+from torsh_fx.importers.random import Philox, Spread, Stream, computed_in, within
 from torsh_fx.random import first_state
 
 
@@ -101,7 +101,7 @@ def random_normal(n: Node) -> SSAValue:
 def bernoulli(n: Node) -> SSAValue:
     x, c = n.input(0), n.c
     drawn = _uniform(n, dims_of(x), element_type(x))
-    return c.cast(c.lt(drawn, c.cast_like(x, drawn)), _element(n))
+    return c.cast(c.lt(drawn, c.cast_like(within(c, x, 0.0, 1.0), drawn)), _element(n))
 
 
 @converter("Multinomial")

@@ -7,6 +7,7 @@ aten/native/Distributions.cpp of torch 2.13, so that the stream `mt19937` gives 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from torsh_dialect.ops.random import ShuffleOp
 from torsh_dialect.ops.scan import CumSumOp
 from torsh_dialect.ops.sort import SearchSortedOp, TopKOp
 from torsh_dialect.types import dims_of, element_type, rank_of
-from torsh_fx.importers.random import Spread, Stream, computed_in, fused, unit
+from torsh_fx.importers.random import Spread, Stream, computed_in, fused, unit, within
 from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts
 
 Draw = Callable[[Sequence[Dim]], SSAValue]
@@ -163,7 +164,8 @@ def _normal_of_tensors(c: NodeBuilder, mean: Scalar, std: Scalar = 1.0, **option
     if not isinstance(std, SSAValue):
         deviation = number(c, std, "the standard deviation", least=0, most=math.inf)
         return c.add(normal_numbers(c, Spread(0.0, deviation)), c.tensor(mean, element))
-    drawn = c.mul(normal_numbers(c, Spread()), c.tensor(std, element))
+    deviations = within(c, c.tensor(std, element), 0.0, math.inf)
+    drawn = c.mul(normal_numbers(c, Spread()), deviations)
     return c.add(drawn, c.tensor(mean, element))
 
 
@@ -213,7 +215,7 @@ def _bernoulli(c: NodeBuilder, x: SSAValue, p: Any = None, **options: Any) -> SS
     chance, stream = x if p is None else p, stream_of(c)
     wide = computed_in(element_type(chance))
     drawn = in_memory_order(c, lambda d: stream.uniform(c, d, wide), c.out_dims())
-    return c.finished(c.lt(drawn, c.cast(chance, wide)))
+    return c.finished(c.lt(drawn, c.cast(within(c, chance, 0.0, 1.0), wide)))
 
 
 @converts("geometric")
@@ -303,7 +305,7 @@ def _randperm(c: NodeBuilder, size: Dim, **options: Any) -> SSAValue:
 def _multinomial(
     c: NodeBuilder, x: SSAValue, count: Dim, replacement: bool = False, **options: Any
 ) -> SSAValue:
-    axis = rank_of(x) - 1
+    axis, x = rank_of(x) - 1, within(c, x, 0.0, sys.float_info.max)
     if replacement and count != 1:
         return with_replacement(c, x, count)
     noise = c.cast(_row_major(c, dims_of(x)), element_type(x))
