@@ -27,8 +27,10 @@ from torsh_dialect.types import dims_of, element_type, tensor, with_storage
 from torsh_dialect.weights import digest_of
 from torsh_fx.importers.model import MALFORMED, Fate, Report
 from torsh_fx.importers.random import Stream, stream_of
+from torsh_fx.importers.torch_custom import custom_converter, operator_of
 from torsh_fx.importers.torch_findings import REMEDY, REPAIR, stub_of
 from torsh_fx.importers.torch_ops import CONVERTERS, SYMBOLIC, NodeBuilder
+from torsh_fx.importers.torch_ops.base import Converter
 from torsh_fx.importers.torch_symbols import dim_of
 from torsh_fx.importers.torch_types import device_name, element_of, row_of_torch
 
@@ -223,7 +225,10 @@ class GraphImporter:
         return None if symbols_of(extent) & self.shared.numbers else extent
 
     def _is_known(self, node: Node) -> bool:
-        return spelling(node.target) in CONVERTERS or node.target is operator.getitem
+        return self._converter(node) is not None or node.target is operator.getitem
+
+    def _converter(self, node: Node) -> Converter | None:
+        return CONVERTERS.get(spelling(node.target)) or custom_converter(node)
 
     def _convert(self, node: Node) -> Any:
         location, words = location_of(node, self.path)
@@ -231,7 +236,9 @@ class GraphImporter:
         c = NodeBuilder(self.builder, node, self)
         try:
             args, kwargs = self.value(node.args), self.value(node.kwargs)
-            result = CONVERTERS[spelling(node.target)](c, *args, **kwargs)
+            convert = self._converter(node)
+            assert convert is not None
+            result = convert(c, *args, **kwargs)
             if self.exact:
                 self._check(node, result)
         except (TorshError, *MALFORMED) as error:
@@ -266,11 +273,10 @@ class GraphImporter:
     ) -> Refused:
         where = words or location_of(node, self.path)[1]
         name = self.path + node.name
-        known = self._is_known(node)
-        remedy, stub = (
-            (REPAIR, "") if known else (REMEDY, stub_of(node.target, spelling(node.target)))
-        )
-        finding = Finding(spelling(node.target), name, reason, where, remedy, stub)
+        target = operator_of(node) or node.target
+        known = spelling(target) in CONVERTERS or node.target is operator.getitem
+        remedy, stub = (REPAIR, "") if known else (REMEDY, stub_of(target, spelling(target)))
+        finding = Finding(spelling(target), name, reason, where, remedy, stub)
         self.shared.report.refuse(finding, cause)
         return REFUSED
 
