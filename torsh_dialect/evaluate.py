@@ -47,6 +47,14 @@ class Runs(Protocol):
     def run(self, region: RunRegion, *args: Array) -> Sequence[Array]: ...
 
 
+@dataclass(frozen=True)
+class Scope:
+    """What an op sees: the values before it, and the sizes of symbols."""
+
+    values: Mapping[SSAValue, Array]
+    symbols: Mapping[str, int]
+
+
 @dataclass
 class Evaluator:
     """Evaluates functions of one module.
@@ -82,19 +90,14 @@ class Evaluator:
             raise InputError(f"@{name} takes {len(block.args)} inputs, got {len(args)}")
         for number, (argument, array) in enumerate(zip(block.args, args, strict=True)):
             _check_dtype(argument.type, array, f"input {number} of @{name}")
-        return self.run_block(block, args, {}, {}, f"an input of @{name}")
+        return self.run_block(block, args, Scope({}, {}), f"an input of @{name}")
 
     def run_block(
-        self,
-        block: Block,
-        args: Sequence[Array],
-        outer: Mapping[SSAValue, Array],
-        symbols: Mapping[str, int],
-        what: str,
+        self, block: Block, args: Sequence[Array], outer: Scope, what: str
     ) -> list[Array]:
         """The values that a block ends with; `what` names its arguments in messages."""
-        values = dict(outer)
-        known = dict(symbols)
+        values, known = dict(outer.values), dict(outer.symbols)
+        scope = Scope(values, known)
         for argument, array in zip(block.args, args, strict=True):
             _bind(argument.type, array, known, what)
             values[argument] = array
@@ -102,7 +105,7 @@ class Evaluator:
             operands = [values[operand] for operand in op.operands]
             if op.has_trait(IsTerminator):
                 return operands
-            results = self._op(op, operands, values, known)
+            results = self._op(op, operands, scope)
             for result, array in zip(op.results, results, strict=True):
                 _bind(result.type, array, known, f"the result of {op.name}")
                 values[result] = array
@@ -110,13 +113,7 @@ class Evaluator:
                 known.update(op.bound_values(operands[0]))
         raise TorshError("a block has no terminator")
 
-    def _op(
-        self,
-        op: Operation,
-        operands: Sequence[Array],
-        values: Mapping[SSAValue, Array],
-        symbols: dict[str, int],
-    ) -> Sequence[Array]:
+    def _op(self, op: Operation, operands: Sequence[Array], scope: Scope) -> Sequence[Array]:
         if isinstance(op, WeightOp):
             return (self.weights[op.id.data],)
         if isinstance(op, CallOp):
@@ -124,26 +121,25 @@ class Evaluator:
         if not isinstance(op, TensorOp):
             raise TorshError(f"{op.name} has no reference value")
         if isinstance(op, Runs):
-            return op.run(_Regions(self, values, symbols, op.name), *operands)
-        return evaluate_op(op, operands, symbols)
+            return op.run(_Regions(self, scope, op.name), *operands)
+        return evaluate_op(op, operands, scope.symbols)
 
 
 @dataclass
 class _Regions:
-    """`RunRegion` for one control op: its regions see the values and symbols around it."""
+    """`RunRegion` for one control op: its regions see what is around it."""
 
     evaluator: Evaluator
-    values: Mapping[SSAValue, Array]
-    symbols: Mapping[str, int]
+    scope: Scope
     name: str
 
     def __call__(self, region: Region, /, *args: Array) -> Sequence[Array]:
         what = f"an argument in {self.name}"
-        return self.evaluator.run_block(region.block, args, self.values, self.symbols, what)
+        return self.evaluator.run_block(region.block, args, self.scope, what)
 
     def extent(self, dim: Dim) -> int:
-        known = symbols_of(dim) <= self.symbols.keys()
-        return evaluate_dim(dim, self.symbols) if known else 0
+        symbols = self.scope.symbols
+        return evaluate_dim(dim, symbols) if symbols_of(dim) <= symbols.keys() else 0
 
 
 def evaluate_op(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import Operation
 
 from lowering.passes.outline_native import PREFIX, OutlineNativePass, is_hosted
 from lowering.runtime.executable import Executable
@@ -24,7 +24,7 @@ from torsh_dialect.attributes import Array
 from torsh_dialect.context import Context
 from torsh_dialect.driver import words_of
 from torsh_dialect.errors import ExecutionError, InputError, TorshError, UnsupportedError
-from torsh_dialect.evaluate import Evaluator, names_of
+from torsh_dialect.evaluate import Evaluator, Scope, names_of
 from torsh_dialect.kinds import Control, TensorOp
 from torsh_dialect.ops.constant import ConstantOp
 from torsh_dialect.ops.control import YieldOp
@@ -56,19 +56,13 @@ class HostWalker(Evaluator):
         native = self.natives.get(name)
         return super().call(name, *args) if native is None else native.run(args)
 
-    def _op(
-        self,
-        op: Operation,
-        operands: Sequence[Array],
-        values: Mapping[SSAValue, Array],
-        symbols: dict[str, int],
-    ) -> Sequence[Array]:
+    def _op(self, op: Operation, operands: Sequence[Array], scope: Scope) -> Sequence[Array]:
         if isinstance(op, ConstantOp):
             return (self.constants[op],)
         if isinstance(op, BindOp):
             return operands
         try:
-            return super()._op(op, operands, values, symbols)
+            return super()._op(op, operands, scope)
         except TorshError as error:
             error.place(words_of(op.location))
             raise

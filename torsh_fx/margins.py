@@ -23,7 +23,7 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 from torsh_dialect.attributes import Array, names_attribute
 from torsh_dialect.context import Context
 from torsh_dialect.dtypes import dtype_of, dtype_of_numpy
-from torsh_dialect.evaluate import Evaluator
+from torsh_dialect.evaluate import Evaluator, Scope
 from torsh_dialect.kinds import Elementwise, TensorOp
 from torsh_dialect.ops.elementwise import (
     AddOp,
@@ -125,17 +125,11 @@ class Deciding(Evaluator):
     direction: Direction | None = None
     worst: float = 0.0
 
-    def _op(
-        self,
-        op: Operation,
-        operands: Sequence[Array],
-        values: Mapping[SSAValue, Array],
-        symbols: dict[str, int],
-    ) -> Sequence[Array]:
+    def _op(self, op: Operation, operands: Sequence[Array], scope: Scope) -> Sequence[Array]:
         used = list(operands)
         for index, ours in self.floats.get(op, {}).items():
             exact = operands[index]
-            beyond = excess(ours, exact, _size(op.operands[index], values))
+            beyond = excess(ours, exact, _size(op.operands[index], scope.values))
             if self.direction is None:
                 self.worst = max(self.worst, beyond)
                 used[index] = wide_array(ours)
@@ -143,7 +137,7 @@ class Deciding(Evaluator):
                 finite = np.isfinite(exact)
                 error = np.where(finite, wide_array(ours), 0) - np.where(finite, exact, 0)
                 used[index] = cast(Any, exact) + self.direction(op, index, error)
-        return super()._op(op, used, values, symbols)
+        return super()._op(op, used, scope)
 
 
 def excess(ours: Array, exact: Array, size: float) -> float:

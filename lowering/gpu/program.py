@@ -21,7 +21,7 @@ from lowering.kern import dialect as kern
 from torsh_dialect.attributes import int_of, str_of
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import InputError, UnsupportedError
-from torsh_dialect.evaluate import Evaluator, evaluate_op
+from torsh_dialect.evaluate import Evaluator, Scope, evaluate_op
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops.constant import WeightOp
 from torsh_dialect.ops.fused import FusedOp
@@ -162,7 +162,7 @@ class Call(Generic[M]):
         arrays = [self.array(v) for v in op.operands]
         if not isinstance(op, FusedOp):
             return evaluate_op(op, arrays, self.symbols)
-        return self.evaluator.run_block(op.body.block, arrays, {}, self.symbols, "a region")
+        return self.evaluator.run_block(op.body.block, arrays, Scope({}, self.symbols), "a region")
 
     def _cast(self, op: UnrealizedConversionCastOp) -> None:
         """The same memory under another type: on the device for a kernel, else where it is."""
