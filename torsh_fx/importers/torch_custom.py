@@ -34,15 +34,15 @@ KEYS = ("CPU", "CompositeExplicitAutograd", "CompositeImplicitAutograd")
 ADVICE = "its implementation must be torch ops on tensors"
 
 
-def operator_of(node: Node) -> OpOverload | None:
+def operator_of(node: Node) -> OpOverload[..., Any] | None:
     """The operator that a node calls, itself or on copies of what it changes."""
     target: Any = node.target
     if isinstance(target, HigherOrderOperator) and str(target.name()) in CHANGED:
         target = node.args[0]
-    return target if isinstance(target, OpOverload) else None
+    return cast("OpOverload[..., Any]", target) if isinstance(target, OpOverload) else None
 
 
-def python_key(operator: OpOverload) -> Any:
+def python_key(operator: OpOverload[..., Any]) -> Any:
     """The dispatch key of the operator's Python implementation; None where it has none."""
     schema = operator._schema  # pyright: ignore[reportPrivateUsage]
     name = schema.name.replace("::", "/")
@@ -66,10 +66,11 @@ def custom_converter(node: Node) -> Converter | None:
 
 def _import_traced(c: NodeBuilder, *_: Any, **__: Any) -> Any:
     graph, arguments = traced(c.node)
-    return c.graph.nested(graph, c.b, [c.graph.value(argument) for argument in arguments])
+    builder = cast(Any, c.b)  # of a block: a node is built in one
+    return c.graph.nested(graph, builder, [c.graph.value(argument) for argument in arguments])
 
 
-def _on_copies(operator: OpOverload, convert: Converter) -> Converter:
+def _on_copies(operator: OpOverload[..., Any], convert: Converter) -> Converter:
     """The converter of an operator for a call on copies: gives results, then all the copies.
 
     Values are not changed in place here, so that the copies are the values themselves.
@@ -125,8 +126,8 @@ def traced(node: Node) -> tuple[GraphModule, list[Any]]:
     guards = _guard_count(inputs)
     try:
         plain = make_fx(run)(*inputs)
-        table = torch.export.default_decompositions()
-        graph = make_fx(torch.func.functionalize(plain), decomposition_table=dict(table))(*inputs)
+        table = dict(cast(Any, torch.export).default_decompositions())
+        graph = make_fx(torch.func.functionalize(plain), decomposition_table=table)(*inputs)
     except Exception as error:  # whatever a user's function raises
         said = str(error).strip().partition("\n")[0]
         raise UnsupportedError(
@@ -150,7 +151,7 @@ def _guard_count(fakes: Sequence[Any]) -> int:
 
 
 def _called(
-    node: Node, operator: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]
+    node: Node, operator: OpOverload[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
 ) -> tuple[Any, ...]:
     """The results of the node's call, by the operator's Python implementation."""
     name = str(cast(Any, node.target).name()) if node.target is not operator else ""
@@ -161,7 +162,7 @@ def _called(
     return (*found, *changed) if isinstance(found, tuple) else (found, *changed)  # pyright: ignore[reportUnknownVariableType]
 
 
-def _implementation(operator: OpOverload) -> Callable[..., Any]:
+def _implementation(operator: OpOverload[..., Any]) -> Callable[..., Any]:
     key = python_key(operator)
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -173,7 +174,7 @@ def _implementation(operator: OpOverload) -> Callable[..., Any]:
 
 
 def _copied(
-    operator: OpOverload, name: str, kwargs: Mapping[str, Any]
+    operator: OpOverload[..., Any], name: str, kwargs: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Any]]:
     """The operator's arguments with copies of what it changes, and these copies."""
     from torch._higher_order_ops import auto_functionalize
