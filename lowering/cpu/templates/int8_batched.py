@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from lowering.cpu.templates.batched import BLOCK_TILES, GROUP_PANELS
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue
 from lowering.cpu.templates.int8 import MAXIMUM_K, STEPS, Dot, registers_of, way_of
-from lowering.cpu.templates.microkernel import Tile, opaque_pointers
+from lowering.cpu.templates.microkernel import Tile
 from lowering.cpu.templates.tiling import Place, Tiling, Walker, store_tile
 from lowering.cpu.text import Module, Text, Value
 from torsh_dialect.errors import InvalidArgumentError
@@ -103,7 +103,6 @@ class _Emitter:
                 row = text.add(row0, text.add(place.row, offset))
                 rows.append(text.at(self.a, text.mul(row, params.k), "i8"))
             panels = self._panels(tile, text.sub(place.panel, first))
-            rows = opaque_pointers(text, rows)
             values = self.dot.run(tile, rows, panels, params.k, tile.zeros())
             moved = replace(place, row=text.add(row0, place.row))
             store_tile(text, tile, moved, values, self.n, self.c, params.epilogue, self.body)

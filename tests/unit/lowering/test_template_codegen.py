@@ -18,8 +18,10 @@ from lowering.cpu.templates import (
     depthwise,
     gemm,
     int8,
+    int8_batched,
     pack,
     pool,
+    transposed,
     winograd,
 )
 from lowering.cpu.templates.epilogue import bias_residual_activation
@@ -57,6 +59,10 @@ KERNELS = {
     "mean": (pool.emit_global_mean, pool.GlobalMeanParams(50)),
     "int8": (int8.emit, int8.Int8GemmParams(50, 600)),
     "int8 unsigned": (int8.emit, int8.Int8GemmParams(50, 600, False)),
+    "int8 batched": (int8_batched.emit, int8_batched.Int8BatchedParams(71)),
+    "int8 batched unsigned": (int8_batched.emit, int8_batched.Int8BatchedParams(71, False, 50)),
+    "int8 max": (pool.emit, pool.PoolParams("max", 50, SAME, SAME, element="i8")),
+    "int8 transpose": (transposed.emit, transposed.TransposeParams(bytes=1)),
     "int8 conv": (conv_int8.emit, conv_int8.Int8ConvParams(64, 50, SAME, SAME)),
     "int8 conv pack": (conv_int8.emit_pack, conv_int8.Int8ConvParams(64, 50, SAME, SAME)),
     "pack": (pack.emit, pack.pack_nk(50, 600)),
@@ -65,7 +71,8 @@ KERNELS = {
 
 MAIN_LOOPS = [
     *("gemm", "gemm static", "gemm one row", "batched transposed"),
-    *("conv", "conv static", "conv strip", "conv deep", "winograd", "int8", "transposed"),
+    *("conv", "conv static", "conv strip", "conv deep", "winograd", "transposed"),
+    *("int8", "int8 batched"),
 ]
 
 
@@ -154,7 +161,8 @@ GUARDED = """
     import numpy as np
     from lowering.cpu import jit
     from lowering.cpu.templates import batched, conv, conv_int8, conv_transposed, depthwise
-    from lowering.cpu.templates import gemm, int8, pack, pool, winograd
+    from lowering.cpu.templates import gemm, int8, int8_batched, pack, pool, winograd
+    from lowering.cpu.templates import transposed as turned
     from lowering.cpu.templates.window import Axis
     from lowering.cpu.text import Module
     from torsh_dialect.target import TARGETS
@@ -207,6 +215,12 @@ GUARDED = """
                     words = [f(m, 19), b, f(m, n), m, n, 19, 1, 19, 0, 0, b.shape[1], 0, 0]
                     words += [n, 0, 0, f(size // 4), size]
                     run(batched.emit, p, words, batched.parallel_extent(p, target, 1, n))
+            p = int8_batched.Int8BatchedParams(19)
+            size = int8_batched.scratch_bytes(p, target)
+            words = [b8(13, 19), b8(19, n), f(13, n), 13, n, b8(size), size]
+            run(int8_batched.emit, p, words, -(-n // int8_batched.group_columns(p, target)))
+            p = turned.TransposeParams(bytes=1)
+            run(turned.emit, p, [b8(70, n), b8(n, 70), 70, n], turned.units(p, 1, 70, n))
             p = int8.Int8GemmParams(n, 19)
             packed = b8(*int8.packed_dims(p, target))
             units = int8.parallel_extent(p, target).value(13)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lowering.cpu import jit
-from lowering.cpu.templates import conv_int8, int8
+from lowering.cpu.templates import conv_int8, int8, int8_batched
 from lowering.cpu.templates.window import Axis
 from lowering.cpu.text import Module
 from torsh_dialect.errors import InvalidArgumentError
@@ -51,6 +51,32 @@ def test_exact(target, signed, n, k):
         assert c[0, 0] == weight_extreme.sum() * (-128 if signed else 255)
 
 
+@pytest.mark.parametrize("target", [t for t in ALL if runs_here(t)], ids=lambda t: t.name)
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("k", [1, 3, 64, 130])
+@pytest.mark.parametrize("static", [None, 37])
+def test_products_of_stacks_are_exact(target, signed, k, static):
+    rng = np.random.default_rng(k)
+    params = int8_batched.Int8BatchedParams(k, signed, static)
+    module = Module()
+    int8_batched.emit(module, "matmul", params, target)
+    kernel = jit.compile_module(module, target, ["matmul"]).kernel("matmul")
+    low, high, dtype = (-128, 128, np.int8) if signed else (0, 256, np.uint8)
+    size = int8_batched.scratch_bytes(params, target)
+    for batch, m, n in ((1, 1, 1), (2, 5, 16), (3, 13, 150), (1, 40, 37)):
+        n = static or n
+        a = rng.integers(low, high, (batch, m, k)).astype(dtype)
+        b = rng.integers(-128, 128, (batch, k, n)).astype(np.int8)
+        a[0, 0], b[0, :, 0] = (-128 if signed else 255), -128
+        c = np.full((batch, m, n), 7, np.int32)
+        scratch = jit.aligned((size,), np.uint8)
+        units = batch * -(-n // int8_batched.group_columns(params, target))
+        for unit in rng.permutation(units):
+            scratch[:] = 99
+            kernel([a, b, c, m, n, scratch, size], int(unit), int(unit) + 1)
+        np.testing.assert_array_equal(c, a.astype(np.int64) @ b.astype(np.int64))
+
+
 @pytest.mark.parametrize("target", ALL, ids=lambda t: t.name)
 @pytest.mark.parametrize("signed", [False, True])
 def test_instructions_of_each_way(target, signed):
@@ -66,6 +92,8 @@ def test_instructions_of_each_way(target, signed):
 def test_sums_that_could_overflow_are_refused():
     with pytest.raises(InvalidArgumentError, match=str(int8.MAXIMUM_K)):
         int8.Int8GemmParams(8, int8.MAXIMUM_K + 1)
+    with pytest.raises(InvalidArgumentError, match=str(int8.MAXIMUM_K)):
+        int8_batched.Int8BatchedParams(int8.MAXIMUM_K + 1)
 
 
 @pytest.mark.parametrize("target", [t for t in ALL if runs_here(t)], ids=lambda t: t.name)
