@@ -31,6 +31,7 @@ from torsh_fx.importers.onnx_graph import (
     require_unique,
 )
 from torsh_fx.importers.onnx_load import TensorReader, read_model
+from torsh_fx.importers.onnx_ranks import is_rank_seen
 from torsh_fx.importers.onnx_scope import Importing, Scope, hint_of, identifier
 from torsh_fx.interface import State
 from torsh_fx.random import STATE, first_state
@@ -201,6 +202,7 @@ class _Entry:
         convert_nodes(scope, self.graph.node, self.outputs)
         if importing.taken and not importing.report.findings:
             self._check_ranks(scope)
+        self._check_widened(scope)
         importing.report.check(name)
         results = [scope.get(output) for output in self.outputs]
         if importing.stream.now is not None:
@@ -208,6 +210,16 @@ class _Entry:
             self.inputs.append(STATE)
             self.outputs.append(STATE)
         return self._function(results)
+
+    def _check_widened(self, scope: Scope) -> None:
+        """Refuse an `If` of two ranks where something could tell which it was."""
+        importing = self.importing
+        if not importing.widened or importing.report.findings:
+            return
+        outputs = {scope.get(output) for output in self.outputs}
+        if is_rank_seen([value for value, _ in importing.widened], outputs):
+            for _, finding in importing.widened:
+                importing.report.refuse(finding)
 
     def state(self) -> tuple[State, ...]:
         """The stream of random numbers, if nodes without a seed draw any."""

@@ -23,7 +23,7 @@ from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.context import Context
 from torsh_dialect.dims import Bounds, Expr
 from torsh_dialect.dtypes import dtype_of, dtype_of_numpy
-from torsh_dialect.errors import ImportModelError, InvalidArgumentError
+from torsh_dialect.errors import Finding, ImportModelError, InvalidArgumentError
 from torsh_dialect.evaluate import evaluate_op
 from torsh_dialect.kinds import DefinesSymbols, Random, TensorOp, contents_of
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
@@ -78,6 +78,8 @@ class Importing:
         decisions: Readings of nodes that an earlier try found not to fit, and their opposites.
         taken: Readings of this try, in order.
         stream: What nodes without a seed draw random numbers from.
+        widened: Values whose rank only some ways through the model give, and what is said where
+            it matters (`onnx_ranks`).
     """
 
     ctx: Context
@@ -95,6 +97,7 @@ class Importing:
     decisions: dict[str, bool] = field(default_factory=dict[str, bool])
     taken: dict[str, bool] = field(default_factory=dict[str, bool])
     stream: Stream = field(init=False)
+    widened: list[tuple[SSAValue, Finding]] = field(default_factory=list[tuple[SSAValue, Finding]])
     _known: dict[SSAValue, Array | None] = field(default_factory=dict[SSAValue, "Array | None"])
     _weights: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     _counts: dict[str, int] = field(default_factory=dict[str, int])

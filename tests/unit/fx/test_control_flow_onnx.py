@@ -14,6 +14,7 @@ import pytest
 from onnx import parser
 
 import torsh_fx
+from torsh_dialect.errors import UnsupportedError
 from torsh_fx.hosted import HostedModule
 from torsh_fx.memory import memory_plan
 
@@ -53,6 +54,12 @@ TEXTS = {
    zero = Constant<value_ints=[0]>() s1 = ReduceSum<keepdims=1>(v, zero)
    v2 = Concat<axis=0>(v, s1)
    four = Constant<value_ints=[4]>() s = Expand(s1, four) c2 = Identity(c) }>
+}""",
+    "if_of_two_ranks": """agraph (float[n] x, float[1] d) => (float[n] y, float[n] z) {
+ one = Constant<value_float=1.0>() is_one = Equal(d, one)
+ step = If(is_one) <then_branch = t () => (float s) { s = Constant<value_float=3.0>() },
+   else_branch = e () => (float[1] s2) { less = Sub(d, one) s2 = Div(one, less) }>
+ scaled = Neg(step) y = Mul(x, scaled) sum = Add(step, scaled) z = Add(sum, x)
 }""",
     "scan_of_unique": """agraph (float[3] h, float[t,3] x) => (float[3] s, float[t,u] o) {
  s, o = Scan<num_scan_inputs=1, body = b (float[3] c, float[3] a) => (float[3] d, float[v] e) {
@@ -119,6 +126,9 @@ FEEDS: dict[str, Feeds] = {
         for b in (True, False)
     ],
     "loop_growing": [{"k": int64(k), "x": normal(3)} for k in (-2, 0, 1, 6)],
+    "if_of_two_ranks": [
+        {"x": normal(n), "d": np.full(1, d, np.float32)} for n in (1, 3) for d in (1, 4)
+    ],
     "scan_of_unique": [{"h": normal(3), "x": normal(t, 3)} for t in (1, 4)],
     "scan_two": [{"s0": normal(2), "x": normal(t, 2), "y": normal(2, t)} for t in (1, 5)],
     "sequence_map": [{"x": normal(2), "y": normal(3), "z": normal(1)}],
@@ -167,6 +177,25 @@ def test_equals_onnxruntime(name: str):
             for a, b in pairs:
                 assert a.dtype == b.dtype
                 np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+TELLS_RANK = {
+    "output": "y = Neg(step)",
+    "shape": "s = Shape(step) y = Cast<to=1>(s)",
+    "both": "two = Add(step, step) y = Mul(two, step)",
+    "concat": "y = Concat<axis=0>(step, x)",
+}
+
+
+@pytest.mark.parametrize("body", TELLS_RANK.values(), ids=TELLS_RANK)
+def test_an_if_of_two_ranks_is_refused_where_the_rank_shows(body: str):
+    text = f"""agraph (float[n] x, float[1] d) => (float[m] y) {{
+ one = Constant<value_float=1.0>() is_one = Equal(d, one)
+ step = If(is_one) <then_branch = t () => (float s) {{ s = Constant<value_float=3.0>() }},
+   else_branch = e () => (float[1] s2) {{ s2 = Div(one, d) }}>
+ {body} }}"""
+    with pytest.raises(UnsupportedError, match="branches give different ranks"):
+        torsh_fx.compile(parser.parse_model(HEADER + text))
 
 
 CACHE = """agraph (int64 k, float[65536] a) => (float[65536] c) {

@@ -20,6 +20,12 @@ from torsh_dialect.ops.select import CastOp
 from torsh_dialect.types import dims_of, element_type, rank_of, tensor
 from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
 from torsh_fx.importers.onnx_ops.random import draws
+from torsh_fx.importers.onnx_ranks import equal_but_for_ones
+
+TWO_RANKS = (
+    "the branches give different ranks, and the condition depends on data",
+    "make the model's shapes static where the branch depends on them",
+)
 
 Body = Callable[[BlockBuilder, Sequence[SSAValue]], Sequence[SSAValue]]
 
@@ -27,6 +33,7 @@ Body = Callable[[BlockBuilder, Sequence[SSAValue]], Sequence[SSAValue]]
 @converter("If")
 def if_(n: Node) -> Sequence[SSAValue]:
     """A condition that is known picks its branch now."""
+    from torsh_fx.importers.onnx_findings import finding_of
     from torsh_fx.importers.onnx_graph import convert_graph
 
     condition = n.c.reshape(n.input(0), ())
@@ -37,6 +44,7 @@ def if_(n: Node) -> Sequence[SSAValue]:
     saved = n.scope.importing.report.copied()
     stream = n.scope.importing.stream if draws(n) else None
     state = None if stream is None else stream.after(n.c)
+    builders: list[BlockBuilder] = []
     regions: list[Region] = []
     results: list[list[SSAValue]] = []
     for branch in ("then_branch", "else_branch"):
@@ -46,20 +54,33 @@ def if_(n: Node) -> Sequence[SSAValue]:
             values = convert_graph(n.scope, n.graph(branch), [], builder, f"{name}.{branch}")
             if stream is not None:
                 values = [*values, stream.after(Compose(builder))]
-        builder.put(YieldOp.create(operands=values, location=builder.location))
+        builders.append(builder)
         regions.append(Region(block))
         results.append(values)
     if len(results[0]) != len(results[1]):
         raise NotSupported("the branches have different numbers of results", "repair the model")
-    if not all(map(_same_kind, *results)):
+    widened = [i for i, pair in enumerate(zip(*results, strict=True)) if not _same_kind(*pair)]
+    if widened and not _can_widen(n, [(results[0][i], results[1][i]) for i in widened]):
         n.scope.importing.report.restore(saved)
         return _one_branch(n, name)
+    for builder, values, others in zip(builders, results, reversed(results), strict=True):
+        for i in widened:
+            if rank_of(values[i]) < rank_of(others[i]):
+                values[i] = Compose(builder).reshape(values[i], dims_of(others[i]))
+        builder.put(YieldOp.create(operands=values, location=builder.location))
     names = [n.fresh("u") for _ in range(unknown_extents(*results))]
     found = n.all(CondOp, condition, regions=regions, symbols=names or None)
+    finding = finding_of(NotSupported(*TWO_RANKS), n.proto, n.name, n.version)
+    n.scope.importing.widened += [(found[i], finding) for i in widened]
     if stream is None:
         return found
     stream.restart(found[-1])
     return found[:-1]
+
+
+def _can_widen(n: Node, pairs: Sequence[tuple[SSAValue, SSAValue]]) -> bool:
+    """Whether one type does for both branches; not where the condition is about extents."""
+    return _compared(n, n.input(0)) is None and all(equal_but_for_ones(*pair) for pair in pairs)
 
 
 def _same_kind(a: SSAValue, b: SSAValue) -> bool:
@@ -78,10 +99,7 @@ def _one_branch(n: Node, name: str) -> Sequence[SSAValue]:
 
     sides = _compared(n, n.input(0))
     if sides is None:
-        raise NotSupported(
-            "the branches give different ranks, and the condition depends on data",
-            "make the model's shapes static where the branch depends on them",
-        )
+        raise NotSupported(*TWO_RANKS)
     holds = n.decide("condition", default=True)
     branch = "then_branch" if holds else "else_branch"
     values = convert_graph(n.scope, n.graph(branch), [], n.scope.builder, f"{name}.{branch}")
