@@ -20,6 +20,10 @@ from torsh_package.names import check_path
 from torsh_package.resource import Resource
 from torsh_package.writing import Progress, watched
 
+WRITE_BYTES = 256 << 10
+"""Bytes of a write: all are at multiples of it, so larger ones would take the largest memory blocks
+(`torsh_package.container.writer.WRITE_BYTES`)."""
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -108,7 +112,7 @@ def _fill(folder: int, name: str, resource: Resource, progress: Progress | None)
         for piece in watched(resource.pieces(), resource.name, resource.size, progress):
             view = memoryview(piece)
             while len(view):
-                view = view[os.write(fd, view) :]
+                view = view[os.write(fd, view[:WRITE_BYTES]) :]
     finally:
         os.close(fd)
 

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from torsh_package.sha256_lanes import LaneHasher
 
 
-WRITE_BYTES = (2 << 20) + 4096
-"""Bytes of a write to a file: a run of sealed chunks with their tags.
+WRITE_BYTES = (1 << 20) + 4096
+"""Bytes of a write to a file; a sealed chunk of 1 MiB and its tag are one.
 
-Linux takes page-cache memory in blocks as big as the write. Smaller ones cost more per byte; for
-bigger ones, where memory is fragmented, it moves other pages out of the way first.
+Linux takes page-cache memory in blocks as big as the write, up to 2 MiB. Smaller ones cost more per
+byte; the largest are often such as nobody has used for long, and dear in a virtual machine.
 """
 RESERVE_FROM = 1 << 20
 """Bytes from which it is worth a system call to take the space at once."""

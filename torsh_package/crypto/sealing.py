@@ -66,7 +66,7 @@ class PackageSealer:
     def seal(
         self, context: SealContext, record: JsonObject, plain: Iterable[Buffer]
     ) -> Iterator[Buffer]:
-        """The sealed form of `plain`, in pieces of little over 2 MiB at most."""
+        """The sealed form of `plain`, in pieces of at most 1 MiB and a tag."""
         if record != self.record(context):
             raise InvalidArgumentError("the encryption record is that of another sealer")
         sealer = StreamSealer(self._algorithm, self._key, context_bytes(context))

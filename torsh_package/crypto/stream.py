@@ -22,9 +22,6 @@ from torsh_package.crypto.formats import (
 )
 from torsh_package.errors import DecryptionError, InvalidArgumentError
 
-RUN_BYTES = 2 << 20
-"""Plaintext that is sealed into one buffer, and so written by one system call."""
-
 
 class StreamSealer:
     """Seals one message; it holds less than one chunk of plaintext.
@@ -72,23 +69,15 @@ class StreamSealer:
                 yield self._seal(pending, last=False)
             held = len(view) % size
             whole = len(view) - held
-            run = RUN_BYTES // size * size
-            for start in range(0, whole, run):
-                yield self._seal(view[start : min(start + run, whole)], last=False)
+            for start in range(0, whole, size):
+                yield self._seal(view[start : start + size], last=False)
             pending[:held] = view[whole:]
         yield self._seal(pending[:held], last=True)
 
-    def _seal(self, plain: memoryview, *, last: bool) -> memoryview:
-        """Seals whole chunks, or the last one."""
-        size = self._form.chunk_bytes
-        count = max(-(-len(plain) // size), 1)
-        sealed = self._buffers.take(len(plain) + count * TAG_BYTES)
-        for i in range(count):
-            chunk = plain[i * size : (i + 1) * size]
-            start = i * self._form.stride
-            out = sealed[start : start + len(chunk) + TAG_BYTES]
-            self._cipher.seal(self._index + i, last, chunk, out)
-        self._index += count
+    def _seal(self, chunk: memoryview, *, last: bool) -> memoryview:
+        sealed = self._buffers.take(len(chunk) + TAG_BYTES)
+        self._cipher.seal(self._index, last, chunk, sealed)
+        self._index += 1
         return sealed
 
 

@@ -15,7 +15,6 @@ from torsh_package.crypto import (
     opener,
 )
 from torsh_package.crypto.formats import CANNOT_DECRYPT
-from torsh_package.crypto.stream import RUN_BYTES
 from torsh_package.errors import DecryptionError, InvalidArgumentError
 from torsh_package.protocols import SealContext
 
@@ -99,7 +98,7 @@ def test_large_pieces_are_cut():
     sealer = make()
     context = dataclasses.replace(CONTEXT, plain_size=20 << 20)
     pieces = list(sealer.seal(context, sealer.record(context), [bytes(20 << 20)]))
-    assert max(map(len, pieces)) == RUN_BYTES + 32
+    assert max(map(len, pieces)) == (1 << 20) + 16
 
 
 def test_nobody_is_refused():
