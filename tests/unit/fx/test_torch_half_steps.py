@@ -122,3 +122,23 @@ def test_what_the_exported_program_computes_in_f32_is_computed_in_f32(name, dtyp
     program = torch.export.export(Function(function), args, strict=False).run_decompositions()
     got = torsh_fx.compile(program, threads=1)(*args)
     assert torch.equal(got, program.module()(*args))
+
+
+def test_a_batch_of_any_size():
+    """The sums of addbmm and the statistics of a batch follow an extent that is not known."""
+    generator = torch.Generator().manual_seed(0)
+
+    def f(x, a, b, w):
+        return torch.addbmm(x, a, b), F.batch_norm(a, None, None, w, w, training=True)
+
+    def args(count):
+        shapes = ((3, 5), (count, 3, 4), (count, 4, 5), (3,))
+        return tuple(grid(generator, *s).bfloat16() for s in shapes)
+
+    any_size = {0: torch.export.Dim("batch", min=1, max=32)}
+    axes = ((None, any_size, any_size, None),)
+    compiled = torsh_fx.compile(Function(f).eval(), args(4), dynamic_shapes=axes, threads=1)
+    for count in (1, 2, 31):
+        given = args(count)
+        for got, expected in zip(compiled(*given), f(*given), strict=True):
+            assert torch.equal(got, expected)
