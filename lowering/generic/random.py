@@ -53,10 +53,10 @@ class Philox:
     def _halves(self, word: SSAValue) -> tuple[SSAValue, SSAValue]:
         return self.b.and_(word, self.mask), self.b.shr(word, self.half)
 
-    def block(self, number: SSAValue) -> Words:
-        """The four words of block `number` (ui64)."""
-        zero = self._const(0)
-        words: Words = (*self._halves(number), zero, zero)
+    def block(self, number: SSAValue, upper: SSAValue | None = None) -> Words:
+        """The four words of block `number` (ui64); `upper` is the counter's upper half (0)."""
+        other = self._const(0) if upper is None else upper
+        words: Words = (*self._halves(number), *self._halves(other))
         for step in range(PHILOX_ROUNDS):
             words = self._round(words, step)
         return words

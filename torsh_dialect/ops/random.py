@@ -42,7 +42,8 @@ MT_TEMPERING = ((11, 0xFFFFFFFF, False), (7, 0x9D2C5680, True), (15, 0xEFC60000,
 MASK = 0xFFFFFFFF
 
 
-def _has_type(value: SSAValue, element: object, dims: tuple[Dim, ...]) -> bool:
+def has_type(value: SSAValue, element: object, dims: tuple[Dim, ...]) -> bool:
+    """Whether a value may have this element type and these extents."""
     given = dims_of(value)
     fits = len(given) == len(dims) and not any(map(provably_different, given, dims))
     return element_type(value) == element and fits
@@ -86,7 +87,7 @@ class PhiloxOp(Random):
     y = result_def()
 
     def infer(self) -> Sequence[AnyTensor]:
-        if not _has_type(self.state, dtypes.ui64, (PHILOX_STATE,)):
+        if not has_type(self.state, dtypes.ui64, (PHILOX_STATE,)):
             raise ShapeError(f"the state is tensor<2xui64>, not {self.state.type} (C1)")
         if not 0 <= int_of(self.word) < 4:
             raise ShapeError(f"a block has the words 0 to 3, not {int_of(self.word)} (C2)")
@@ -126,9 +127,9 @@ class Mt19937Op(Random):
     after = result_def()
 
     def infer(self) -> Sequence[AnyTensor]:
-        if not _has_type(self.state, dtypes.ui32, (MT_STATE,)):
+        if not has_type(self.state, dtypes.ui32, (MT_STATE,)):
             raise ShapeError(f"the state is tensor<{MT_STATE}xui32>, not {self.state.type} (C1)")
-        if not _has_type(self.count, dtypes.i64, ()):
+        if not has_type(self.count, dtypes.i64, ()):
             raise ShapeError(f"the count is tensor<i64>, not {self.count.type} (C2)")
         dims = extents_of(self.target)
         if len(dims) != 1:

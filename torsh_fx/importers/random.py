@@ -31,6 +31,7 @@ from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.logic import BitwiseAndOp, BitwiseOrOp, ShiftLeftOp, ShiftRightOp
 from torsh_dialect.ops.maths import CosOp, Log1pOp, SinOp
 from torsh_dialect.ops.random import MT_STATE, MT_WORDS, Mt19937Op, PhiloxOp, WithinOp
+from torsh_dialect.ops.rejection import Rejecting
 from torsh_dialect.ops.scan import CumSumOp
 from torsh_dialect.settings import StreamName
 from torsh_dialect.types import dims_of, element_type, tensor
@@ -118,6 +119,12 @@ class Stream(abc.ABC):
     @abc.abstractmethod
     def serial_normal(self, c: Compose, dims: Sequence[Dim]) -> SSAValue:
         """Standard normal numbers in f64, which torch draws one by one."""
+
+    def rejected(self, c: Compose, cls: type[Rejecting], *parameters: SSAValue) -> SSAValue:
+        """Numbers (f64) of parameters (f64) of equal extents, as many draws as they take."""
+        y, now = c.b.all(cls, self.after(c), *parameters)
+        self.restart(now)
+        return y
 
     def joined_where(self, c: Compose, mask: SSAValue, each: int) -> SSAValue:
         """`words_where` of one or two words as ui64."""

@@ -23,6 +23,7 @@ from torsh_dialect.ops import (
     quant,
     random,
     recurrent,
+    rejection,
     resize,
     roi,
     sampling,
@@ -335,6 +336,12 @@ def _random() -> list[Sample]:
         return Sample(random.Mt19937Op, (state, np.int64(count)), target)
 
     steps = np.array([3, 0, 7, 2, 1, 0], np.int64)
+    twister = RNG.integers(0, 2**32, random.MT_STATE, dtype=np.uint32)
+    twister[random.MT_WORDS] = 600
+    states = (np.array([3, 2**64 - 5], np.uint64), twister)
+    rates = np.array([[0.0, 0.5, 9.99, 10.0, 25.0], [1e3, 1e9, 3.0, 3.0, -1.0]])
+    trials = np.array([[0.0, 5.0, 1e6, 40.0, 40.0], [200.0, 7.0, 7.0, 1e9, 100.0]])
+    chances = np.array([[0.5, 0.5, 1e-6, 0.9, 0.1], [0.3, 0.0, 1.0, 0.7, 0.05]])
     u, v = (RNG.integers(0, 2**24, 500).astype(np.float32) * np.float32(2**-24) for _ in "uv")
     ends = np.array([0, 2**-24, 1 - 2**-24, 0.5, 0.25, 0.125], np.float32)
     return [
@@ -351,6 +358,8 @@ def _random() -> list[Sample]:
         Sample(box_muller.BoxMullerOp, (u, v), {"sine": True}),
         Sample(box_muller.BoxMullerOp, (ends, ends[::-1].copy())),
         Sample(box_muller.BoxMullerOp, (ends, ends[::-1].copy()), {"sine": True}),
+        *(Sample(rejection.PoissonOp, (state, rates)) for state in states),
+        *(Sample(rejection.BinomialOp, (state, trials, chances)) for state in states),
         Sample(random.WithinOp, (np.abs(real(3, 5)),), {"low": 0.0, "high": 9.0}),
         Sample(random.ShuffleOp, (steps,)),
         Sample(random.ShuffleOp, (steps[:0],)),

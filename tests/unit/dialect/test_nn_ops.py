@@ -110,7 +110,8 @@ def test_expansion_equals_reference(sample: Sample):
 
 FILES = {
     "attention", "bits", "box_muller", "contract", "conv", "determinant", "norm", "pool", "quant",
-    "random", "recurrent", "resize", "roi", "sampling", "signal", "softmax", "strided_attention",
+    "random", "recurrent", "rejection", "resize", "roi", "sampling", "signal", "softmax",
+    "strided_attention",
 }  # fmt: skip
 ELSEWHERE = {"control", "sequence", "string", "detection"}
 """Files whose ops the ONNX cases and `test_nn_control` evaluate: lists, strings, regions."""

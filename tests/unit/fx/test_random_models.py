@@ -150,6 +150,29 @@ def test_torch_choices_of_the_parallel_stream():
     counted(kept, [0.25, 0.75])
 
 
+def test_numbers_by_rejection_of_the_parallel_stream():
+    """Chi-square over the values with at least 20 expected numbers each."""
+    rates, trials = (0.7, 4.0, 10.0, 33.0), ((7.0, 0.3), (100.0, 0.05), (60.0, 0.5), (90.0, 0.8))
+
+    def draw(x):
+        return (
+            *(torch.poisson(torch.full((COUNT // 4,), rate)) for rate in rates),
+            *(torch.binomial(torch.full((COUNT // 4,), n), torch.full((COUNT // 4,), p))
+              for n, p in trials),
+        )  # fmt: skip
+
+    found = torsh_fx.compile(Drawing(draw), (torch.zeros(1),))(torch.zeros(1))
+    laws = [*(stats.poisson(rate) for rate in rates), *(stats.binom(n, p) for n, p in trials)]
+    for values, law in zip(found, laws, strict=True):
+        chances = law.pmf(np.arange(200))
+        usual = chances * (COUNT // 4) >= 20
+        kept = np.bincount(values.numpy().astype(np.int64), minlength=200)[:200]
+        groups = [*kept[usual], kept[~usual].sum()]
+        expected = [*chances[usual], chances[~usual].sum()]
+        expected = np.array(expected) / np.sum(expected) * sum(groups)
+        assert stats.chisquare(groups, expected).pvalue > LEAST
+
+
 def test_permutations_are_equally_likely():
     run = torsh_fx.compile(
         Drawing(lambda x: torch.stack([torch.randperm(3) for _ in range(60)])), (torch.zeros(1),)

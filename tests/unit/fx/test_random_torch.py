@@ -171,6 +171,16 @@ def test_other_distributions_are_torchs_but_for_the_maths_library(dtype):
         torch.testing.assert_close(found[0], wanted[0], rtol=unit, atol=unit)
 
 
+def test_numbers_by_rejection_are_torchs():
+    """As many words are drawn, so that what follows is torch's too."""
+    rates = torch.tensor([0.0, 0.3, 3.0, 9.9, 10.0, 40.0, 1e4]).repeat(20)
+    equal(lambda x: (torch.poisson(x), torch.poisson(x.double()), torch.rand(3)), rates)
+    counts = torch.tensor([0.0, 1.0, 20.0, 50.0, 1000.0], dtype=torch.float64).repeat(20)[:, None]
+    chances = torch.tensor([0.0, 0.01, 0.3, 0.5, 0.8, 1.0], dtype=torch.float64)
+    equal(lambda x: (torch.binomial(x.expand(100, 6).contiguous(), chances.repeat(100, 1)),
+                     torch.rand(3)), counts)  # fmt: skip
+
+
 # -- the order of draws, state, seeds
 
 

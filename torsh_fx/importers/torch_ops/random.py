@@ -21,6 +21,7 @@ from torsh_dialect.dtypes import dtype_of, is_complex, is_float
 from torsh_dialect.ops.complex import ViewAsComplexOp
 from torsh_dialect.ops.maths import Log1pOp, TanOp
 from torsh_dialect.ops.random import ShuffleOp
+from torsh_dialect.ops.rejection import BinomialOp, PoissonOp, Rejecting
 from torsh_dialect.ops.scan import CumSumOp
 from torsh_dialect.ops.sort import SearchSortedOp, TopKOp
 from torsh_dialect.types import dims_of, element_type, rank_of
@@ -334,6 +335,29 @@ def with_replacement(c: NodeBuilder, x: SSAValue, count: Dim) -> SSAValue:
     share = c.where(last, c.like(1.0, share), share)
     drawn = stream_of(c).uniform(c, [*dims[:-1], count], dtypes.f64)
     return c.finished(c.b(SearchSortedOp, share, drawn))
+
+
+@converts("poisson")
+def _poisson(c: NodeBuilder, rate: SSAValue, generator: None = None) -> SSAValue:
+    wide = c.cast(within(c, rate, 0.0, sys.float_info.max), dtypes.f64)
+    return c.finished(rejected(c, PoissonOp, wide))
+
+
+@converts("binomial")
+def _binomial(c: NodeBuilder, count: SSAValue, prob: SSAValue, generator: None = None) -> SSAValue:
+    dims = c.out_dims()
+    counts = c.broadcast(within(c, count, 0.0, sys.float_info.max), dims)
+    chances = c.broadcast(within(c, prob, 0.0, 1.0), dims)
+    return c.finished(
+        rejected(c, BinomialOp, c.cast(counts, dtypes.f64), c.cast(chances, dtypes.f64))
+    )
+
+
+def rejected(c: NodeBuilder, cls: type[Rejecting], *parameters: SSAValue) -> SSAValue:
+    """Numbers of parameters, in row-major order."""
+    if not is_dense(c):
+        raise c.refuse("parameters that are not contiguous; call contiguous() on them")
+    return stream_of(c).rejected(c, cls, *parameters)
 
 
 # -- dropout
