@@ -21,9 +21,6 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Operation, OpResult, Region, SSAValue, SSAValues
 from xdsl.irdl import (
-    AttrSizedOperandSegments,
-    IRDLOperation,
-    VarOperandDef,
     operand_def,
     opt_prop_def,
     prop_def,
@@ -40,6 +37,7 @@ from xdsl.traits import (
 from xdsl.utils.exceptions import VerifyException
 
 from torsh_dialect import dtypes
+from torsh_dialect.agreement import check_result_type
 from torsh_dialect.attributes import (
     Array,
     PropertyValue,
@@ -50,33 +48,29 @@ from torsh_dialect.attributes import (
     strs_of,
 )
 from torsh_dialect.declare import Spelled
-from torsh_dialect.dims import Dim, broadcast_shapes, provably_different
-from torsh_dialect.driver import words_of
-from torsh_dialect.encodings import joined_device
-from torsh_dialect.errors import DeviceError, ShapeError, TorshError
+from torsh_dialect.dims import Dim, broadcast_shapes
+from torsh_dialect.errors import ShapeError, TorshError
 from torsh_dialect.index_maps import C as C
 from torsh_dialect.index_maps import Geometry as Geometry
 from torsh_dialect.index_maps import I as I
 from torsh_dialect.index_maps import Indices as Indices
 from torsh_dialect.index_maps import Pick as Pick
 from torsh_dialect.index_maps import Read as Read
+from torsh_dialect.operands import Operand as Operand
+from torsh_dialect.operands import flattened, has_segments
 from torsh_dialect.placement import placed
 from torsh_dialect.scalar import Scalar, V
 from torsh_dialect.syntax import UniformSyntax
 from torsh_dialect.types import (
     AnyTensor,
-    device_of,
     dims_of,
     element_type,
     is_stored,
     is_typed,
-    layout_of,
     rank_of,
     tensor,
-    verify_tensor,
 )
 
-Operand: TypeAlias = "SSAValue | Operation | Sequence[SSAValue | Operation] | None"
 Contents: TypeAlias = "tuple[Dim, ...]"
 
 
@@ -112,14 +106,8 @@ class TensorOp(UniformSyntax, abc.ABC):
         inferred = self.infer()
         for value in self._operands:
             if is_stored(value.type):
-                break
-        else:
-            return inferred
-        try:
-            return placed(self.same_device(), inferred)
-        except DeviceError as error:
-            error.place(words_of(self.location))
-            raise
+                return placed(self.same_device(), inferred, self.location)
+        return inferred
 
     def contents(self) -> Contents | None:
         """What a small integer result is known to hold, flattened; None where unknown."""
@@ -145,9 +133,9 @@ class TensorOp(UniformSyntax, abc.ABC):
         Raises:
             ShapeError: The operands do not fit the op.
         """
-        flat, sizes = _flatten(operands)
+        flat, sizes = flattened(operands)
         attributes = {k: attribute_of(v) for k, v in properties.items() if v is not None}
-        if _has_segments(cls):
+        if has_segments(cls):
             missing = len(cls.get_irdl_definition().operands) - len(sizes)
             attributes["operandSegmentSizes"] = segments((*sizes, *(0,) * missing))
         built = cls.create(operands=flat, properties=attributes, location=location, regions=regions)
@@ -172,50 +160,6 @@ class TensorOp(UniformSyntax, abc.ABC):
             )
         for result, type in zip(self.results, inferred, strict=True):
             check_result_type(result.type, type)
-
-
-def check_result_type(given: Attribute, implied: Attribute) -> None:
-    """Refuse a result type that provably differs from the inferred one.
-
-    Raises:
-        VerifyException: Element type, rank or an extent differs.
-    """
-    if given == implied:
-        return
-    try:
-        differs = element_type(given) != element_type(implied) or rank_of(given) != rank_of(implied)
-    except ShapeError:
-        differs = True
-    if differs or any(map(provably_different, dims_of(given), dims_of(implied))):
-        raise VerifyException(f"result is {given}, but operands imply {implied}")
-    _check_storage(given, implied)
-    verify_tensor(given)  # pyright: ignore[reportArgumentType]
-
-
-def _check_storage(given: Attribute, implied: Attribute) -> None:
-    """Refuse another layout, or another device; none is any device."""
-    try:
-        joined_device(device_of(given), device_of(implied))
-    except DeviceError:
-        raise VerifyException(f"result is {given}, but operands imply {implied}") from None
-    if layout_of(given) != layout_of(implied):
-        raise VerifyException(f"result is {given}, but operands imply {implied}")
-
-
-def _flatten(operands: Sequence[Operand]) -> tuple[list[SSAValue], tuple[int, ...]]:
-    flat: list[SSAValue] = []
-    sizes: list[int] = []
-    for operand in operands:
-        group = [] if operand is None else operand if isinstance(operand, Sequence) else [operand]
-        flat.extend(SSAValue.get(value) for value in group)
-        sizes.append(len(group))
-    return flat, tuple(sizes)
-
-
-def _has_segments(cls: type[IRDLOperation]) -> bool:
-    definition = cls.get_irdl_definition()
-    several = sum(isinstance(d, VarOperandDef) for _, d in definition.operands) > 1
-    return several and any(isinstance(o, AttrSizedOperandSegments) for o in definition.options)
 
 
 def contents_of(value: SSAValue) -> Contents | None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from xdsl.dialects.builtin import LocationAttr
 from xdsl.ir import Attribute, SSAValue
 
+from torsh_dialect.driver import words_of
 from torsh_dialect.encodings import joined_device
+from torsh_dialect.errors import DeviceError
 from torsh_dialect.types import (
     OptionalType,
     SequenceType,
@@ -23,7 +26,9 @@ from torsh_dialect.types import (
 )
 
 
-def placed(operands: Sequence[SSAValue], inferred: Sequence[Attribute]) -> Sequence[Attribute]:
+def placed(
+    operands: Sequence[SSAValue], inferred: Sequence[Attribute], location: LocationAttr
+) -> Sequence[Attribute]:
     """The result types of an op on the device of its operands.
 
     Raises:
@@ -34,8 +39,12 @@ def placed(operands: Sequence[SSAValue], inferred: Sequence[Attribute]) -> Seque
         return inferred
     moving = [v for v in stored if device_of(v) != "cpu" or rank_of(v) > 0] or stored
     device: str | None = None
-    for value in moving:
-        device = joined_device(device, device_of(value))
+    try:
+        for value in moving:
+            device = joined_device(device, device_of(value))
+    except DeviceError as error:
+        error.place(words_of(location))
+        raise
     return [_on(type, device) for type in inferred]
 
 
