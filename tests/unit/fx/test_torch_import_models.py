@@ -294,12 +294,10 @@ def test_locations_name_module_and_file():
     assert "test_torch_import_models.py" in str(conv.location)
 
 
-@torch.library.custom_op("torsh_test::mystery", mutates_args=())
-def mystery(x: torch.Tensor) -> torch.Tensor:
-    return x.clone()
+torch.library.define("torsh_test::mystery", "(Tensor x) -> Tensor")
 
 
-@mystery.register_fake
+@torch.library.register_fake("torsh_test::mystery")
 def _(x):
     return torch.empty_like(x)
 
@@ -307,6 +305,7 @@ def _(x):
 def test_all_unknown_ops_are_reported_together():
     class Unknown(nn.Module):
         def forward(self, x):
+            mystery = torch.ops.torsh_test.mystery
             return mystery(mystery(x) + 1)
 
     with pytest.raises(UnsupportedError) as caught:
