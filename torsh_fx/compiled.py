@@ -183,13 +183,24 @@ class CompiledModule:
     def run(self, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Array]:
         """Run on numpy arrays, in order or by name; returns the outputs in order.
 
-        A stateful model takes and gives its state here, behind the inputs and outputs.
+        A stateful model takes and gives its state here, behind the inputs and outputs. Only the
+        stream of random numbers may be left out: then it goes on as in a call, and is not given.
 
         Raises:
             InputError: The inputs break the signature; the message names input and limit.
             ExecutionError: A run-time check failed, or memory ran out.
         """
-        return self.executable.run(inputs)
+        count = len(self.interface.inputs)
+        if self._draws.completed(inputs, count, self._state) is None:
+            return self.executable.run(inputs)
+
+        def run() -> tuple[list[Array], list[Array]]:
+            whole = self._draws.completed(inputs, count, self._state)
+            assert whole is not None
+            found = self.executable.run(whole)
+            return found[:-1], [found[one.output] for one in self.states]
+
+        return self._draws.call(self._state, run)
 
     def run_into(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         """Run on numpy arrays and write into the caller's outputs, without allocation."""

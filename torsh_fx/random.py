@@ -10,9 +10,9 @@ A model keeps its stream like any other state, under the name `STATE`. Two strea
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,18 @@ class Draws:
             result, after = run()
             state[self._place] = after[self._place]
         return result
+
+    def completed(
+        self, inputs: Any, count: int, state: Sequence[NDArray[Any]]
+    ) -> Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]] | None:
+        """All `count` inputs, where just the stream (the last one) was left out; else None."""
+        if self._place is None or len(inputs) != count - 1:
+            return None
+        stream = state[self._place]
+        if isinstance(inputs, Mapping):
+            named = cast("Mapping[str, NDArray[Any]]", inputs)
+            return None if STATE in named else {**named, STATE: stream}
+        return [*inputs, stream]
 
     def seed(self, state: list[NDArray[Any]], seed: int | None) -> int:
         """Start the stream again; by a seed of the operating system for None.

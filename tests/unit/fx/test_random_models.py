@@ -199,6 +199,20 @@ def test_calls_draw_new_numbers_and_a_seed_starts_again():
     assert f.seed() != drawn
 
 
+def test_run_may_leave_the_stream_out():
+    f, g = (torsh_fx.compile(drawing("RandomUniform", dims=(5,))) for _ in range(2))
+    first, second = f(), f()
+    for given in ([], {}):
+        g.seed(DEFAULT_SEED)
+        for expected in (first, second):
+            (found,) = g.run(given)
+            np.testing.assert_array_equal(found, expected)
+    state = np.array([DEFAULT_SEED, 0], np.uint64)
+    found, after = g.run([state])
+    np.testing.assert_array_equal(found, first)
+    np.testing.assert_array_equal(after, [DEFAULT_SEED, 5])
+
+
 def test_nodes_of_one_stream_differ_and_those_of_one_seed_do_not():
     def pair(**seed):
         nodes = [helper.make_node("RandomUniform", [], [n], shape=[50], **seed) for n in "ab"]
