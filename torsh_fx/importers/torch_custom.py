@@ -140,6 +140,18 @@ def traced(node: Node) -> tuple[GraphModule, list[Any]]:
     return graph, [given[place] for place in places]
 
 
+def untraceable(node: Node) -> str:
+    """Why the node's operator cannot be traced; empty where it can, or where it has a converter."""
+    operator = operator_of(node)
+    if operator is None or str(cast(Any, operator)) in CONVERTERS or python_key(operator) is None:
+        return ""
+    try:
+        traced(node)
+    except UnsupportedError as error:
+        return error.message
+    return ""
+
+
 def _is_tensor(value: Any) -> bool:
     return isinstance(value, Node) and isinstance(value.meta.get("val"), torch.Tensor)
 

@@ -27,7 +27,7 @@ from torsh_dialect.types import dims_of, element_type, tensor, with_storage
 from torsh_dialect.weights import digest_of
 from torsh_fx.importers.model import MALFORMED, Fate, Report
 from torsh_fx.importers.random import Stream, stream_of
-from torsh_fx.importers.torch_custom import custom_converter, operator_of
+from torsh_fx.importers.torch_custom import custom_converter, operator_of, untraceable
 from torsh_fx.importers.torch_findings import REMEDY, REPAIR, stub_of
 from torsh_fx.importers.torch_ops import CONVERTERS, SYMBOLIC, NodeBuilder
 from torsh_fx.importers.torch_ops.base import Converter
@@ -201,7 +201,8 @@ class GraphImporter:
             fates[name] = Fate.REFUSED
             if not self._is_known(node):
                 return self._refuse(node, "there is no converter for this op")
-            return REFUSED
+            reason = "" if spelling(node.target) in CONVERTERS else untraceable(node)
+            return self._refuse(node, reason) if reason else REFUSED
         if node.target is operator.getitem:
             fates[name] = Fate.FOLDED
             return self.value(node.args[0])[node.args[1]]
