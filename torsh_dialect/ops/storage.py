@@ -63,8 +63,8 @@ class ToDeviceOp(Stored):
 
     C1: `device` names a device.
 
-    %r = torsh.to_device %x {device = "cuda:0"}
-        : (tensor<2x3xf32>) -> tensor<2x3xf32, #torsh.tensor<device = "cuda:0">>
+    %r = torsh.to_device %x {device = "cpu"}
+        : (tensor<2x3xf32>) -> tensor<2x3xf32, #torsh.tensor<device = "cpu">>
     """
 
     name = "torsh.to_device"

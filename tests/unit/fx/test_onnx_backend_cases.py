@@ -27,7 +27,6 @@ CODECS = "ImageDecoder needs image codecs, which are no part of the compiler"
 ROUNDING = "the case expects 1.9e-07, the f32 rounding of an imaginary part that is 0"
 
 KNOWN_GAPS: dict[str, str] = {
-    "test_affine_grid_3d_align_corners_expanded": "an If on data gives results of two ranks",
     "test_attention_4d_causal_fp16_expanded": "one unit in the last place of f16 after a matmul",
     "test_dft_inverse": ROUNDING,
     "test_dft_inverse_opset19": ROUNDING,
