@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
+import subprocess
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -117,27 +120,43 @@ def held_by_process() -> tuple[int, int, int]:
     return anonymous, len(os.listdir("/proc/self/fd")), code
 
 
+HUNDRED = """
+import gc, json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_lifetime import X, held_by_process, model_of
+import torsh_fx
+
+def call(count):
+    for _ in range(count):
+        with torsh_fx.compile(model) as compiled:
+            compiled.run([X])
+    gc.collect()
+    return held_by_process()
+
+model = model_of(0)
+first = call(5)
+models = [torsh_fx.compile(model) for _ in range(10)]
+alive = held_by_process()
+for one in models:
+    one.close()
+gc.collect()
+closed = held_by_process()  # the allocator keeps some of their memory
+print(json.dumps([first, alive, closed, call(100)]))
+"""
+
+
 def test_a_hundred_models_leave_nothing_behind():
-    model = model_of(0)
-    for _ in range(5):
-        with torsh_fx.compile(model) as compiled:
-            compiled.run([X])
-    gc.collect()
-    memory, files, code = held_by_process()
-    alive = [torsh_fx.compile(model) for _ in range(10)]
-    assert held_by_process()[0] - memory > 30 << 20, "the measurement misses the weights"
-    assert held_by_process()[2] >= code + 10, "the measurement misses the code"
-    for compiled in alive:
-        compiled.close()
-    gc.collect()
-    memory = held_by_process()[0]  # the allocator keeps some of theirs
-    for _ in range(100):
-        with torsh_fx.compile(model) as compiled:
-            compiled.run([X])
-    gc.collect()
-    after = held_by_process()
-    assert after[1:] == (files, code)
-    assert after[0] - memory < 8 << 20, "100 models hold 800 MB"
+    done = subprocess.run(
+        [sys.executable, "-c", HUNDRED, Path(__file__).parent],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, alive, closed, after = json.loads(done.stdout)
+    assert alive[0] - first[0] > 30 << 20, "the measurement misses the weights"
+    assert alive[2] >= first[2] + 10, "the measurement misses the code"
+    assert after[1:] == closed[1:] == first[1:]
+    assert after[0] - closed[0] < 8 << 20, "100 models hold 800 MB"
 
 
 def test_a_model_with_host_functions_closes_too():
