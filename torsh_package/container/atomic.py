@@ -11,8 +11,9 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,11 @@ from typing import Self
 from torsh_package.errors import StorageError
 from torsh_package.protocols import Buffer
 
+WRITEBACK_BYTES = 8 << 20
+"""Written bytes after which the disk begins with them: it works while the rest is made, and giving
+it pages that were just touched takes a tenth of the processor time of one `fsync` of all."""
+
+_SYNC_FILE_RANGE_WRITE = 2
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -44,6 +50,7 @@ class AtomicFile:
         self._fd = -1
         self._temporary = ""
         self._directory = -1
+        self._waiting = 0
 
     def __enter__(self) -> Self:
         parent = self._path.parent
@@ -78,7 +85,12 @@ class AtomicFile:
         with storage_errors(self._path):
             while len(view):
                 view = view[os.write(self._fd, view) :]
-        return memoryview(data).nbytes
+        size = memoryview(data).nbytes
+        self._waiting += size
+        if self._durable and self._waiting >= WRITEBACK_BYTES:
+            begin_writeback(self._fd, self.tell() - self._waiting, self._waiting)
+            self._waiting = 0
+        return size
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         """Moves the position."""
@@ -189,6 +201,20 @@ def reserve(fd: int, offset: int, size: int) -> None:
         code = ctypes.get_errno()
         if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OSError(code, os.strerror(code))
+
+
+@cache
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    begin = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    if begin is not None:
+        begin.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return begin
+
+
+def begin_writeback(fd: int, offset: int, size: int) -> None:
+    """Lets the disk begin with a part of a file; a hint, `fsync` alone says that it is there."""
+    if (begin := _sync_file_range()) is not None:
+        begin(fd, max(offset, 0), size, _SYNC_FILE_RANGE_WRITE)
 
 
 def file_tag(path: str | os.PathLike[str]) -> str:
