@@ -192,8 +192,8 @@ class _Lines:
 def module_text() -> str:
     """LLVM IR of the compression function.
 
-    A block's 64 rounds are a loop of four times 16, which also make the words of the next 16. The
-    last time that is in vain, but the code is half as long, and so is the time to compile it.
+    A block's 64 rounds are a loop of three times 16, which also make the words of the next 16, and
+    the last 16.
     """
     out = _Lines()
     put = out.text.append
@@ -217,14 +217,17 @@ def module_text() -> str:
     put("  br label %rounds\nrounds:")
     put("  %base = phi i64 [ 0, %block ], [ %base.next, %rounds ]")
     body = _Lines("n")  # A loop's phis come before the values that they name.
-    state, made = _rounds(body, [f"%r{i}" for i in range(8)], [f"%w{i}" for i in range(16)])
+    state, made = _rounds(
+        body, [f"%r{i}" for i in range(8)], [f"%w{i}" for i in range(16)], "%base"
+    )
     for i in range(8):
         put(f"  %r{i} = phi {_V} [ %s{i}, %block ], [ {state[i]}, %rounds ]")
     for i in range(16):
         put(f"  %w{i} = phi {_V} [ {words[i]}, %block ], [ {made[i]}, %rounds ]")
     out.text += body.text
-    put("  %base.next = add i64 %base, 16\n  %more = icmp ult i64 %base.next, 64")
+    put("  %base.next = add i64 %base, 16\n  %more = icmp ult i64 %base.next, 48")
     put("  br i1 %more, label %rounds, label %sum\nsum:")
+    state, _ = _rounds(out, state, made, "48", more=False)
     for i in range(8):
         put(f"  %sum{i} = add {_V} %s{i}, {state[i]}")
     put("  %next = add i64 %i, 1\n  %done = icmp eq i64 %next, %blocks")
@@ -260,29 +263,32 @@ def _transposed(out: _Lines, rows: list[str]) -> list[str]:
     return rows
 
 
-def _rounds(out: _Lines, state: list[str], words: list[str]) -> tuple[list[str], list[str]]:
-    """16 rounds from round `%base` on; returns the state, and the words of the next 16 rounds."""
+def _rounds(
+    out: _Lines, state: list[str], words: list[str], base: str, *, more: bool = True
+) -> tuple[list[str], list[str]]:
+    """16 rounds from `base` on; returns the state, and with `more` the words of the next 16."""
     a, b, c, d, e, f, g, h = state
     words = list(words)
     for i in range(16):
         word = words[i]
         choice = out.xor(g, out.both(e, out.xor(f, g)))
-        first = out.add(h, out.add(word, _constant(out, i)), choice, out.rotations(e, 6, 11, 25))
+        first = out.add(h, out.add(word, _constant(out, base, i)), choice, out.rotations(e, 6, 11, 25))
         majority = out.xor(b, out.both(out.xor(a, b), out.xor(c, b)))
         second = out.add(out.rotations(a, 2, 13, 22), majority)
         a, b, c, d, e, f, g, h = out.add(first, second), a, b, c, out.add(d, first), e, f, g
-        words[i] = out.add(
-            word,
-            out.rotations(words[(i + 1) % 16], 7, 18, shift=3),
-            words[(i + 9) % 16],
-            out.rotations(words[(i + 14) % 16], 17, 19, shift=10),
-        )
+        if more:
+            words[i] = out.add(
+                word,
+                out.rotations(words[(i + 1) % 16], 7, 18, shift=3),
+                words[(i + 9) % 16],
+                out.rotations(words[(i + 14) % 16], 17, 19, shift=10),
+            )
     return [a, b, c, d, e, f, g, h], words
 
 
-def _constant(out: _Lines, i: int) -> str:
-    """K of round `%base + i` in all lanes."""
-    place = out.op("getelementptr i32, ptr @k, i64 %base")
+def _constant(out: _Lines, base: str, i: int) -> str:
+    """K of round `base + i` in all lanes."""
+    place = out.op(f"getelementptr i32, ptr @k, i64 {base}")
     place = out.op(f"getelementptr i32, ptr {place}, i64 {i}")
     value = out.op(f"load i32, ptr {place}, align 4")
     vector = out.op(f"insertelement {_V} poison, i32 {value}, i64 0")

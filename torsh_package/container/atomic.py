@@ -81,11 +81,11 @@ class AtomicFile:
 
     def write(self, data: Buffer, /) -> int:
         """Writes all of `data`."""
-        view = memoryview(data)
+        view = memoryview(data).cast("B")
+        size, done = len(view), 0
         with storage_errors(self._path):
-            while len(view):
-                view = view[os.write(self._fd, view) :]
-        size = memoryview(data).nbytes
+            while done < size:
+                done += os.write(self._fd, view[done:] if done else view)
         self._waiting += size
         if self._durable and self._waiting >= WRITEBACK_BYTES:
             begin_writeback(self._fd, self.tell() - self._waiting, self._waiting)
