@@ -272,7 +272,9 @@ def _rounds(
     for i in range(16):
         word = words[i]
         choice = out.xor(g, out.both(e, out.xor(f, g)))
-        first = out.add(h, out.add(word, _constant(out, base, i)), choice, out.rotations(e, 6, 11, 25))
+        first = out.add(
+            h, out.add(word, _constant(out, base, i)), choice, out.rotations(e, 6, 11, 25)
+        )
         majority = out.xor(b, out.both(out.xor(a, b), out.xor(c, b)))
         second = out.add(out.rotations(a, 2, 13, 22), majority)
         a, b, c, d, e, f, g, h = out.add(first, second), a, b, c, out.add(d, first), e, f, g
