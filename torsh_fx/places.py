@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ import numpy as np
 
 from lowering.runtime.contexts import address_of, aligned_bytes
 from lowering.runtime.dtypes import numpy_dtype
-from lowering.runtime.signature import Array
+from lowering.runtime.signature import Array, Shape
+from lowering.runtime.views import view_at
 from torsh_dialect.errors import ImportModelError
 from torsh_fx.mapped import mapping_of
 
@@ -52,19 +52,14 @@ class MappedFile:
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return MappedFile(path, np.frombuffer(mapping, np.uint8))
 
-    def view(self, offset: int, dtype: str, dims: tuple[int, ...]) -> Array:
+    def view(self, offset: int, dtype: str, dims: Shape) -> Array:
         """The array at `offset`.
 
         Raises:
-            ImportModelError: The file ends before it does.
+            ImportModelError: It does not lie in the file.
         """
-        kind = numpy_dtype(dtype)
-        end = offset + math.prod(dims) * kind.itemsize
-        if not 0 <= offset <= end <= self.content.size:
-            raise ImportModelError(
-                f"{self.path} has {self.content.size} bytes; a weight lies at {offset}..{end}"
-            )
-        return self.content[offset:end].view(kind).reshape(dims)
+        what = f"a weight in {self.path}"
+        return view_at(self.content, offset, numpy_dtype(dtype), dims, what, ImportModelError)
 
 
 def read_aligned(path: Path, offset: int, count: int) -> Array:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import sys
 import time
@@ -29,6 +28,7 @@ from lowering.cache import ObjectCache, default_directory, llvm_version
 from lowering.runtime.abi import ALIGNMENT
 from lowering.runtime.dtypes import numpy_dtype
 from lowering.runtime.spec import ProgramSpec
+from lowering.runtime.views import byte_count, view_at
 from torsh_dialect.errors import ImportModelError
 from torsh_fx.compiled import Compilation, CompiledModule, CompileReport, first_state
 from torsh_fx.interface import Interface, State
@@ -218,8 +218,8 @@ class Slot:
             file, dims = row["file"], tuple(row["dims"])
             if own.parent / file == own:
                 kind = numpy_dtype(row["dtype"])
-                count = math.prod(dims) * kind.itemsize
-                found[name] = read_aligned(own, row["offset"], count).view(kind).reshape(dims)
+                content = read_aligned(own, row["offset"], byte_count(kind, dims))
+                found[name] = view_at(content, 0, kind, dims, f"weight {name!r}")
                 continue
             if file not in mapped:
                 mapped[file] = MappedFile.open(own.parent / file)
@@ -278,9 +278,8 @@ def _decoded(data: bytes) -> tuple[Any, Callable[[Any], Array]]:
     content: Array = np.frombuffer(data, np.uint8)[start:]
 
     def array(row: Any) -> Array:
-        kind, dims = numpy_dtype(row["dtype"]), tuple(row["dims"])
-        count = math.prod(dims) * kind.itemsize
-        return content[row["at"] : row["at"] + count].view(kind).reshape(dims)
+        kind = numpy_dtype(row["dtype"])
+        return view_at(content, row["at"], kind, tuple(row["dims"]), "an array of a cache entry")
 
     return json.loads(data[LENGTH_BYTES:start]), array
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from lowering.runtime.contexts import Room, aligned_bytes
 from lowering.runtime.signature import Array, Shape
+from lowering.runtime.views import byte_count, view_at
 from torsh_dialect.errors import ExecutionError, InvalidArgumentError
 from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
 from torsh_fx.interface import Interface
@@ -86,18 +87,18 @@ class Cell:
         first = self.kept.first
         if self._memory.nbytes < first.nbytes:
             self._memory = aligned_bytes(first.nbytes)
-        self.value = _view(self._memory, first.shape, first.dtype)
+        self.value = _state_in(self._memory, first.shape, first.dtype)
         self.value[...] = first
 
     def room(self, shape: Shape) -> Array:
         """Memory for the next value, which has these extents."""
         if self.kept.in_place and shape == self.value.shape:
             return self.value
-        size = int(np.prod(shape, dtype=np.int64)) * self.value.itemsize
+        size = byte_count(self.value.dtype, shape)
         if self._spare.nbytes < size:
             grows = size > self.value.nbytes > 0  # by a little in each call: the next ones fit too
             self._spare = aligned_bytes(max(size, 2 * self.value.nbytes) if grows else size)
-        return _view(self._spare, shape, self.value.dtype)
+        return _state_in(self._spare, shape, self.value.dtype)
 
     def keep(self, value: Array) -> None:
         """Hold the value that a call has left, in this cell's memory or not."""
@@ -106,9 +107,8 @@ class Cell:
         self.value = value
 
 
-def _view(memory: Array, shape: Shape, dtype: np.dtype[Any]) -> Array:
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    return memory[:size].view(dtype).reshape(shape)
+def _state_in(memory: Array, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    return view_at(memory, 0, dtype, shape, "the memory of a state")
 
 
 class Session:

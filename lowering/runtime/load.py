@@ -21,6 +21,7 @@ from lowering.runtime.dtypes import numpy_dtype
 from lowering.runtime.executable import Program
 from lowering.runtime.signature import Array
 from lowering.runtime.spec import ProgramSpec, WeightSpec
+from lowering.runtime.views import view_at
 from torsh_dialect.errors import ExecutionError
 
 Bytes: TypeAlias = "bytes | mmap.mmap | memoryview[int]"
@@ -126,20 +127,11 @@ def weight_views(
     content: Array = np.frombuffer(data, np.uint8) if len(data) else np.zeros(0, np.uint8)
     views: dict[str, Array] = {}
     for spec in specs:
-        dtype = numpy_dtype(spec.dtype)
-        count = dtype.itemsize
-        for extent in spec.dims:
-            count *= extent
-        end = spec.offset + count
-        if min((spec.offset, *spec.dims)) < 0 or end > content.size:
-            raise ExecutionError(
-                f"weight {spec.name!r} (bytes {spec.offset}..{end}) lies outside of the "
-                f"{content.size} bytes of weights: the file is damaged or cut short"
-            )
-        part = content[spec.offset : end]
-        if verify and hashlib.sha256(part.data).hexdigest() != spec.digest:
-            raise ExecutionError(f"weight {spec.name!r} is damaged: its digest does not fit")
-        view = part.view(dtype).reshape(spec.dims)
+        dtype, what = numpy_dtype(spec.dtype), f"weight {spec.name!r}"
+        view = view_at(content, spec.offset, dtype, spec.dims, what)
+        stored = content[spec.offset : spec.offset + view.nbytes]
+        if verify and hashlib.sha256(stored.data).hexdigest() != spec.digest:
+            raise ExecutionError(f"{what} is damaged: its digest does not fit")
         view.flags.writeable = False
         views[spec.name] = view
     return views
