@@ -4,6 +4,7 @@ M is an argument or static, N and K are static. M = 1 (decoding, recurrent cells
 kernel: a tile of one row spans four panels, reads B at memory speed and sums in the same order.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue
@@ -21,7 +22,7 @@ from lowering.cpu.templates.schedule import (
     unit_size,
 )
 from lowering.cpu.templates.tiling import Place, Tiling, Walker, store_tile
-from lowering.cpu.text import Module, Text, Value
+from lowering.cpu.text import Module, Text, Value, is_literal
 from torsh_dialect.target import TargetInfo
 
 FEW_ROWS = 8
@@ -135,8 +136,7 @@ def contract(
     """
     element = tile.registers.element
 
-    def block(index: Value, values: Accumulators, length: int | Value = K_BLOCK) -> Accumulators:
-        step = text.mul(index, K_BLOCK)
+    def steps_from(step: Value, length: int | Value, values: Accumulators) -> Accumulators:
         along_panel = text.mul(step, tile.registers.width)
         return accumulate(
             text,
@@ -147,9 +147,34 @@ def contract(
             values,
         )
 
+    if not is_literal(str(k)):
+        return _contract_dynamic(text, tile, str(k), steps_from)
+
+    def block(index: Value, values: Accumulators, length: int | Value = K_BLOCK) -> Accumulators:
+        return steps_from(text.mul(index, K_BLOCK), length, values)
+
     whole, rest = text.udiv(k, K_BLOCK), text.urem(k, K_BLOCK)
 
     def last(index: Value, values: Accumulators) -> Accumulators:
         return block(index, values, rest)
 
     return sum_blocks(text, tile, whole, block, None if rest == "0" else last)
+
+
+StepsFrom = Callable[[Value, int | Value, Accumulators], Accumulators]
+"""Adds so many steps from a first one to accumulators."""
+
+
+def _contract_dynamic(text: Text, tile: Tile, k: Value, steps_from: StepsFrom) -> list[Value]:
+    """`contract` of a number of steps that the code does not know: one block is most common."""
+    first = steps_from("0", text.minimum(k, K_BLOCK), tile.zeros())
+
+    def block(step: Value, totals: Accumulators) -> Accumulators:
+        length = text.minimum(text.sub(k, step), K_BLOCK)
+        sums = steps_from(step, length, tile.zeros())
+        return [
+            text.binary("fadd", tile.type, total, value)
+            for total, value in zip(totals, sums, strict=True)
+        ]
+
+    return text.loop(K_BLOCK, k, K_BLOCK, block, tile.carried(first))

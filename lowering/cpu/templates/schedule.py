@@ -152,8 +152,10 @@ def unit_size(
     panels, given = -(-columns // registers.width), rows
     block = rows_per_block(row_bytes, registers.rows, target)
     group = panels_per_group(panels)
+    # Where rows are dynamic there may be one, whose tile needs several panels.
+    fewest = 1 if rows is None else max(1, min(rows, registers.rows))
     rows = SOME_ROWS if rows is None else max(1, rows)
-    least = min(group, panels_for_rows(registers, min(rows, registers.rows)))
+    least = min(group, panels_for_rows(registers, fewest))
     while -(-rows // block) * -(-panels // group) < UNITS_WANTED:
         high = min(rows, block)
         if 2 * high * min(columns, group * registers.width) * steps < 2 * UNIT_FLOPS:

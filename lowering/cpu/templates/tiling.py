@@ -8,6 +8,7 @@ the block of A stays in the level 2 cache while panels of packed B pass by once.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from lowering.cpu.templates.epilogue import (
@@ -165,23 +166,29 @@ class Walker:
             self._last_panel((low, high), group, emit)
 
     def _last_panel(self, block: tuple[Value, Value], group: Value, emit: TileEmitter) -> None:
-        """Write the panel whose columns are not all real, where `group` has it."""
+        """Write the panel whose columns are not all real, where `group` has it.
+
+        Where their number is dynamic there is code for each number of vectors.
+        """
         text, registers = self.text, self.tiling.registers
         static = is_literal(self.tail)
-        vectors = -(-int(self.tail) // registers.lanes) if static else registers.vectors
         columns = int(self.tail) if static else self.tail
 
-        def body() -> None:
+        def body(vectors: int) -> None:
             for segment in self.segments:
                 self._tiles(segment, block, self.full_panels, vectors, columns, emit)
 
         if static and self.groups == "1":
-            body()
+            body(-(-int(self.tail) // registers.lanes))
             return
         here = text.compare("eq", group, text.sub(self.groups, 1))
-        if not static:
-            here = text.let(f"and i1 {here}, {text.compare('ne', self.tail, 0)}")
-        text.when(here, body)
+        if static:
+            text.when(here, lambda: body(-(-int(self.tail) // registers.lanes)))
+            return
+        taken = text.ceildiv(self.tail, registers.lanes)
+        for vectors in range(1, registers.vectors + 1):
+            this = text.binary("and", "i1", here, text.compare("eq", taken, vectors))
+            text.when(this, partial(body, vectors))
 
     def _panels(
         self,

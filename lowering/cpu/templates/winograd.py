@@ -194,7 +194,7 @@ class _Emitter:
         self.down = text.ceildiv(self.pixels.out_height, 2)
         self.across = text.ceildiv(self.pixels.out_width, 2)
         self.tiles = text.mul(self.pixels.batch, text.mul(self.down, self.across))
-        self.blocks = text.ceildiv(self.tiles, self.limit)
+        self.blocks = text.maximum(text.ceildiv(self.tiles, self.limit), 1)
         base, size = text.argument(6, role="scratch"), text.argument(7, "i64", "bytes")
         self.inputs = text.at(base, text.mul("%worker", size), "i8")
         self.products = text.at(self.inputs, POINTS * self.pitch)
