@@ -31,6 +31,7 @@ from torsh_dialect.settings import Settings
 from torsh_fx.compiled import CompiledModule
 from torsh_fx.compiler import compile as compile_model
 from torsh_fx.importers.torch_aliases import Aliases
+from torsh_fx.importers.torch_floats import specialize_floats
 from torsh_fx.importers.torch_random import set_torch_state, torch_state
 from torsh_fx.importers.torch_types import to_numpy, to_torch
 from torsh_fx.random import STATE
@@ -75,6 +76,7 @@ def torsh(
     if "numerics" in given:
         given["settings"] = Settings(numerics=given.pop("numerics"))
     given["random"] = "mt19937"
+    specialize_floats(module.graph)
     return DynamoGraph(module, example_inputs, given)
 
 
