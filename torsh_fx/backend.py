@@ -165,8 +165,8 @@ class DynamoGraph:
         if random is not None:
             tensors[STATE] = torch_state()
         given = [*compiled.flat_inputs(users, {}), *(tensors[one.name] for one in states)]
-        pairs = [*compiled.interface.written, *((one.input, one.output) for one in states)]
-        arrays = run_writing(compiled, given, pairs)
+        kept = [(one.input, one.output) for one in states]
+        arrays = run_writing(compiled.held.runnable, compiled.interface, given, kept)
         if random is not None:
             set_torch_state(arrays[random.output])
         outputs = compiled.structured([to_torch(array) for array in arrays])

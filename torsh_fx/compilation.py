@@ -9,9 +9,9 @@ from xdsl.dialects.builtin import ModuleOp
 from lowering.codegen import host_unit
 from lowering.passes.outline_native import needs_host
 from lowering.program.build import Lowered, lower_module
-from lowering.runtime.executable import RunOptions
+from lowering.runtime.executable import Executable, RunOptions
 from torsh_dialect.context import Context
-from torsh_fx.compiled import Compilation, CompiledModule, CompileReport, first_state
+from torsh_fx.compiled import Compilation, CompiledModule, CompileReport, Origin, first_state
 from torsh_fx.compiler import Stopwatch, generator
 from torsh_fx.dump import Dump
 from torsh_fx.linking import Code, Parts
@@ -74,19 +74,15 @@ def compile_imported(
         objects = iter(compile_units([unit for group in units for unit in group]))
         (host,), *codes = [[next(objects) for _ in group] for group in units]
         parts = Parts(_code(main, codes[0]), _code(prepare, codes[1]) if prepare else None, host)
-        program, preparation = parts.link(imported.weights)
+        linked = parts.link(imported.weights)
     if slot is not None:
         slot.keep(parts, [[unit.key() for unit in group] for group in units], imported, report)
     return CompiledModule(
         imported.interface,
-        program,
-        preparation,
+        Executable(linked.program, options=options),
         first_state(imported.interface, imported.weights),
-        report,
-        options or RunOptions(),
-        ctx.target,
-        lambda: Compilation(imported, optimised),
-        source,
+        linked.use,
+        Origin(report, ctx.target, lambda: Compilation(imported, optimised), source),
     )
 
 

@@ -6,18 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from lowering.runtime.executable import Executable, Program, RunOptions
 from lowering.runtime.profile import Profile
 from lowering.runtime.signature import Array
-from torsh_dialect.errors import ExecutionError
 from torsh_dialect.target import TargetInfo
-from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
-from torsh_fx.random import Draws
-from torsh_fx.session import Session, opened
-from torsh_fx.weights import Preparation, replaced
-from torsh_fx.written import run_writing
+from torsh_fx.calls import as_numpy
+from torsh_fx.linked import LinkedModel, Runnable, closed
+from torsh_fx.weights import replaced
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -25,7 +21,7 @@ if TYPE_CHECKING:
     from torsh_dialect.weights import WeightStore
     from torsh_fx.graph.graph import FxGraph
     from torsh_fx.importers.model import ImportedModel
-    from torsh_fx.interface import Interface, State
+    from torsh_fx.interface import Interface
     from torsh_fx.validate import Validation
 
 
@@ -61,7 +57,24 @@ class Compilation:
     optimised: ModuleOp
 
 
-class CompiledModule:
+@dataclass(frozen=True)
+class Origin:
+    """Where a compiled model comes from.
+
+    Attributes:
+        report: Times and counts of the compilation.
+        target: What it was compiled for.
+        compilation: Asked once, when its result is wanted.
+        source: The model that was compiled; None where it is not known.
+    """
+
+    report: CompileReport
+    target: TargetInfo
+    compilation: Callable[[], Compilation]
+    source: Any = None
+
+
+class CompiledModule(LinkedModel):
     """A compiled model. Call it with numpy arrays or torch tensors, by position or by name.
 
     Attributes:
@@ -74,68 +87,33 @@ class CompiledModule:
     def __init__(
         self,
         interface: Interface,
-        program: Program,
-        preparation: Preparation,
-        state: Sequence[Array],
-        report: CompileReport,
-        options: RunOptions,
-        target: TargetInfo,
-        compilation: Callable[[], Compilation],
-        source: Any = None,
+        runnable: Runnable,
+        first: Sequence[Array],
+        use: Callable[[WeightStore], None],
+        origin: Origin,
     ):
-        """See `torsh_fx.compile`; `compilation` is asked once, when its result is wanted."""
-        self.interface = interface
-        self.target = target
-        self.report = report
-        self.source = source
-        self._executable: Executable | None = Executable(program, "main", options)
-        self._compile = compilation
-        self._preparation = preparation
+        """See `torsh_fx.compile`; `use` takes other weights of the model's own into use."""
+        super().__init__(interface, runnable, first)
+        self.report = origin.report
+        self.target = origin.target
+        self.source = origin.source
+        self._compile = origin.compilation
+        self._use = use
         self._replaced: WeightStore | None = None
-        self._state = list(state)
-        self._draws = Draws([one.name for one in interface.states])
-
-    @property
-    def executable(self) -> Executable:
-        """The native entry.
-
-        Raises:
-            ExecutionError: The model is closed.
-        """
-        if self._executable is None:
-            raise ExecutionError("the compiled model was closed")
-        return self._executable
-
-    @property
-    def program(self) -> Program:
-        """The linked code with its weights.
-
-        Raises:
-            ExecutionError: The model is closed.
-        """
-        return self.executable.program
 
     def close(self) -> None:
-        """Free code, weights and memory of calls now, or when the last running call is done.
-
-        They are freed without it when the last reference to the model goes. Afterwards calls are
-        refused; what a session or a bound call holds lives until that goes too.
-        """
-        self._executable = None
-        self._preparation = replace(self._preparation, constants={}, entry=None)
-        self._replaced, self._compile = None, _closed
-        self._state = []
+        super().close()
+        self._replaced = None
+        self._compile, self._use = _refused, _refused
         self.__dict__.pop("compilation", None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @cached_property
     def compilation(self) -> Compilation:
-        """The model before optimisation, and the program as it was lowered."""
+        """The model before optimisation, and the program as it was lowered.
+
+        Raises:
+            ExecutionError: The model is closed.
+        """
         return self._compile()
 
     @property
@@ -155,7 +133,12 @@ class CompiledModule:
 
     @property
     def weights(self) -> WeightStore:
-        """The model's own weights, before preparation."""
+        """The model's own weights, before preparation.
+
+        Raises:
+            ExecutionError: The model is closed.
+        """
+        _ = self.held
         return self.imported.weights if self._replaced is None else self._replaced
 
     @property
@@ -164,47 +147,6 @@ class CompiledModule:
         from torsh_fx.graph.graph import FxGraph
 
         return FxGraph(self.module.clone(), self.weights)
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """Names of the inputs of a call, in order; state is not among them."""
-        return self.interface.user_inputs
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs of a call, in order; state is not among them."""
-        return self.interface.user_outputs
-
-    @property
-    def states(self) -> list[State]:
-        """What the model keeps between calls, in order of the inputs that take it."""
-        return self.interface.states
-
-    def run(self, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Array]:
-        """Run on numpy arrays, in order or by name; returns the outputs in order.
-
-        A stateful model takes and gives its state here, behind the inputs and outputs. Only the
-        stream of random numbers may be left out: then it goes on as in a call, and is not given.
-
-        Raises:
-            InputError: The inputs break the signature; the message names input and limit.
-            ExecutionError: A run-time check failed, or memory ran out.
-        """
-        count = len(self.interface.inputs)
-        if self._draws.completed(inputs, count, self._state) is None:
-            return self.executable.run(inputs)
-
-        def run() -> tuple[list[Array], list[Array]]:
-            whole = self._draws.completed(inputs, count, self._state)
-            assert whole is not None
-            found = self.executable.run(whole)
-            return found[:-1], [found[one.output] for one in self.states]
-
-        return self._draws.call(self._state, run)
-
-    def run_into(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
-        """Run on numpy arrays and write into the caller's outputs, without allocation."""
-        self.executable.run_into(inputs, outputs)
 
     def save(self, path: str | Path) -> None:
         """Write the model for `torsh_fx.load(path)`; the loaded one gives the same bytes.
@@ -217,8 +159,10 @@ class CompiledModule:
         Raises:
             InvalidArgumentError: The name ends in neither.
             UnsupportedError: A package of a model of which host functions run a part.
+            ExecutionError: The model is closed.
             OSError: A file cannot be written.
         """
+        _ = self.held
         if Path(path).suffix == ".torshpkg":
             from torsh_fx.packaging import save_package
 
@@ -233,8 +177,8 @@ class CompiledModule:
         Returns:
             The times; `table()` shows them with the source ops of each kernel.
         """
-        flat = self.flat_inputs(args, kwargs)
-        return self.executable.profile([*map(as_numpy, flat), *self._state])
+        executable, state = self.executable, self.state_arrays
+        return executable.profile([*self.flat_arrays(args, kwargs), *state])
 
     def update_weights(self, weights: Mapping[str, Any]) -> None:
         """Use other weights from now on; calls that are running finish with the old ones.
@@ -245,41 +189,14 @@ class CompiledModule:
         Raises:
             InvalidArgumentError: A name is unknown, or a dtype or shape differs; nothing has
                 changed then.
+            ExecutionError: Memory ran out, or the model is closed.
         """
+        states = self.held.states
         arrays = {name: as_numpy(value) for name, value in weights.items()}
         store = replaced(self.weights, arrays)
-        self.program.update_weights(self._preparation.prepared(store))
+        self._use(store)
         self._replaced = store
-        self._state = self._draws.kept(self._state, first_state(self.interface, store))
-
-    def session(
-        self,
-        carried: Mapping[str, str] | None = None,
-        first: Mapping[str, Any] | None = None,
-    ) -> Session:
-        """A sequence of calls that keeps the model's state from one to the next.
-
-        Args:
-            carried: Inputs that take an output of the call before, as `{input: output}`, e.g.
-                `{"past_key": "present_key"}`. Calls of the session take the other inputs and
-                give the other outputs, by position or name.
-            first: First values of state by name; needed for `carried`, otherwise the model's own.
-
-        Raises:
-            InvalidArgumentError: A name is unknown, or a first value is missing.
-        """
-        return opened(self, carried, first)
-
-    @property
-    def in_place(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of an input and an output that may be the same memory in a call."""
-        return self.executable.spec.in_place
-
-    def run_keeping(
-        self, inputs: Sequence[Array], rooms: Mapping[int, Callable[[tuple[int, ...]], Array]]
-    ) -> list[Array]:
-        """As `run`; outputs in `rooms` are written where these say, given their extents."""
-        return self.executable.run_keeping(inputs, rooms)
+        states.replace(first_state(self.interface, store))
 
     def validate(self, inputs: Sequence[Any], source: Any = None) -> Validation:
         """Compare with the source model in its own framework, in float64.
@@ -294,90 +211,16 @@ class CompiledModule:
 
         Raises:
             InvalidArgumentError: There are no inputs, or nothing can run the source.
+            ExecutionError: The model is closed.
         """
         from torsh_fx.validate import validate
 
+        _ = self.held
         return validate(self, self.source if source is None else source, inputs)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run on torch tensors or numpy arrays; the same kind comes back.
 
-        A model of one output gives it alone, others a tuple in order; models from torch give
-        the structure that the original gives. A stateful model starts from its first state in
-        every call; `session` keeps it. Only random numbers go on from call to call (`seed`).
-        """
-        return self._draws.call(self._state, lambda: self.call_with(self._state, args, kwargs))
-
-    def seed(self, seed: int | None = None) -> int:
-        """Start the model's stream of random numbers again.
-
-        Args:
-            seed: 64 bits, negative or not; None takes one of the operating system. A model that
-                was never seeded starts from torch's default, 67280421310721.
-
-        Returns:
-            The seed.
-
-        Raises:
-            InvalidArgumentError: The model draws no random numbers, or the seed has more bits.
-            ExecutionError: The model is closed.
-        """
-        _ = self.executable
-        return self._draws.seed(self._state, seed)
-
-    def call_with(
-        self, state: Sequence[Array], args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[Any, list[Array]]:
-        """The result of a call that starts from `state`, and the state behind it.
-
-        Arguments that the model writes have their new values then.
-        """
-        flat = self.flat_inputs(args, kwargs)
-        from_torch = any(map(is_torch, flat)) if flat else self.interface.out_spec is not None
-        found: list[Any] = run_writing(self, [*flat, *state], self.interface.written)
-        after = [found[one.output] for one in self.states]
-        outputs: list[Any] = [as_torch(v) for v in found] if from_torch else found
-        return self.structured(outputs), after
-
-    def flat_arrays(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Array]:
-        """The inputs of a call as numpy arrays, in order."""
-        return [as_numpy(v) for v in self.flat_inputs(args, kwargs)]
-
-    def flat_outputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Array]:
-        """The outputs of a call as numpy arrays, in order; from the first state, as `__call__`."""
-        given = self.flat_arrays(args, kwargs)
-
-        def run() -> tuple[list[Array], list[Array]]:
-            found = self.run([*given, *self._state])
-            return found[: len(self.output_names)], [found[one.output] for one in self.states]
-
-        return self._draws.call(self._state, run)
-
-    @property
-    def state_arrays(self) -> list[Array]:
-        """The first values of the state, in order; of random numbers, where the last call ended."""
-        return list(self._state)
-
-    def flat_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-        """The inputs of a call in order, as they were given."""
-        if self.interface.in_spec is not None:
-            from torsh_fx.importers.torch_call import flatten_inputs
-
-            return flatten_inputs(self.interface, args, kwargs)
-        return by_position(self.input_names, args, kwargs)
-
-    def structured(self, outputs: list[Any]) -> Any:
-        """The result of a call from all outputs, in the structure that the source gives."""
-        if self.interface.out_spec is not None:
-            from torsh_fx.importers.torch_call import unflatten_outputs
-
-            return unflatten_outputs(self.interface, outputs)
-        users = outputs[: len(self.output_names)]
-        return users[0] if len(users) == 1 else tuple(users)
-
-
-def _closed() -> Compilation:
-    raise ExecutionError("the compiled model was closed")
+def _refused(*_: object) -> NoReturn:
+    raise closed()
 
 
 def first_state(interface: Interface, weights: Mapping[str, Array]) -> list[Array]:

@@ -17,9 +17,9 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation
 
 from lowering.passes.outline_native import PREFIX, OutlineNativePass, is_hosted
+from lowering.runtime.contexts import Room
 from lowering.runtime.executable import Executable
 from lowering.runtime.profile import Profile
-from lowering.runtime.spec import ProgramSpec
 from torsh_dialect.attributes import Array
 from torsh_dialect.context import Context
 from torsh_dialect.driver import words_of
@@ -31,10 +31,10 @@ from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.shape import BindOp
 from torsh_dialect.symbols import symbols_in
 from torsh_dialect.target import TargetInfo
-from torsh_fx.compiled import Compilation, CompiledModule, CompileReport, first_state
+from torsh_dialect.weights import WeightStore
+from torsh_fx.compiled import Compilation, CompiledModule, CompileReport, Origin, first_state
 from torsh_fx.importers.model import ImportedModel, Report
-from torsh_fx.random import Draws
-from torsh_fx.weights import Preparation
+from torsh_fx.linked import Runnable, closed
 
 DATA_ERRORS = (ValueError, TypeError, IndexError, KeyError, OverflowError)
 """What host functions raise for data that they cannot take, e.g. text that is no number."""
@@ -45,12 +45,37 @@ class HostWalker(Evaluator):
     """Walks what is left of a split module: calls native functions, runs host functions.
 
     Attributes:
-        natives: Compiled functions by name.
+        inputs: Names of the inputs of `@main`, in order.
+        natives: What computes native functions, by name.
         constants: Values of the constants outside native functions.
     """
 
-    natives: Mapping[str, CompiledModule] = field(default_factory=dict[str, CompiledModule])
+    inputs: Sequence[str] = ()
+    natives: Mapping[str, Runnable] = field(default_factory=dict[str, Runnable])
     constants: Mapping[Operation, Array] = field(default_factory=dict[Operation, Array])
+
+    @property
+    def in_place(self) -> tuple[tuple[int, int], ...]:
+        """None: host functions make their results themselves."""
+        return ()
+
+    def run(self, inputs: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
+        """Run `@main` on arrays, lists (sequences) and None (missing optional values).
+
+        Raises:
+            InputError: The inputs break the signature.
+            ExecutionError: A host function cannot take the data.
+        """
+        if isinstance(inputs, Mapping):
+            if set(inputs) != set(self.inputs):
+                raise InputError(f"the inputs are {', '.join(self.inputs)}")
+            inputs = [inputs[name] for name in self.inputs]
+        return self.call("main", *(_host_value(value) for value in inputs))
+
+    def run_keeping(self, inputs: Sequence[Any], rooms: Mapping[int, Room]) -> list[Any]:
+        """As `run`: results are where host functions made them, not in `rooms`."""
+        del rooms
+        return self.run(inputs)
 
     def call(self, name: str, *args: Array) -> list[Array]:
         native = self.natives.get(name)
@@ -91,76 +116,57 @@ class HostedModule(CompiledModule):
         target: TargetInfo,
         source: Any = None,
     ):
-        self.interface = imported.interface
-        self.target = target
-        self.report = report
-        self.source = source
-        self._executable = None
-        self._preparation = Preparation(ProgramSpec(()), {}, None)
-        self._compile = lambda: Compilation(imported, split)
-        self._replaced = None
-        self._state = first_state(imported.interface, imported.weights)
-        self._draws = Draws([one.name for one in imported.interface.states])
-        self.natives = dict(natives)
-        self.host_ops = tuple(dict.fromkeys(op.name for op in split.walk() if is_host_op(op)))
         constants: dict[Operation, Array] = {
             op: op.evaluate()[0] for op in split.walk() if isinstance(op, ConstantOp)
         }
-        self._walker: HostWalker | None = HostWalker(split, imported.weights, natives, constants)
+        runnables = {name: native.held.runnable for name, native in natives.items()}
+        inputs = imported.interface.inputs
+        walker = HostWalker(split, imported.weights, inputs, runnables, constants)
+
+        def use(store: WeightStore) -> None:
+            for native in natives.values():
+                native.update_weights(store)
+            walker.weights = store
+
+        super().__init__(
+            imported.interface,
+            walker,
+            first_state(imported.interface, imported.weights),
+            use,
+            Origin(report, target, lambda: Compilation(imported, split), source),
+        )
+        self.natives = dict(natives)
+        self.host_ops = tuple(dict.fromkeys(op.name for op in split.walk() if is_host_op(op)))
+
+    def run(self, inputs: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
+        """As `CompiledModule.run`; takes lists (sequences) and None (missing values) too."""
+        return super().run(inputs)
 
     @property
     def executable(self) -> Executable:
         """Refused: there is no single native entry."""
-        raise UnsupportedError(self._refusal("executable", "use run, or the parts in `natives`"))
-
-    def run(self, inputs: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
-        """Run on arrays, lists (sequences) and None (missing optional values)."""
-        if isinstance(inputs, Mapping):
-            names = self.interface.inputs
-            if set(inputs) != set(names):
-                raise InputError(f"the inputs are {', '.join(names)}")
-            inputs = [inputs[name] for name in names]
-        if self._walker is None:
-            raise ExecutionError("the compiled model was closed")
-        return self._walker.call("main", *(_host_value(value) for value in inputs))
+        raise self._refusal("executable", "use run, or the parts in `natives`")
 
     def run_into(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         """Refused: host functions make their results themselves."""
-        raise UnsupportedError(self._refusal("run_into", "use run"))
-
-    @property
-    def in_place(self) -> tuple[tuple[int, int], ...]:
-        """None: host functions make their results themselves."""
-        return ()
-
-    def run_keeping(
-        self, inputs: Sequence[Any], rooms: Mapping[int, Callable[[tuple[int, ...]], Array]]
-    ) -> list[Any]:
-        """As `run`: results are where host functions made them, not in `rooms`."""
-        del rooms
-        return self.run(inputs)
+        raise self._refusal("run_into", "use run")
 
     def profile(self, *args: Any, **kwargs: Any) -> Profile:
         """Refused: there is no single native entry."""
-        raise UnsupportedError(self._refusal("profile", "profile the parts in `natives`"))
-
-    def update_weights(self, weights: Mapping[str, Any]) -> None:
-        """As `CompiledModule.update_weights`, for the weights of native functions."""
-        for native in self.natives.values():
-            native.update_weights(weights)
-            self._replaced = native.weights
-        if self._walker is not None:
-            self._walker.weights = self.weights
+        raise self._refusal("profile", "profile the parts in `natives`")
 
     def close(self) -> None:
-        """As `CompiledModule.close`, for the native functions."""
+        """As `CompiledModule.close`, for the native functions too."""
+        super().close()
         for native in self.natives.values():
             native.close()
-        self._walker = None
-        super().close()
 
-    def _refusal(self, method: str, remedy: str) -> str:
-        return f"{method} needs a wholly native model, this one has {self.host_ops}: {remedy}"
+    def _refusal(self, method: str, remedy: str) -> TorshError:
+        if self.is_closed:
+            return closed()
+        return UnsupportedError(
+            f"{method} needs a wholly native model, this one has {self.host_ops}: {remedy}"
+        )
 
 
 def is_host_op(op: Operation) -> bool:

@@ -27,6 +27,27 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Linked:
+    """A program that runs.
+
+    Attributes:
+        program: Code and prepared weights.
+        preparation: What makes these of the model's own.
+    """
+
+    program: Program
+    preparation: Preparation
+
+    def use(self, raw: Mapping[str, Array]) -> None:
+        """Use other weights of the model's own; calls that are running finish with the old ones.
+
+        Raises:
+            ExecutionError: Memory ran out; nothing has changed then.
+        """
+        self.program.update_weights(self.preparation.prepared(raw))
+
+
+@dataclass(frozen=True)
 class Parts:
     """A program and what makes its weights.
 
@@ -40,7 +61,7 @@ class Parts:
     prepare: Code | None
     host: bytes
 
-    def link(self, raw: Mapping[str, Array]) -> tuple[Program, Preparation]:
+    def link(self, raw: Mapping[str, Array]) -> Linked:
         """Prepare the weights, and link.
 
         Raises:
@@ -54,7 +75,8 @@ class Parts:
                                PREPARE)  # fmt: skip
         preparation = Preparation(self.main.spec, self.main.constants, entry)
         prepared = preparation.prepared(raw)
-        return Program(self.main.spec, self.main.objects, prepared, host=self.host), preparation
+        program = Program(self.main.spec, self.main.objects, prepared, host=self.host)
+        return Linked(program, preparation)
 
     @property
     def raw_names(self) -> list[str]:

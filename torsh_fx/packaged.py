@@ -7,25 +7,24 @@ and weights that are mapped and used in place.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 from zipfile import BadZipFile
 
 import numpy as np
 
-from lowering.runtime.contexts import Room
 from lowering.runtime.dtypes import numpy_dtype
 from lowering.runtime.executable import PREPARE, Executable, Program, RunOptions
 from lowering.runtime.machine import NEEDED_FLAGS, machine_flags
 from lowering.runtime.signature import Array
 from lowering.runtime.spec import EntrySpec, ProgramSpec
 from torsh_dialect.errors import ExecutionError, InvalidArgumentError
-from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
+from torsh_fx.calls import as_numpy
 from torsh_fx.interface import Interface, State
-from torsh_fx.random import Draws
-from torsh_fx.session import Session, opened
+from torsh_fx.linked import LinkedModel
+from torsh_fx.linking import Linked
 from torsh_fx.weights import Preparation
 from torsh_package import Package, Resource
 
@@ -68,7 +67,7 @@ def prepare_folder(target: str) -> str:
     return f"prepare/{target}/"
 
 
-class PackagedModel:
+class PackagedModel(LinkedModel):
     """An entry point of a package, linked. Thread-safe; keeps the package's mapping alive.
 
     Attributes:
@@ -109,47 +108,23 @@ class PackagedModel:
         names = [o.resource for o in self.entrypoint.objects if o.resource.startswith(prefix)]
         host, *objects = (self._bytes(name) for name in sorted(names))
         program = Program(spec, objects, self._weights(spec), host=host)
-        self._executable: Executable | None = Executable(program, entrypoint, options)
-        self._state = _first_state(package, self.entrypoint, self.executable.spec)
+        executable = Executable(program, entrypoint, options)
+        super().__init__(
+            _interface(self.entrypoint, executable.spec),
+            executable,
+            _first_state(package, self.entrypoint, executable.spec),
+        )
         self._own: dict[str, Array] = {}
-        self.interface = _interface(self.entrypoint, self.executable.spec)
-        self._draws = Draws([one.name for one in self.interface.states])
-
-    @property
-    def executable(self) -> Executable:
-        """The native entry.
-
-        Raises:
-            ExecutionError: The model is closed.
-        """
-        if self._executable is None:
-            raise ExecutionError("the packaged model was closed")
-        return self._executable
-
-    @property
-    def program(self) -> Program:
-        """The linked code with its weights.
-
-        Raises:
-            ExecutionError: The model is closed.
-        """
-        return self.executable.program
 
     def close(self) -> None:
-        """Free code, weights and memory of calls now, or when the last running call is done.
-
-        A package that was opened for this model alone is closed with it.
-        """
-        self._executable, self._state, self._own = None, [], {}
-        self.__dict__.pop("_preparation", None)
+        """As `LinkedModel.close`; a package that was opened for this model alone closes too."""
+        super().close()
+        self._own = {}
+        self.__dict__.pop("_linked", None)
         if self._owns:
             self.package.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    forward = LinkedModel.__call__
 
     def _bytes(self, resource: str) -> bytes:
         return bytes(self.package.get_resource(resource).data)
@@ -159,94 +134,9 @@ class PackagedModel:
             return {}
         return self.package.get_resource(weights_resource(self.target)).tensors
 
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """Names of the inputs of a call, in order; state is not among them."""
-        return self.interface.user_inputs
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs of a call, in order; state, which stands behind them, is not."""
-        return self.interface.user_outputs
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run on numpy arrays or torch tensors, by position or by name; the same kind comes back.
-
-        A model of one output gives it alone, others a tuple in order. A stateful model starts
-        from its first state in every call; only random numbers go on from call to call (`seed`).
-
-        Raises:
-            InvalidArgumentError: An input is missing, unknown, or too many.
-            InputError: The inputs break the signature.
-            ExecutionError: A run-time check failed, or memory ran out.
-        """
-        given = self.flat_inputs(args, kwargs)
-
-        def run() -> tuple[list[Array], list[Array]]:
-            found = self.run([*map(as_numpy, given), *self._state])
-            return found, [found[one.output] for one in self.interface.states]
-
-        found = self._draws.call(self._state, run)
-        return self.structured(
-            [as_torch(one) for one in found] if any(map(is_torch, given)) else found
-        )
-
-    forward = __call__
-
-    def seed(self, seed: int | None = None) -> int:
-        """Start the stream of random numbers again; as `CompiledModule.seed`.
-
-        Raises:
-            InvalidArgumentError: The model draws no random numbers, or the seed has over 64 bits.
-            ExecutionError: The model is closed.
-        """
-        _ = self.executable
-        return self._draws.seed(self._state, seed)
-
-    def session(
-        self, carried: Mapping[str, str] | None = None, first: Mapping[str, Any] | None = None
-    ) -> Session:
-        """A sequence of calls that keeps the model's state from one to the next.
-
-        Args:
-            carried: Inputs that take an output of the call before, as `{input: output}`.
-            first: First values of state by name; needed for `carried`, otherwise the package's.
-
-        Raises:
-            InvalidArgumentError: A name is unknown, or a first value is missing.
-        """
-        return opened(self, carried, first)
-
-    @property
-    def in_place(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of an input and an output that may be the same memory in a call."""
-        return self.executable.spec.in_place
-
-    @property
-    def state_arrays(self) -> list[Array]:
-        """The first values of the state, in order; of random numbers, where the last call ended."""
-        return list(self._state)
-
-    def run_keeping(self, inputs: Sequence[Array], rooms: Mapping[int, Room]) -> list[Array]:
-        """As `run`; outputs in `rooms` are written where these say, given their extents."""
-        return self.executable.run_keeping(inputs, rooms)
-
-    def flat_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-        """The inputs of a call in order, as they were given.
-
-        Raises:
-            InvalidArgumentError: One is missing, unknown, or too many.
-        """
-        return by_position(self.input_names, args, kwargs)
-
-    def structured(self, outputs: list[Any]) -> Any:
-        """The result of a call from all outputs: one alone, several as a tuple."""
-        users = outputs[: len(self.output_names)]
-        return users[0] if len(users) == 1 else tuple(users)
-
     @cached_property
-    def _preparation(self) -> Preparation:
-        """What makes the program's weights of the model's own; linked when it is first wanted."""
+    def _linked(self) -> Linked:
+        """The program with what makes its weights, which is linked when it is first wanted."""
         folder, program = prepare_folder(self.target), self.program
         constants = cast("list[str]", self.package.get_resource(
             constants_resource(self.target)).json())  # fmt: skip
@@ -263,12 +153,13 @@ class PackagedModel:
                 given = self.package.get_resource(f"{folder}constants").tensors
             host = self._bytes(f"aot/{self.target}/0000.o")
             entry = Executable(Program(spec, code, given, host=host), PREPARE)
-        return Preparation(program.spec, {name: now[name] for name in constants}, entry)
+        kept = {name: now[name] for name in constants}
+        return Linked(program, Preparation(program.spec, kept, entry))
 
     @property
     def weight_types(self) -> Mapping[str, tuple[str, tuple[int, ...]]]:
         """Dtype and shape of the model's own weights, by name."""
-        return self._preparation.types
+        return self._linked.preparation.types
 
     def load_weights(
         self,
@@ -309,7 +200,7 @@ class PackagedModel:
             ]  # fmt: skip
         if problems:
             raise InvalidArgumentError("weights cannot be loaded: " + "; ".join(problems))
-        self.program.update_weights(self._preparation.prepared(own))
+        self._linked.use(own)
         self._own = own
 
     def set_parameter(self, name: str, weight: Any) -> None:
@@ -323,17 +214,6 @@ class PackagedModel:
             known = ", ".join(list(self.weight_types)[:8]) or "none"
             raise InvalidArgumentError(f"the model has no weight {name!r}; it has {known}")
         self.load_weights({name: weight}, strict=False)
-
-    def run(self, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Array]:
-        """Run on numpy arrays, in order or by name; returns the outputs in order.
-
-        A stateful model takes and gives its state here, behind the inputs and outputs.
-
-        Raises:
-            InputError: The inputs break the signature.
-            ExecutionError: A run-time check failed, or memory ran out.
-        """
-        return self.executable.run(inputs)
 
 
 def arrays_of(weights: Mapping[str, Any] | Resource | bytes) -> Mapping[str, Any]:
@@ -441,7 +321,7 @@ def runner(package: Package) -> Callable[[EntryPoint, Mapping[str, Array]], Mapp
         if entry.name not in models:
             models[entry.name] = PackagedModel(package, entry.name)
         model = models[entry.name]
-        names = [spec.name for spec in model.executable.spec.outputs]
-        return dict(zip(names, model.run(inputs), strict=True))
+        found = model.run(inputs)
+        return dict(zip(model.interface.outputs[: len(found)], found, strict=True))
 
     return call

@@ -27,10 +27,11 @@ import numpy as np
 from lowering.cache import ObjectCache, default_directory, llvm_version
 from lowering.runtime.abi import ALIGNMENT
 from lowering.runtime.dtypes import numpy_dtype
+from lowering.runtime.executable import Executable
 from lowering.runtime.spec import ProgramSpec
 from lowering.runtime.views import byte_count, view_at
 from torsh_dialect.errors import ImportModelError
-from torsh_fx.compiled import Compilation, CompiledModule, CompileReport, first_state
+from torsh_fx.compiled import Compilation, CompiledModule, CompileReport, Origin, first_state
 from torsh_fx.interface import Interface, State
 from torsh_fx.linking import Code, Parts
 from torsh_fx.places import MappedFile, Place, read_aligned
@@ -149,19 +150,15 @@ class Slot:
             code[head["host"]],
         )
         raw = self._weights(head["weights"], arrays)
-        program, preparation = parts.link(raw)
+        linked = parts.link(raw)
         interface = _interface(head["interface"])
-        seconds = {"load": time.perf_counter() - start}
+        report = CompileReport(*head["report"], seconds={"load": time.perf_counter() - start})
         return CompiledModule(
             interface,
-            program,
-            preparation,
+            Executable(linked.program, options=options),
             first_state(interface, raw),
-            CompileReport(*head["report"], seconds=seconds),
-            options,
-            self.target,
-            self._compile,
-            self.path,
+            linked.use,
+            Origin(report, self.target, self._compile, self.path),
         )
 
     def keep(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,43 +72,56 @@ def seeded_like(state: NDArray[Any], seed: int) -> NDArray[Any]:
     return first_state("philox" if state.dtype == np.uint64 else "mt19937", seed)
 
 
-class Draws:
-    """The stream among a model's states: each call draws behind the one before.
+class StateValues:
+    """The first values of a model's states; of the stream, where the last call that drew ended.
 
     Calls of a model that draws run one after the other.
 
     Args:
         names: The names of the states, in order.
+        values: Their values, in the same order.
     """
 
-    def __init__(self, names: Sequence[str]):
+    def __init__(self, names: Sequence[str], values: Sequence[NDArray[Any]]):
         self._place = names.index(STATE) if STATE in names else None
+        self._values = list(values)
         self._lock = Lock()
 
-    def call(
-        self, state: list[NDArray[Any]], run: Callable[[], tuple[T, Sequence[NDArray[Any]]]]
-    ) -> T:
-        """The result of `run`, which also gives the states behind it; `state` keeps the stream."""
+    @property
+    def values(self) -> list[NDArray[Any]]:
+        """The values as they are now, in order."""
+        return list(self._values)
+
+    def call(self, run: Callable[[Sequence[NDArray[Any]]], tuple[T, Sequence[NDArray[Any]]]]) -> T:
+        """What `run` gives for the values, beside the values after it; the stream's are kept."""
         if self._place is None:
-            return run()[0]
+            return run(self._values)[0]
         with self._lock:
-            result, after = run()
-            state[self._place] = after[self._place]
+            result, after = run(self._values)
+            self._values[self._place] = after[self._place]
         return result
 
-    def completed(
-        self, inputs: Any, count: int, state: Sequence[NDArray[Any]]
-    ) -> Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]] | None:
-        """All `count` inputs, where just the stream (the last one) was left out; else None."""
+    def lacks_stream(
+        self, inputs: Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]], count: int
+    ) -> bool:
+        """Whether just the stream is left out of `count` inputs, of which it is the last."""
         if self._place is None or len(inputs) != count - 1:
-            return None
-        stream = state[self._place]
+            return False
+        return not (isinstance(inputs, Mapping) and STATE in inputs)
+
+    def completed(
+        self,
+        inputs: Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]],
+        values: Sequence[NDArray[Any]],
+    ) -> Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]:
+        """Inputs that lack the stream, with that of `values`."""
+        assert self._place is not None
+        stream = values[self._place]
         if isinstance(inputs, Mapping):
-            named = cast("Mapping[str, NDArray[Any]]", inputs)
-            return None if STATE in named else {**named, STATE: stream}
+            return {**inputs, STATE: stream}
         return [*inputs, stream]
 
-    def seed(self, state: list[NDArray[Any]], seed: int | None) -> int:
+    def seed(self, seed: int | None) -> int:
         """Start the stream again; by a seed of the operating system for None.
 
         Returns:
@@ -121,12 +134,16 @@ class Draws:
             raise InvalidArgumentError("the model draws no random numbers, so it takes no seed")
         seed = secrets.randbits(64) if seed is None else seed
         with self._lock:
-            state[self._place] = seeded_like(state[self._place], seed)
+            self._values[self._place] = seeded_like(self._values[self._place], seed)
         return seed
 
-    def kept(self, old: Sequence[NDArray[Any]], new: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """The states `new`, but the stream of `old`."""
-        return [old[n] if n == self._place else value for n, value in enumerate(new)]
+    def replace(self, values: Sequence[NDArray[Any]]) -> None:
+        """Begin with other values from now on, but go on with the stream."""
+        with self._lock:
+            self._values = [
+                old if number == self._place else value
+                for number, (old, value) in enumerate(zip(self._values, values, strict=True))
+            ]
 
 
 def _word(seed: int) -> int:

@@ -9,49 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lowering.runtime.contexts import Room, aligned_bytes
+from lowering.runtime.contexts import aligned_bytes
 from lowering.runtime.signature import Array, Shape
 from lowering.runtime.views import byte_count, view_at
 from torsh_dialect.errors import ExecutionError, InvalidArgumentError
 from torsh_fx.calls import as_numpy, as_torch, by_position, is_torch
-from torsh_fx.interface import Interface
 from torsh_fx.random import STATE, seeded_like
 from torsh_fx.written import write_back
 
-
-class Keeping(Protocol):
-    """A model that sessions call: compiled here, or loaded of a package."""
-
-    @property
-    def interface(self) -> Interface:
-        """Its inputs, outputs and state."""
-        ...
-
-    @property
-    def in_place(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of an input and an output that may be the same memory in a call."""
-        ...
-
-    @property
-    def state_arrays(self) -> list[Array]:
-        """The first values of its state, in order of the inputs that take it."""
-        ...
-
-    def run_keeping(self, inputs: Sequence[Array], rooms: Mapping[int, Room]) -> list[Array]:
-        """Run, and write the outputs of `rooms` where these say."""
-        ...
-
-    def flat_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-        """The inputs of a call in order, without state."""
-        ...
-
-    def structured(self, outputs: list[Any]) -> Any:
-        """The result of a call from all outputs."""
-        ...
+if TYPE_CHECKING:
+    from torsh_fx.linked import LinkedModel
 
 
 @dataclass(frozen=True)
@@ -123,7 +94,7 @@ class Session:
             without the carried ones, whatever structure the source's calls have.
     """
 
-    def __init__(self, model: Keeping, kept: Sequence[Kept], *, flat: bool = False):
+    def __init__(self, model: LinkedModel, kept: Sequence[Kept], *, flat: bool = False):
         self._model = model
         self._cells = [Cell(one) for one in kept]
         self._flat = flat
@@ -177,9 +148,11 @@ class Session:
 
         Raises:
             InputError: The inputs break the signature; the state is as it was.
-            ExecutionError: A check failed while the program ran. State that is updated in place
-                is undefined then, and calls are refused until `reset` or `set`.
+            ExecutionError: The model is closed; the state is as it was. Or a check failed while
+                the program ran: state that is updated in place is undefined then, and calls are
+                refused until `reset` or `set`.
         """
+        runnable = self._model.held.runnable
         if self._torn:
             raise ExecutionError(
                 "the last call of this session ended in an error after it may have written to "
@@ -190,7 +163,7 @@ class Session:
         for cell in sorted(self._cells, key=lambda cell: cell.kept.input):
             inputs.insert(cell.kept.input, cell.value)
         try:
-            found = self._model.run_keeping(inputs, {c.kept.output: c.room for c in self._cells})
+            found = runnable.run_keeping(inputs, {c.kept.output: c.room for c in self._cells})
         except ExecutionError:
             self._torn = any(cell.kept.in_place for cell in self._cells)
             raise
@@ -216,7 +189,7 @@ class Session:
         return left[0] if len(left) == 1 else tuple(left)
 
 
-def carried(model: Keeping, pairs: Mapping[str, str], first: Mapping[str, Any]) -> list[Kept]:
+def carried(model: LinkedModel, pairs: Mapping[str, str], first: Mapping[str, Any]) -> list[Kept]:
     """States that a caller names: `{input: output}`, with the input's first values.
 
     Raises:
@@ -241,22 +214,24 @@ def carried(model: Keeping, pairs: Mapping[str, str], first: Mapping[str, Any]) 
 
 
 def opened(
-    model: Keeping, carried_pairs: Mapping[str, str] | None, first: Mapping[str, Any] | None
+    model: LinkedModel, carried_pairs: Mapping[str, str] | None, first: Mapping[str, Any] | None
 ) -> Session:
-    """A session of a model; see `CompiledModule.session`.
+    """A session of a model; see `LinkedModel.session`.
 
     Raises:
         InvalidArgumentError: A name is unknown, or a first value is missing.
+        ExecutionError: The model is closed.
     """
-    values, states = dict(first or {}), model.interface.states
+    own = model.state_arrays
+    values, states = dict(first or {}), model.states
     if unknown := set(values) - {one.name for one in states} - set(carried_pairs or {}):
         raise InvalidArgumentError(f"no state is called {', '.join(sorted(unknown))}")
     kept = [
         Kept(
             one.name, one.input, one.output, (one.input, one.output) in model.in_place,
-            as_numpy(values.get(one.name, own)),
+            as_numpy(values.get(one.name, array)),
         )
-        for one, own in zip(states, model.state_arrays, strict=True)
+        for one, array in zip(states, own, strict=True)
     ]  # fmt: skip
     if carried_pairs is None:
         return Session(model, kept)

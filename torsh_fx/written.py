@@ -17,19 +17,23 @@ from torsh_dialect.errors import InputError
 from torsh_fx.calls import as_numpy, as_torch, is_torch
 
 if TYPE_CHECKING:
-    from torsh_fx.compiled import CompiledModule
+    from torsh_fx.interface import Interface
+    from torsh_fx.linked import Runnable
 
 Pairs = Sequence[tuple[int, int]]
 """Inputs and the outputs that are their new values, by position."""
 
 
-def run_writing(model: CompiledModule, given: Sequence[Any], pairs: Pairs) -> list[Array]:
-    """Run a model on tensors or arrays, and write those of `pairs` as it does.
+def run_writing(
+    runnable: Runnable, interface: Interface, given: Sequence[Any], states: Pairs = ()
+) -> list[Array]:
+    """Run a model on tensors or arrays, and write those that it writes.
 
     Args:
-        model: The model.
+        runnable: What computes.
+        interface: Of the model.
         given: All inputs in order, state too.
-        pairs: What is written.
+        states: State that is written beside what the interface names.
 
     Returns:
         All outputs.
@@ -39,16 +43,16 @@ def run_writing(model: CompiledModule, given: Sequence[Any], pairs: Pairs) -> li
             shares memory with another input: the program was compiled for separate ones.
         ExecutionError: A check failed while the program ran, or memory ran out.
     """
-    arrays = [as_numpy(value) for value in given]
+    arrays, pairs = [as_numpy(value) for value in given], [*interface.written, *states]
     if not pairs:
-        return model.run(arrays)
-    _check(model.interface.inputs, arrays, pairs)
+        return runnable.run(arrays)
+    _check(interface.inputs, arrays, pairs)
     rooms: dict[int, Callable[[Shape], Array]] = {
         output: _room(arrays[source])
         for source, output in pairs
-        if (source, output) in model.in_place and _is_usable(arrays[source])
+        if (source, output) in runnable.in_place and _is_usable(arrays[source])
     }
-    found = model.run_keeping(arrays, rooms)
+    found = runnable.run_keeping(arrays, rooms)
     write_back(given, found, pairs)
     return found
 

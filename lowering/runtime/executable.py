@@ -157,6 +157,11 @@ class Executable:
         self._dynamic = any(one.data_dependent for one in self.spec.outputs)
         self._prepares = entry == PREPARE
 
+    @property
+    def in_place(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of an input and an output that may be the same memory in a call."""
+        return self.spec.in_place
+
     def run(self, inputs: Inputs) -> list[Array]:
         """Run on arrays, in order or by name; returns fresh outputs in order.
 
