@@ -42,10 +42,8 @@ from torsh_package import (
     ResourceType,
     X25519Identity,
 )
-from torsh_package.container.atomic import AtomicFile
-from torsh_package.container.crc32 import crc32
 from torsh_package.crypto.stream import StreamSealer
-from torsh_package.digest import LANE_GROUP, DigestSpec
+from torsh_package.digest import DigestSpec
 from torsh_package.extract import extract
 from torsh_package.sha256_lanes import lane_hasher
 
@@ -179,26 +177,6 @@ def bare(cipher: AESGCM | ChaCha20Poly1305, data: memoryview, path: Path) -> Non
             file.write(cipher.encrypt(i.to_bytes(12, "big"), data[begin : begin + CHUNK], None))
 
 
-def floor(cipher: AESGCM, data: memoryview, path: Path) -> None:
-    """What the format wants of an encrypted package, and durability, and nothing else."""
-    buffer, crc, size = memoryview(bytearray(CHUNK + 16)), 0, 0
-    with AtomicFile(path) as file:
-        file.reserve(0, len(data))
-        for i, begin in enumerate(range(0, len(data), CHUNK)):
-            part = data[begin : begin + CHUNK]
-            sealed = buffer[: len(part) + 16]
-            cipher.encrypt_into(i.to_bytes(12, "big"), part, None, sealed)
-            file.write(sealed)
-            crc, size = crc32(sealed, crc), size + len(sealed)
-        spec, lanes = DigestSpec(), lane_hasher()
-        group = LANE_GROUP * spec.leaf_bytes
-        for begin in range(0, size, group):
-            if lanes is not None and size - begin >= group:
-                lanes.of_file(file.fileno(), begin, spec.leaf_bytes, LANE_GROUP)
-            else:
-                spec.of(os.pread(file.fileno(), group, begin))
-
-
 def stream(algorithm: EncryptionAlgorithm, data: memoryview, path: Path) -> None:
     """Encryption alone: a resource is sealed into a file, without digests and package."""
     with path.open("wb", buffering=0) as file:
@@ -219,10 +197,6 @@ def encryption_rows(folder: Path, arrays: dict[str, np.ndarray]) -> Iterator[Row
     names[EncryptionAlgorithm.ChaCha20Poly1305] = "ChaCha20-Poly1305"
     ciphers = {"AES-256-GCM": AESGCM(bytes(32)), "ChaCha20-Poly1305": ChaCha20Poly1305(bytes(32))}
     anchors = {name: partial(bare, cipher, data, raw) for name, cipher in ciphers.items()}
-    aes = ciphers["AES-256-GCM"]
-    assert isinstance(aes, AESGCM)
-    yield Row("seal, write, CRC-32, SHA-256, fsync alone / the same in AES-256-GCM", "cpu", None,
-              partial(floor, aes, data, sealed), anchors["AES-256-GCM"], (sealed, raw))  # fmt: skip
     for algorithm, name in names.items():
         row, alone = f"seal and write alone / {name} and write", partial(stream, algorithm, data)
         yield Row(row, "cpu", 2.0, partial(alone, sealed), anchors[name], (sealed, raw))

@@ -11,19 +11,19 @@ from torsh_package.errors import LimitError, StorageError
 from torsh_package.tensors import ALIGNMENT
 
 
-def aligned_buffer(size: int) -> memoryview:
-    """Writable memory of `size` bytes at a multiple of 64; its content is undefined.
+def aligned_buffer(size: int, alignment: int = ALIGNMENT) -> memoryview:
+    """Writable memory of `size` bytes at a multiple of `alignment`; its content is undefined.
 
     Raises:
         LimitError: There is not that much memory.
     """
     try:
-        store = numpy.empty(size + ALIGNMENT, numpy.uint8)
+        store = numpy.empty(size + alignment, numpy.uint8)
     except MemoryError:
         raise LimitError(
             f"no memory for {size} bytes; read the content in pieces instead"
         ) from None
-    begin = -store.ctypes.data % ALIGNMENT
+    begin = -store.ctypes.data % alignment
     return store[begin : begin + size].data
 
 

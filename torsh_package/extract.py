@@ -22,7 +22,7 @@ from torsh_package.writing import Progress, watched
 
 WRITE_BYTES = 256 << 10
 """Bytes of a write: all are at multiples of it, so larger ones would take the largest memory blocks
-(`torsh_package.container.writer.WRITE_BYTES`)."""
+(`torsh_package.container.big.WRITE_BYTES`)."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -183,6 +183,23 @@ class FileBlob(Protocol):
         """
         ...
 
+    def write(self, data: Buffer, /) -> int:
+        """Writes all of `data` at the current position."""
+        ...
+
+    def write_blocks(self, data: memoryview, offset: int) -> None:
+        """Writes past the page cache where the file system can; the position stays.
+
+        Args:
+            data: Whole blocks of 4096 bytes, in memory at a multiple of that.
+            offset: Where, a multiple of that too.
+        """
+        ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Moves the position."""
+        ...
+
 
 class Storage(Protocol):
     """Where packages live. Keys are paths as `torsh_package.names.check_path` accepts them."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 from torsh_package.codecs import CodecSpec, compress, worthwhile
-from torsh_package.container.writer import ArchiveWriter, Hasher, Written
+from torsh_package.container.hashing import Hasher, Written
+from torsh_package.container.writer import ArchiveWriter
 from torsh_package.content import Content, FileContent, seal_context
 from torsh_package.digest import DigestSpec, default_workers
 from torsh_package.errors import IntegrityError, LimitError
@@ -42,7 +43,13 @@ class Sink(Protocol):
     hasher: Hasher
 
     def add(
-        self, name: str, pieces: Iterator[Buffer], *, expected: int = 0, streamed: bool = False
+        self,
+        name: str,
+        pieces: Iterator[Buffer],
+        *,
+        expected: int = 0,
+        streamed: bool = False,
+        cached: bool = True,
     ) -> Written:
         """Takes one entry of about `expected` bytes, which are in memory unless `streamed`."""
         ...
@@ -55,7 +62,13 @@ class Measure:
         self.hasher = hasher
 
     def add(
-        self, name: str, pieces: Iterator[Buffer], *, expected: int = 0, streamed: bool = False
+        self,
+        name: str,
+        pieces: Iterator[Buffer],
+        *,
+        expected: int = 0,
+        streamed: bool = False,
+        cached: bool = True,
     ) -> Written:
         """Hashes one entry."""
         return self.hasher.measure(pieces)
@@ -227,7 +240,10 @@ def _add(
     streamed = encoded.spool is not None or isinstance(resource.content, FileContent)
     expected = resource.size if encoded.spool is None else encoded.spool.size
     watching = watched(pieces, resource.name, resource.size, progress)
-    written = sink.add(entry.path, watching, expected=expected, streamed=streamed)
+    # What is sealed is for another machine or another day; few read it back at once.
+    written = sink.add(
+        entry.path, watching, expected=expected, streamed=streamed, cached=sealer is None
+    )
     entry = replace(entry, size=written.size, root=written.root, crc32=written.crc32)
     return entry, written.leaves
 

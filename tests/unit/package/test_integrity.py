@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from torsh_package import CompressionAlgorithm, IntegrityError, Package, PackageError, ResourceType
 from torsh_package.container.crc32 import combine
-from torsh_package.container.writer import Hasher
+from torsh_package.container.hashing import Hasher
 from torsh_package.digest import DigestSpec, LeafVerifier, check_leaves
 
 
