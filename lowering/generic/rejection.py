@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -13,11 +14,19 @@ from lowering.generic.whole import WholeKernelBuilder, size_of
 from lowering.kern.builder import Index, KernBuilder
 from lowering.kernel import Kernel
 from torsh_dialect import dtypes
-from torsh_dialect.ops.random import MT_STATE, MT_WORDS
-from torsh_dialect.ops.rejection import STIRLING, BinomialOp, PoissonOp, Rejecting
+from torsh_dialect.ops.random import MASK, MT_STATE, MT_WORDS
+from torsh_dialect.ops.rejection import (
+    SQUEEZE,
+    STIRLING,
+    THIRD,
+    BinomialOp,
+    PoissonOp,
+    Rejecting,
+    StandardGammaOp,
+)
 from torsh_dialect.types import element_type
 
-F64, U64 = dtypes.f64, dtypes.ui64
+F64, U32, U64 = dtypes.f64, dtypes.ui32, dtypes.ui64
 
 Values = Sequence[SSAValue]
 
@@ -29,11 +38,21 @@ class Source(Protocol):
         """A number in [0, 1) as f64, and the state behind it."""
         ...
 
+    def normal(self, state: SSAValue) -> tuple[SSAValue, SSAValue]:
+        """A standard normal number as f64, and the state behind it."""
+        ...
+
 
 def _unit(b: KernBuilder, first: SSAValue, second: SSAValue) -> SSAValue:
     word = b.or_(b.shl(first, b.const(32, U64)), second)
     kept = b.and_(word, b.const(2**53 - 1, U64))
     return b.mul(b.cast(kept, F64), b.const(2.0**-53, F64))
+
+
+def _polar(b: KernBuilder, turn: SSAValue, size: SSAValue) -> tuple[SSAValue, SSAValue]:
+    """Radius and angle of a pair of normal numbers."""
+    square = b.mul(b.const(-2.0, F64), b.math("log1p", b.neg(size)))
+    return b.sqrt(square), b.mul(b.const(2 * math.pi, F64), turn)
 
 
 class Blocks:
@@ -46,9 +65,17 @@ class Blocks:
         first, second, *_ = self.philox.block(self.number, state)
         return _unit(self.b, first, second), self.b.add(state, self.b.const(1, U64))
 
+    def normal(self, state: SSAValue) -> tuple[SSAValue, SSAValue]:
+        b, words = self.b, self.philox.block(self.number, state)
+        radius, angle = _polar(b, _unit(b, *words[2:]), _unit(b, *words[:2]))
+        return b.mul(radius, b.math("cos", angle)), b.add(state, b.const(1, U64))
+
 
 class Words:
-    """The words of a twister; the state is how many of them are used (an index)."""
+    """The words of a twister; the state is how many of them are used (an index).
+
+    Of a pair of normal numbers the second is kept in the twister's last three words.
+    """
 
     def __init__(self, b: KernBuilder, twister: Twister):
         self.b, self.twister = b, twister
@@ -70,6 +97,34 @@ class Words:
         second, state = self._word(state)
         return _unit(self.b, first, second), state
 
+    def normal(self, state: SSAValue) -> tuple[SSAValue, SSAValue]:
+        b = self.b
+
+        def kept() -> Values:
+            upper, lower = (b.cast(self._load(n), U64) for n in (2, 3))
+            self._keep([b.const(0, U64)] * 3)
+            bits = b.or_(b.shl(upper, b.const(32, U64)), lower)
+            return [b.bitcast(bits, F64), state]
+
+        def made() -> Values:
+            turn, after = self.draw(state)
+            size, after = self.draw(after)
+            radius, angle = _polar(b, turn, size)
+            bits = b.bitcast(b.mul(radius, b.math("sin", angle)), U64)
+            upper = b.shr(bits, b.const(32, U64))
+            self._keep([b.const(1, U64), upper, b.and_(bits, b.const(MASK, U64))])
+            return [b.mul(radius, b.math("cos", angle)), after]
+
+        number, after = b.if_(b.ne(self._load(1), b.const(0, U32)), kept, made)
+        return number, after
+
+    def _load(self, place: int) -> SSAValue:
+        return self.b.load_now(self.twister.state, MT_WORDS + place)
+
+    def _keep(self, words: Values) -> None:
+        for place, word in enumerate(words, start=1):
+            self.b.store(self.b.cast(word, U32), self.twister.state, MT_WORDS + place)
+
 
 Sample = Callable[[KernBuilder, Source, SSAValue, Values], Values]
 """Builds a number from parameters: its value, and the source's state behind it."""
@@ -88,6 +143,9 @@ class Arithmetic:
     def __call__(self, value: float) -> SSAValue:
         return self.b.const(value, F64)
 
+    def wide(self, x: SSAValue) -> SSAValue:
+        return self.b.cast(x, F64)
+
     def log(self, x: SSAValue) -> SSAValue:
         return self.b.math("log", x)
 
@@ -95,9 +153,13 @@ class Arithmetic:
         return self.b.add(self.b.mul(x, self(factor)), self(term))
 
     def accepted(
-        self, source: Source, state: SSAValue, accept: Callable[[SSAValue, SSAValue], Values]
-    ) -> Values:
-        """Draw pairs until `accept` (whether, and what) takes one: what, and the state."""
+        self, source: Source, state: SSAValue, accept: Callable[[SSAValue, SSAValue], Values],
+        first: SSAValue,
+    ) -> Values:  # fmt: skip
+        """Draw pairs until `accept` (whether, and what) takes one: what, and the state.
+
+        `first` is any value of the result's type.
+        """
         b = self.b
 
         def step(going: SSAValue, value: SSAValue, now: SSAValue) -> Values:
@@ -106,8 +168,7 @@ class Arithmetic:
             taken, value = accept(b.sub(u, self(0.5)), v)
             return [b.not_(taken), value, now]
 
-        start = [b.const(True, dtypes.i1), self(0.0), state]
-        return b.while_(start, _going, step)[1:]
+        return b.while_([b.const(True, dtypes.i1), first, state], _going, step)[1:]
 
 
 def poisson(b: KernBuilder, source: Source, state: SSAValue, parameters: Values) -> Values:
@@ -150,29 +211,32 @@ def _many_poisson(f: Arithmetic, source: Source, state: SSAValue, rate: SSAValue
         under = b.le(size, b.sub(chance, rate))
         return [b.or_(inside, b.and_(possible, under)), k]
 
-    return f.accepted(source, state, accept)
+    return f.accepted(source, state, accept, f(0.0))
 
 
 def binomial(b: KernBuilder, source: Source, state: SSAValue, parameters: Values) -> Values:
     """See `BinomialOp`."""
     (count, chance), f = parameters, Arithmetic(b)
-    often = b.gt(chance, f(0.5))
-    rare = b.select(often, b.sub(f(1.0), chance), chance)
+    zero, one, half = (b.const(value, count.type) for value in (0.0, 1.0, 0.5))
+    often = b.gt(chance, half)
+    rare = b.select(often, b.sub(one, chance), chance)
 
     def few() -> Values:
-        scale = b.math("log1p", b.neg(rare))
+        # Rounded once: the logarithm of the type itself would differ in its last bit.
+        exact = b.math("log1p", b.neg(b.cast(rare, F64)))
+        scale = b.cast(b.cast(exact, count.type), F64)
 
         def step(going: SSAValue, total: SSAValue, found: SSAValue, now: SSAValue) -> Values:
             u, now = source.draw(now)
             total = b.add(total, b.ceil(b.div(f.log(u), scale)))
-            again = b.le(total, count)
-            return [again, total, b.select(again, b.add(found, f(1.0)), found), now]
+            again = b.le(total, b.cast(count, F64))
+            return [again, total, b.select(again, b.add(found, one), found), now]
 
-        some = b.and_(b.gt(count, f(0.0)), b.gt(rare, f(0.0)))
-        start = [some, f(0.0), f(0.0), state]
+        some = b.and_(b.gt(count, zero), b.gt(rare, zero))
+        start = [some, f(0.0), zero, state]
         return b.while_(start, _going, step)[2:]
 
-    many = b.ge(b.mul(count, rare), f(10.0))
+    many = b.ge(b.mul(count, rare), b.const(10.0, count.type))
     value, state = b.if_(many, lambda: _many_binomial(f, source, state, count, rare), few)
     return [b.select(often, b.sub(count, value), value), state]
 
@@ -190,43 +254,97 @@ def _stirling(f: Arithmetic, k: SSAValue) -> SSAValue:
 def _many_binomial(
     f: Arithmetic, source: Source, state: SSAValue, count: SSAValue, chance: SSAValue
 ) -> Values:
-    b, one = f.b, f(1.0)
-    rest = b.sub(one, chance)
-    spread = b.sqrt(b.mul(b.mul(count, chance), rest))
+    """Terms of `count` and `chance` alone are rounded to their type, all others are f64."""
+    b, one, two = f.b, f(1.0), f(2.0)
+    unit = b.const(1.0, count.type)
+    rest, mean = b.sub(unit, chance), b.mul(count, chance)
+    spread = f.wide(b.sqrt(b.mul(mean, rest)))
     width = f.affine(spread, 2.53, 1.15)
-    a = b.add(f.affine(width, 0.0248, -0.0873), b.mul(f(0.01), chance))
-    odds = b.div(chance, rest)
+    a = b.add(f.affine(width, 0.0248, -0.0873), b.mul(f(0.01), f.wide(chance)))
+    odds, centre = f.wide(b.div(chance, rest)), b.add(f.wide(mean), f(0.5))
     alpha = b.mul(b.add(f(2.83), b.div(f(5.1), width)), spread)
     least = b.sub(f(0.92), b.div(f(4.2), width))
-    mode = b.floor(b.mul(b.add(count, one), chance))
-    above = b.add(b.sub(count, mode), one)
+    mode = f.wide(b.floor(b.mul(b.add(count, unit), chance)))
+    trials, more = f.wide(count), f.wide(b.add(count, unit))
+    above = b.add(b.sub(trials, mode), one)
     peak = b.mul(b.add(mode, f(0.5)), f.log(b.div(b.add(mode, one), b.mul(odds, above))))
-    tails = b.add(_stirling(f, mode), _stirling(f, b.sub(count, mode)))
+    tails = b.add(_stirling(f, mode), _stirling(f, b.sub(trials, mode)))
 
     def accept(u: SSAValue, v: SSAValue) -> Values:
         us = b.sub(f(0.5), b.abs(u))
-        slope = b.add(b.div(b.mul(f(2.0), a), us), width)
-        k = b.floor(b.add(b.add(b.mul(slope, u), b.mul(count, chance)), f(0.5)))
-        possible = b.and_(b.ge(k, f(0.0)), b.le(k, count))
+        slope = b.add(b.div(b.mul(two, a), us), width)
+        found = b.cast(b.floor(b.add(b.mul(slope, u), centre)), count.type)
+        possible = b.and_(b.ge(found, b.const(0.0, count.type)), b.le(found, count))
         inside = b.and_(b.ge(us, f(0.07)), b.le(v, least))
-        left, following = b.add(b.sub(count, k), one), b.add(k, one)
-        limit = b.add(peak, b.mul(b.add(count, one), f.log(b.div(above, left))))
+        k, others = f.wide(found), b.sub(count, found)
+        left, following = f.wide(b.add(others, unit)), f.wide(b.add(found, unit))
+        limit = b.add(peak, b.mul(more, f.log(b.div(above, left))))
         ratio = f.log(b.div(b.mul(odds, left), following))
         limit = b.add(b.add(limit, b.mul(b.add(k, f(0.5)), ratio)), tails)
-        limit = b.sub(b.sub(limit, _stirling(f, k)), _stirling(f, b.sub(count, k)))
+        limit = b.sub(b.sub(limit, _stirling(f, k)), _stirling(f, f.wide(others)))
         size = f.log(b.div(b.mul(v, alpha), b.add(b.div(a, b.mul(us, us)), width)))
-        return [b.and_(possible, b.or_(inside, b.le(size, limit))), k]
+        return [b.and_(possible, b.or_(inside, b.le(size, limit))), found]
 
-    return f.accepted(source, state, accept)
+    return f.accepted(source, state, accept, b.const(0.0, count.type))
 
 
-@whole_kernel(PoissonOp, BinomialOp)
+def standard_gamma(b: KernBuilder, source: Source, state: SSAValue, parameters: Values) -> Values:
+    """See `StandardGammaOp`."""
+    (shape,), f = parameters, Arithmetic(b)
+    one = b.const(1.0, shape.type)
+
+    def boosted() -> Values:
+        u, now = source.draw(state)
+        scale = b.math("pow", b.sub(f(1.0), u), f.wide(b.div(one, shape)))
+        return [scale, b.add(shape, one), now]
+
+    def some() -> Values:
+        scale, raised, now = b.if_(b.lt(shape, one), boosted, lambda: [f(1.0), shape, state])
+        d = f.wide(b.sub(raised, b.const(THIRD, shape.type)))
+        value, now = _marsaglia_tsang(f, source, now, d)
+        return [b.cast(b.mul(b.mul(scale, d), value), shape.type), now]
+
+    zero = b.const(0.0, shape.type)
+    return b.if_(b.gt(shape, zero), some, lambda: [zero, state])
+
+
+def _marsaglia_tsang(f: Arithmetic, source: Source, state: SSAValue, d: SSAValue) -> Values:
+    """The third power of 1 + x / sqrt(9 d) for an accepted normal x."""
+    b, one = f.b, f(1.0)
+    slope = b.div(one, b.sqrt(b.mul(f(9.0), d)))
+
+    def positive(going: SSAValue, x: SSAValue, base: SSAValue, now: SSAValue) -> Values:
+        x, now = source.normal(now)
+        base = b.add(one, b.mul(slope, x))
+        return [b.le(base, f(0.0)), x, base, now]
+
+    def step(going: SSAValue, value: SSAValue, now: SSAValue) -> Values:
+        start = [b.const(True, dtypes.i1), f(0.0), f(0.0), now]
+        _, x, base, now = b.while_(start, _going, positive)
+        value = b.mul(b.mul(base, base), base)
+        u, now = source.draw(now)
+        u, square = b.sub(one, u), b.mul(x, x)
+        inside = b.lt(u, b.sub(one, b.mul(b.mul(f(SQUEEZE), square), square)))
+        excess = b.mul(d, b.add(b.sub(one, value), f.log(value)))
+        under = b.lt(f.log(u), b.add(b.mul(f(0.5), square), excess))
+        return [b.not_(b.or_(inside, under)), value, now]
+
+    return b.while_([b.const(True, dtypes.i1), f(0.0), state], _going, step)[1:]
+
+
+SAMPLES: dict[type[Operation], Sample] = {
+    PoissonOp: poisson,
+    BinomialOp: binomial,
+    StandardGammaOp: standard_gamma,
+}
+
+
+@whole_kernel(*SAMPLES)
 def rejecting(op: Operation) -> Kernel:
     """Of a Philox state elements are units, and one more writes the state; else all are one."""
     assert isinstance(op, Rejecting)
-    sample = poisson if isinstance(op, PoissonOp) else binomial
     k = WholeKernelBuilder(op)
-    return (_parallel if element_type(op.operands[0]) == U64 else _serial)(k, sample)
+    return (_parallel if element_type(op.operands[0]) == U64 else _serial)(k, SAMPLES[type(op)])
 
 
 def _parallel(k: WholeKernelBuilder, sample: Sample) -> Kernel:

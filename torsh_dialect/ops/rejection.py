@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from xdsl.irdl import operand_def, result_def
@@ -24,8 +26,6 @@ from torsh_dialect.ops.random import (
 )
 from torsh_dialect.types import AnyTensor, dims_of, element_type, tensor
 
-Uniform = Callable[[], float]
-
 STIRLING = (
     0.0810614667953272, 0.0413406959554092, 0.0276779256849983, 0.02079067210376509,
     0.0166446911898211, 0.0138761288230707, 0.0118967099458917, 0.0104112652619720,
@@ -34,15 +34,97 @@ STIRLING = (
 """log k! less Stirling's approximation, for k from 0 to 9."""
 
 
+class Source(Protocol):
+    """Where numbers come from, in f64."""
+
+    def uniform(self) -> float:
+        """A number in [0, 1) with 53 bits."""
+        ...
+
+    def normal(self) -> float:
+        """A standard normal number."""
+        ...
+
+
+def _unit(first: int, second: int) -> float:
+    return ((first << 32 | second) & (2**53 - 1)) * 2.0**-53
+
+
+def _pair(turn: float, size: float) -> tuple[float, float]:
+    """Two normal numbers of two uniform ones: G. Box, M. Muller (1958)."""
+    radius, angle = math.sqrt(-2 * math.log1p(-size)), 2 * math.pi * turn
+    return radius * math.cos(angle), radius * math.sin(angle)
+
+
+@dataclass
+class Blocks:
+    """Philox blocks of one element: each number is of the next one."""
+
+    key: int
+    place: int
+    draws: Iterator[int] = field(default_factory=count)
+
+    def _block(self) -> list[int]:
+        counter = (self.place & MASK, self.place >> 32, next(self.draws), 0)
+        return [int(word) for word in philox_block(counter, (self.key & MASK, self.key >> 32))]
+
+    def uniform(self) -> float:
+        """Of the first two words."""
+        first, second, *_ = self._block()
+        return _unit(first, second)
+
+    def normal(self) -> float:
+        """Of all four words, the size before the angle."""
+        words = self._block()
+        return _pair(_unit(*words[2:]), _unit(*words[:2]))[0]
+
+
+class Words:
+    """The words of a twister; of a pair of normal numbers the second is kept for the next draw."""
+
+    def __init__(self, state: Array):
+        used: Any = min(int(state[MT_WORDS]), MT_WORDS)
+        key: Any = state[:MT_WORDS]
+        self.generator = np.random.RandomState()
+        self.generator.set_state(("MT19937", key, used, 0, 0.0))
+        flag, upper, lower = (int(word) for word in state[MT_WORDS + 1 :])
+        bits = np.uint64(upper << 32 | lower)
+        self.kept = float(bits.view(np.float64)) if flag else None
+
+    def uniform(self) -> float:
+        """Of two words."""
+        first, second = np.frombuffer(self.generator.bytes(8), "<u4").tolist()
+        return _unit(first, second)
+
+    def normal(self) -> float:
+        """The kept number, or of four words: the angle before the size."""
+        if self.kept is not None:
+            number, self.kept = self.kept, None
+            return number
+        turn, size = self.uniform(), self.uniform()
+        number, self.kept = _pair(turn, size)
+        return number
+
+    def state(self) -> Array:
+        """The state behind all draws."""
+        left: Any = self.generator.get_state(legacy=False)["state"]
+        bits = 0 if self.kept is None else int(np.float64(self.kept).view(np.uint64))
+        end = [left["pos"], self.kept is not None, bits >> 32, bits & MASK]
+        return np.concatenate([left["key"], end]).astype(np.uint32)
+
+
 class Rejecting(Random):
-    """One number (f64) for each element of parameters (f64), and the state behind them.
+    """One number for each element of parameters, of their type, and the state behind them.
 
     Of a Philox state (tensor<2xui64>), draw j of element i is block (state[1] + i, j), of which
-    two words make a number; of a twister's (tensor<628xui32>), draws follow one another.
+    two words make a uniform number and four a normal one; of a twister's (tensor<628xui32>),
+    draws follow one another. Numbers are drawn in f64, whatever the parameters are.
     """
 
     y = result_def()
     after = result_def()
+    ELEMENTS: ClassVar = (dtypes.f32, dtypes.f64)
+    """The types that parameters may have."""
 
     def infer(self) -> Sequence[AnyTensor]:
         state, *parameters = self.operands
@@ -50,48 +132,31 @@ class Rejecting(Random):
         form = next((one for one in forms if has_type(state, *one)), None)
         if form is None:
             raise ShapeError(f"{state.type} is the state of no stream (C1)")
-        if any(element_type(p) != dtypes.f64 or p.type != parameters[0].type for p in parameters):
-            raise ShapeError("the parameters are f64 of equal extents (C2)")
-        return tensor(dtypes.f64, dims_of(parameters[0])), tensor(*form)
+        element = element_type(parameters[0])
+        if element not in self.ELEMENTS or any(p.type != parameters[0].type for p in parameters):
+            names = " or ".join(dtypes.dtype_of(e).name for e in self.ELEMENTS)
+            raise ShapeError(f"the parameters are {names} of equal extents (C2)")
+        return tensor(element, dims_of(parameters[0])), tensor(*form)
 
-    def sample(self, uniform: Uniform, *parameters: float) -> float:
-        """A number, from as many uniform ones as it takes."""
+    def sample(self, source: Source, *parameters: Any) -> float:
+        """A number, from as many draws as it takes; parameters are numpy's scalars."""
         raise NotImplementedError
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
         state, *parameters = args
-        rows = list(zip(*(p.reshape(-1).tolist() for p in parameters), strict=True))
-        draw = self._philox if state.dtype == np.uint64 else self._twister
-        values, after = draw(state, rows)
-        return np.array(values, np.float64).reshape(parameters[0].shape), after
-
-    def _philox(self, state: Array, rows: Sequence[Any]) -> tuple[list[float], Array]:
-        key, start = (int(word) for word in state)
-        values = list[float]()
-        for number, row in enumerate(rows):
-            place, draws = (start + number) % 2**64, iter(range(2**32))
-
-            def uniform(place: int = place, draws: Any = draws) -> float:
-                counter = (place & MASK, place >> 32, next(draws), 0)
-                first, second, *_ = philox_block(counter, (key & MASK, key >> 32))
-                return ((int(first) << 32 | int(second)) & (2**53 - 1)) * 2.0**-53
-
-            values.append(self.sample(uniform, *row))
-        return values, np.array([key, (start + len(rows)) % 2**64], np.uint64)
-
-    def _twister(self, state: Array, rows: Sequence[Any]) -> tuple[list[float], Array]:
-        generator, key = np.random.RandomState(), state[:MT_WORDS]
-        place: Any = (key, min(int(state[MT_WORDS]), MT_WORDS))
-        generator.set_state(("MT19937", *place, 0, 0.0))
-
-        def uniform() -> float:
-            first, second = np.frombuffer(generator.bytes(8), "<u4").tolist()
-            return ((first << 32 | second) & (2**53 - 1)) * 2.0**-53
-
-        values = [self.sample(uniform, *row) for row in rows]
-        left: Any = generator.get_state(legacy=False)["state"]
-        after = np.concatenate([left["key"], [left["pos"]], state[MT_WORDS + 1 :]])
-        return values, after.astype(np.uint32)
+        rows = list(zip(*(p.reshape(-1) for p in parameters), strict=True))
+        if state.dtype == np.uint64:
+            key, start = (int(word) for word in state)
+            values = [
+                self.sample(Blocks(key, (start + number) % 2**64), *row)
+                for number, row in enumerate(rows)
+            ]
+            after = np.array([key, (start + len(rows)) % 2**64], np.uint64)
+        else:
+            source = Words(state)
+            values = [self.sample(source, *row) for row in rows]
+            after = source.state()
+        return np.array(values, parameters[0].dtype).reshape(parameters[0].shape), after
 
 
 @op
@@ -111,20 +176,21 @@ class PoissonOp(Rejecting):
     name = "torsh.poisson"
     state = operand_def()
     rate = operand_def()
+    ELEMENTS: ClassVar = (dtypes.f64,)
 
-    def sample(self, uniform: Uniform, *parameters: float) -> float:
-        (rate,) = parameters
+    def sample(self, source: Source, *parameters: Any) -> float:
+        rate = float(parameters[0])
         if not rate > 0:
             return 0.0
         if rate >= 10:
-            return _hoermann_poisson(rate, uniform)
-        count, product, limit = 0, uniform(), math.exp(-rate)
+            return _hoermann_poisson(rate, source.uniform)
+        count, product, limit = 0, source.uniform(), math.exp(-rate)
         while product > limit:
-            count, product = count + 1, product * uniform()
+            count, product = count + 1, product * source.uniform()
         return float(count)
 
 
-def _hoermann_poisson(rate: float, uniform: Uniform) -> float:
+def _hoermann_poisson(rate: float, uniform: Callable[[], float]) -> float:
     b = 0.931 + 2.53 * math.sqrt(rate)
     a = -0.059 + 0.02483 * b
     scale, least = math.log(1.1239 + 1.1328 / (b - 3.4)), 0.9277 - 3.6224 / (b - 2)
@@ -149,7 +215,9 @@ class BinomialOp(Rejecting):
     transformed rejection: W. Hoermann, "The generation of binomial random variates" (1993), BTRS.
     Steps and draws are those of aten/native/Distributions.h of torch.
 
-    C1: `state` is that of a stream. C2: `count` and `chance` are f64 of equal extents.
+    Products, sums and differences of the parameters are rounded to their type, as torch does.
+
+    C1: `state` is that of a stream. C2: `count` and `chance` are f32 or f64 of equal extents.
 
     %y, %t = torsh.binomial %s, %n, %p : (tensor<2xui64>, tensor<3xf64>, tensor<3xf64>) -> (tensor<3xf64>, tensor<2xui64>)
     """  # noqa: E501
@@ -159,20 +227,21 @@ class BinomialOp(Rejecting):
     count = operand_def()
     chance = operand_def()
 
-    def sample(self, uniform: Uniform, *parameters: float) -> float:
+    def sample(self, source: Source, *parameters: Any) -> float:
         count, chance = parameters
+        one = type(count)(1)
         if not (count > 0 and chance > 0):
             return 0.0
         if chance >= 1:
-            return count
-        rare = min(chance, 1.0 - chance)
+            return float(count)
+        rare = min(chance, one - chance)
         draw = _hoermann_binomial if count * rare >= 10 else _by_gaps
-        found = draw(count, rare, uniform)
-        return found if chance <= 0.5 else count - found
+        found = draw(count, rare, source.uniform)
+        return found if chance <= 0.5 else float(count) - found
 
 
-def _by_gaps(count: float, chance: float, uniform: Uniform) -> float:
-    total, found, scale = 0.0, -1.0, math.log1p(-chance)
+def _by_gaps(count: Any, chance: Any, uniform: Callable[[], float]) -> float:
+    total, found, scale = 0.0, -1.0, float(type(chance)(math.log1p(-chance)))
     while total <= count:
         u = uniform()
         total += math.ceil(math.log(u) / scale) if u else math.inf
@@ -187,25 +256,74 @@ def _stirling(k: float) -> float:
     return (1 / 12 - (1 / 360 - 1 / 1260 / square) / square) / (k + 1)
 
 
-def _hoermann_binomial(count: float, chance: float, uniform: Uniform) -> float:
-    spread = math.sqrt(count * chance * (1 - chance))
+def _hoermann_binomial(count: Any, chance: Any, uniform: Callable[[], float]) -> float:
+    kind = type(count)
+    one, n = kind(1), float(count)
+    spread = float(np.sqrt(count * chance * (one - chance)))
     b = 1.15 + 2.53 * spread
-    a = -0.0873 + 0.0248 * b + 0.01 * chance
-    odds, alpha = chance / (1 - chance), (2.83 + 5.1 / b) * spread
-    mode = math.floor((count + 1) * chance)
+    a = -0.0873 + 0.0248 * b + 0.01 * float(chance)
+    centre = float(count * chance) + 0.5
+    odds, alpha = float(chance / (one - chance)), (2.83 + 5.1 / b) * spread
+    mode = math.floor((count + one) * chance)
     while True:
         u, v = uniform() - 0.5, uniform()
         us = 0.5 - abs(u)
-        k = math.floor((2 * a / us + b) * u + count * chance + 0.5) if us else -1
+        k = kind(math.floor((2 * a / us + b) * u + centre)) if us else kind(-1)
         if k < 0 or k > count:
             continue
         if (us >= 0.07 and v <= 0.92 - 4.2 / b) or v == 0:
             return float(k)
+        left, following = float(count - k + one), float(k + one)
         limit = (
-            (mode + 0.5) * math.log((mode + 1) / (odds * (count - mode + 1)))
-            + (count + 1) * math.log((count - mode + 1) / (count - k + 1))
-            + (k + 0.5) * math.log(odds * (count - k + 1) / (k + 1))
-            + _stirling(mode) + _stirling(count - mode) - _stirling(k) - _stirling(count - k)
+            (mode + 0.5) * math.log((mode + 1) / (odds * (n - mode + 1)))
+            + float(count + one) * math.log((n - mode + 1) / left)
+            + (float(k) + 0.5) * math.log(odds * left / following)
+            + _stirling(mode) + _stirling(n - mode)
+            - _stirling(float(k)) - _stirling(float(count - k))
         )  # fmt: skip
         if math.log(v * alpha / (a / (us * us) + b)) <= limit:
             return float(k)
+
+
+THIRD, SQUEEZE = float(np.float32(1) / np.float32(3)), float(np.float32(0.0331))
+"""1/3 and the factor of the squeeze step, in f32 as torch has them in any type."""
+
+
+@op
+class StandardGammaOp(Rejecting):
+    """Gamma-distributed numbers of scale 1; 0 for a shape that is not above 0.
+
+    G. Marsaglia, W. Tsang, "A simple method for generating gamma variables" (2000); for a shape
+    below 1 that of shape + 1 times a uniform number to the power of 1 / shape. Steps and draws
+    are those of aten/native/Distributions.h of torch.
+
+    C1: `state` is that of a stream. C2: `shape` is f32 or f64, in which its own terms are rounded.
+
+    %y, %t = torsh.standard_gamma %s, %a : (tensor<2xui64>, tensor<3xf64>) -> (tensor<3xf64>, tensor<2xui64>)
+    """  # noqa: E501
+
+    name = "torsh.standard_gamma"
+    state = operand_def()
+    shape = operand_def()
+
+    def sample(self, source: Source, *parameters: Any) -> float:
+        (shape,) = parameters
+        kind, scale = type(shape), 1.0
+        if not shape > 0:
+            return 0.0
+        if shape < 1:
+            scale = math.pow(1 - source.uniform(), float(kind(1) / shape))
+            shape = shape + kind(1)
+        d = float(shape - kind(THIRD))
+        c = 1 / math.sqrt(9 * d)
+        while True:
+            x = source.normal()
+            while 1 + c * x <= 0:
+                x = source.normal()
+            base = 1 + c * x
+            v = base * base * base
+            u, square = 1 - source.uniform(), x * x
+            if u < 1 - SQUEEZE * square * square or math.log(u) < 0.5 * square + d * (
+                1 - v + math.log(v)
+            ):
+                return scale * d * v

@@ -121,7 +121,7 @@ class Stream(abc.ABC):
         """Standard normal numbers in f64, which torch draws one by one."""
 
     def rejected(self, c: Compose, cls: type[Rejecting], *parameters: SSAValue) -> SSAValue:
-        """Numbers (f64) of parameters (f64) of equal extents, as many draws as they take."""
+        """Numbers of parameters of equal types, as many draws as they take."""
         y, now = c.b.all(cls, self.after(c), *parameters)
         self.restart(now)
         return y

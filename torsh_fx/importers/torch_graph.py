@@ -358,9 +358,16 @@ def _live(module: GraphModule, draws: bool) -> set[Node]:
 
 
 def is_random(node: Node) -> bool:
-    """Whether torch draws random numbers for a node."""
+    """Whether torch draws random numbers for a node; not so for dropout that is switched off."""
     target: Any = node.target
-    return isinstance(target, OpOverload) and torch.Tag.nondeterministic_seeded in target.tags
+    if not isinstance(target, OpOverload) or torch.Tag.nondeterministic_seeded not in target.tags:
+        return False
+    formal: Any = cast(Any, target)._schema.arguments
+    given: dict[str, Any] = {argument.name: argument.default_value for argument in formal}
+    given |= dict(zip(given, node.args, strict=False))
+    given |= node.kwargs
+    training = all(given.get(name, True) is not False for name in ("train", "training"))
+    return training and all(given.get(name, 1) != 0 for name in ("dropout", "dropout_p"))
 
 
 def type_of_fake(fake: torch.Tensor, shared: Shared, layout: Layout | None = None) -> Any:

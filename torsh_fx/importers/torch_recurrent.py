@@ -43,7 +43,10 @@ def _sizes(
 
 
 for _name, (_state, _results, _known) in WHOLE.items():
-    LIBRARY.define(f"{_name}(Tensor x, {_state}, {OPTIONS}) -> {_results}")
+    LIBRARY.define(
+        f"{_name}(Tensor x, {_state}, {OPTIONS}) -> {_results}",
+        tags=(torch.Tag.nondeterministic_seeded,),
+    )
     cast(Any, torch.library).register_fake(f"torsh::{_name}", _sizes, lib=LIBRARY)
     CONVERTERS[f"torsh.{_name}.default"] = CONVERTERS[_known]
 

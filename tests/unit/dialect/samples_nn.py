@@ -337,11 +337,14 @@ def _random() -> list[Sample]:
 
     steps = np.array([3, 0, 7, 2, 1, 0], np.int64)
     twister = RNG.integers(0, 2**32, random.MT_STATE, dtype=np.uint32)
-    twister[random.MT_WORDS] = 600
+    twister[random.MT_WORDS :] = 600, 0, 0, 0
     states = (np.array([3, 2**64 - 5], np.uint64), twister)
     rates = np.array([[0.0, 0.5, 9.99, 10.0, 25.0], [1e3, 1e9, 3.0, 3.0, -1.0]])
     trials = np.array([[0.0, 5.0, 1e6, 40.0, 40.0], [200.0, 7.0, 7.0, 1e9, 100.0]])
     chances = np.array([[0.5, 0.5, 1e-6, 0.9, 0.1], [0.3, 0.0, 1.0, 0.7, 0.05]])
+    shapes = np.array([[0.0, 0.01, 0.3, 0.999, 1.0], [1.5, 40.0, 1e9, -2.0, np.nan]])
+    keeping = twister.copy()  # a normal number (1.5) for the next draw
+    keeping[random.MT_WORDS + 1 :] = 1, 0x3FF80000, 0
     u, v = (RNG.integers(0, 2**24, 500).astype(np.float32) * np.float32(2**-24) for _ in "uv")
     ends = np.array([0, 2**-24, 1 - 2**-24, 0.5, 0.25, 0.125], np.float32)
     return [
@@ -359,7 +362,16 @@ def _random() -> list[Sample]:
         Sample(box_muller.BoxMullerOp, (ends, ends[::-1].copy())),
         Sample(box_muller.BoxMullerOp, (ends, ends[::-1].copy()), {"sine": True}),
         *(Sample(rejection.PoissonOp, (state, rates)) for state in states),
-        *(Sample(rejection.BinomialOp, (state, trials, chances)) for state in states),
+        *(
+            Sample(rejection.BinomialOp, (state, trials.astype(kind), chances.astype(kind)))
+            for state in states
+            for kind in (np.float64, np.float32)
+        ),
+        *(
+            Sample(rejection.StandardGammaOp, (state, shapes.astype(kind)))
+            for state in (*states, keeping)
+            for kind in (np.float64, np.float32)
+        ),
         Sample(random.WithinOp, (np.abs(real(3, 5)),), {"low": 0.0, "high": 9.0}),
         Sample(random.ShuffleOp, (steps,)),
         Sample(random.ShuffleOp, (steps[:0],)),

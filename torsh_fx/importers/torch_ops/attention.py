@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from torch.fx import GraphModule
@@ -19,6 +20,7 @@ from torsh_dialect.ops import (
 from torsh_dialect.ops.statistics import LogSumExpOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, converts, used
+from torsh_fx.importers.torch_ops.random import dropped, number
 
 
 @converts(
@@ -37,23 +39,26 @@ def _sdpa(
     attn_mask: SSAValue | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
+    dropout_mask: SSAValue | None = None,
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
+    """By `torsh.attention`, or by its definition where numbers are dropped or weights are asked."""
     name = str(c.node.target)
     if "flash" in name:
         given: list[Any] = [*rest, *(0.0, False)[len(rest) :]]
         dropout_p, is_causal = given[:2]
+        if dropout_p:
+            raise c.refuse("torch has no dropout in this kernel: Currently do not support dropout")
     else:
-        given = [*rest, *(attn_mask, dropout_p, is_causal)[len(rest) :]]
-        attn_mask, dropout_p, is_causal = given[:3]
-    if dropout_p:
-        raise c.refuse("attention with dropout draws random numbers; call model.eval()")
-    batch = dims_of(q)[:-3]
-    if rank_of(q) != 4 or dims_of(k)[:-3] != batch or dims_of(v)[:-3] != batch:
-        return _with_statistics(
-            name, _composed_attention(c, (q, k, v), attn_mask, is_causal, scale)
-        )
+        given = [*rest, *(attn_mask, dropout_p, is_causal, dropout_mask)[len(rest) :]]
+        attn_mask, dropout_p, is_causal, dropout_mask = given[:4]
+    batch, by_weights = dims_of(q)[:-3], "attention_math." in name and used(c, 1)
+    uneven = rank_of(q) != 4 or dims_of(k)[:-3] != batch or dims_of(v)[:-3] != batch
+    if uneven or dropout_p or by_weights:
+        dropped_by = Dropping(dropout_p, dropout_mask if "attention_math." in name else None)
+        found = _composed_attention(c, (q, k, v), attn_mask, is_causal, scale, dropped_by)
+        return found if "attention_math." in name else _with_statistics(name, found[0])
     mask = attn_mask
     if mask is not None and element_type(mask) != dtypes.i1:
         mask = c.cast(mask, element_type(q))
@@ -73,15 +78,39 @@ def _with_statistics(name: str, y: SSAValue) -> Any:
     return (y, None) if name.startswith("aten._") else y
 
 
+@dataclass(frozen=True)
+class Dropping:
+    """Dropout of attention weights.
+
+    Attributes:
+        chance: The probability of being dropped.
+        kept: Which weights (i1) are kept; None to draw them.
+    """
+
+    chance: float
+    kept: SSAValue | None
+
+    def apply(self, c: NodeBuilder, weights: SSAValue, v: SSAValue) -> tuple[SSAValue, SSAValue]:
+        """Weights and values; by a mask that is given torch scales the values instead."""
+        if self.kept is None or not self.chance:
+            return dropped(c, weights, self.chance), v
+        chance = number(c, self.chance, "the probability of dropout", least=0, most=1)
+        if chance == 1:
+            raise c.refuse("a mask of dropout with the probability 1, which scales by 1 / 0")
+        return c.where(self.kept, weights, c.like(0.0, weights)), c.mul(v, 1 / (1 - chance))
+
+
 def _composed_attention(
     c: NodeBuilder,
     qkv: Sequence[SSAValue],
     mask: SSAValue | None,
     causal: bool,
     scale: float | None,
-) -> SSAValue:
-    """Attention of any rank by its definition; a query that sees no key gives 0."""
+    dropping: Dropping,
+) -> tuple[SSAValue, SSAValue]:
+    """Attention of any rank by its definition, and its weights; a query without keys gives 0."""
     q, k, v = (c.wide(x) for x in qkv)
+    k, v = (_for_heads(c, x, q) for x in (k, v))
     width = dims_of(q)[-1]
     size = c.div(c.like(1.0, q), c.sqrt(c.cast(c.dim(width), element_type(q))))
     factor = size if scale is None else c.like(float(str(scale)), q)
@@ -99,8 +128,16 @@ def _composed_attention(
     last = rank_of(scores) - 1
     weights = c.b(softmax.SoftmaxOp, scores, axis=last)
     blind = c.eq(c.max(scores, [last], keep=True), -math.inf)
-    weights = c.where(blind, c.like(0.0, weights), weights)
-    return c.narrow(c.matmul(weights, v), qkv[0])
+    weights, v = dropping.apply(c, c.where(blind, c.like(0.0, weights), weights), v)
+    return c.narrow(c.matmul(weights, v), qkv[0]), c.narrow(weights, qkv[0])
+
+
+def _for_heads(c: NodeBuilder, x: SSAValue, q: SSAValue) -> SSAValue:
+    """Keys or values repeated for groups of query heads."""
+    if rank_of(x) < 3 or rank_of(q) < 3 or 1 in (heads := (dims_of(q)[-3], dims_of(x)[-3])):
+        return x
+    group = divide_exact(*heads)
+    return x if group == 1 or not isinstance(group, int) else c.repeat(x, group, rank_of(x) - 3)
 
 
 def _flex_attention(

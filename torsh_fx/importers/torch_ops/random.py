@@ -21,12 +21,13 @@ from torsh_dialect.dtypes import dtype_of, is_complex, is_float
 from torsh_dialect.ops.complex import ViewAsComplexOp
 from torsh_dialect.ops.maths import Log1pOp, TanOp
 from torsh_dialect.ops.random import ShuffleOp
-from torsh_dialect.ops.rejection import BinomialOp, PoissonOp, Rejecting
+from torsh_dialect.ops.rejection import BinomialOp, PoissonOp, StandardGammaOp
 from torsh_dialect.ops.scan import CumSumOp
 from torsh_dialect.ops.sort import SearchSortedOp, TopKOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.random import Spread, Stream, computed_in, fused, unit, within
 from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts
+from torsh_fx.importers.torch_types import element_of
 
 Draw = Callable[[Sequence[Dim]], SSAValue]
 
@@ -337,27 +338,43 @@ def with_replacement(c: NodeBuilder, x: SSAValue, count: Dim) -> SSAValue:
     return c.finished(c.b(SearchSortedOp, share, drawn))
 
 
+# -- distributions by rejection: torch takes the elements in row-major order
+
+
 @converts("poisson")
 def _poisson(c: NodeBuilder, rate: SSAValue, generator: None = None) -> SSAValue:
     wide = c.cast(within(c, rate, 0.0, sys.float_info.max), dtypes.f64)
-    return c.finished(rejected(c, PoissonOp, wide))
+    return c.finished(stream_of(c).rejected(c, PoissonOp, wide))
 
 
 @converts("binomial")
 def _binomial(c: NodeBuilder, count: SSAValue, prob: SSAValue, generator: None = None) -> SSAValue:
-    dims = c.out_dims()
+    dims, wide = c.out_dims(), computed_in(c.out_element())
     counts = c.broadcast(within(c, count, 0.0, sys.float_info.max), dims)
     chances = c.broadcast(within(c, prob, 0.0, 1.0), dims)
-    return c.finished(
-        rejected(c, BinomialOp, c.cast(counts, dtypes.f64), c.cast(chances, dtypes.f64))
-    )
+    parameters = (c.cast(x, wide) for x in (counts, chances))
+    return c.finished(stream_of(c).rejected(c, BinomialOp, *parameters))
 
 
-def rejected(c: NodeBuilder, cls: type[Rejecting], *parameters: SSAValue) -> SSAValue:
-    """Numbers of parameters, in row-major order."""
-    if not is_dense(c):
-        raise c.refuse("parameters that are not contiguous; call contiguous() on them")
-    return stream_of(c).rejected(c, cls, *parameters)
+@converts("_standard_gamma")
+def _standard_gamma(c: NodeBuilder, shape: SSAValue, generator: None = None) -> SSAValue:
+    return gamma(c, c.cast(shape, computed_in(element_type(shape))), c.meta().dtype)
+
+
+def gamma(c: NodeBuilder, shape: SSAValue, to: torch.dtype) -> SSAValue:
+    """Gamma numbers drawn in the shape's type, none less than the least normal one of `to`."""
+    drawn = stream_of(c).rejected(c, StandardGammaOp, within(c, shape, 0.0, math.inf))
+    return c.maximum(c.cast(drawn, element_of(to)), torch.finfo(to).tiny)
+
+
+@converts("_sample_dirichlet")
+def _sample_dirichlet(c: NodeBuilder, shape: SSAValue, generator: None = None) -> SSAValue:
+    """Gamma numbers by their sum, in f64; strictly between 0 and 1, where NaN is least."""
+    drawn = gamma(c, c.cast(shape, dtypes.f64), torch.float64)
+    share = c.finished(c.div(drawn, c.sum(drawn, [rank_of(shape) - 1], keep=True)))
+    limits = torch.finfo(c.meta().dtype)
+    least = c.like(limits.tiny, share)
+    return c.minimum(c.where(c.gt(share, least), share, least), 1 - limits.eps / 2)
 
 
 # -- dropout
@@ -371,6 +388,20 @@ def _native_dropout(c: NodeBuilder, x: SSAValue, p: float, train: bool | None = 
     mask = chosen(c, dims_of(x), 1.0 - p)
     noise = c.cast(mask, element_type(x))
     return c.mul(x, c.narrow(c.mul(c.wide(noise), 1 / (1 - p) if p < 1 else 0.0), x)), mask
+
+
+def dropped(c: NodeBuilder, x: SSAValue, p: float) -> SSAValue:
+    """Dropout, in training, of an intermediate result that torch keeps in row-major order."""
+    p = number(c, p, "the probability of dropout", least=0, most=1)
+    if p in (0, 1):
+        return c.mul(x, 0.0) if p else x
+    kept = c.lt(stream_of(c).uniform(c, dims_of(x), dtypes.f64), 1 - p)
+    return scaled_up(c, x, kept, p)
+
+
+def scaled_up(c: NodeBuilder, x: SSAValue, kept: SSAValue, p: float) -> SSAValue:
+    """The kept elements by 1 / (1 - p), rounded in x's type; others by 0."""
+    return c.mul(x, c.narrow(c.div(c.wide(c.cast(kept, element_type(x))), 1 - p), x))
 
 
 @converts("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
@@ -390,9 +421,9 @@ def _dropout(c: NodeBuilder, x: SSAValue, p: float, train: bool) -> SSAValue:
         if "feature" not in name
         else c.lt(stream_of(c).uniform(c, dims, dtypes.f64), 1 - p)
     )
-    noise = c.cast(drawn, element_type(x))
     if "alpha" not in name:
-        return c.mul(x, c.narrow(c.div(c.wide(noise), 1 - p), x))
+        return scaled_up(c, x, drawn, p)
+    noise = c.cast(drawn, element_type(x))
     alpha = 1.7580993408473766
     a = 1 / math.sqrt((alpha * alpha * p + 1) * (1 - p))
     moved = c.narrow(c.mul(c.wide(c.add(noise, -1.0)), alpha * a), x)

@@ -10,6 +10,7 @@ from xdsl.ir import SSAValue
 from torsh_dialect.ops import recurrent
 from torsh_dialect.types import dims_of, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, converts
+from torsh_fx.importers.torch_ops.random import dropped
 
 ORDERS = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn": (0,)}
 """Where the dialect's gates stand among torch's: LSTM i o f c in i f c o, GRU z r h in r z h."""
@@ -45,9 +46,7 @@ def _layers(
     params: Sequence[SSAValue],
     options: dict[str, Any],
 ) -> list[SSAValue]:
-    """Runs the layers; gives the output and the last states."""
-    if options["dropout"] and options["train"]:
-        raise c.refuse("dropout in training mode draws random numbers; call model.eval()")
+    """Runs the layers, with dropout between them in training; the output and the last states."""
     directions, layers = (2 if options["bidirectional"] else 1), options["layers"]
     lacking = rank_of(x) == 2
     if lacking:
@@ -64,6 +63,8 @@ def _layers(
         y, *last = _layer(c, kind, (x, w, r, bias), first, options)
         time, _, batch, hidden = dims_of(y)
         x = c.reshape(c.transpose(y, [0, 2, 1, 3]), [time, batch, hidden * directions])
+        if options["train"] and layer < layers - 1:
+            x = dropped(c, x, options["dropout"])
         lasts.append(last)
     finals = [c.concat([last[n] for last in lasts], 0) for n in range(len(states))]
     x = c.transpose(x, [1, 0, 2]) if options["batch_first"] else x
