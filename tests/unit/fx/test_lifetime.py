@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import torsh_fx
 from torsh_dialect.errors import ExecutionError
+from torsh_fx.hosted import HostedModule
 from torsh_fx.packaged import PackagedModel
 from torsh_package import Package
 
@@ -163,19 +164,26 @@ def test_a_model_with_host_functions_closes_too():
     graph = helper.make_graph(
         [
             helper.make_node("SequenceConstruct", ["x", "x"], ["s"]),
-            helper.make_node("ConcatFromSequence", ["s"], ["c"], axis=0),
+            helper.make_node("SequenceAt", ["s", "i"], ["c"]),
             helper.make_node("Relu", ["c"], ["y"]),
         ],
         "sequences",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [2]),
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
     )
     opsets = [helper.make_opsetid("", 20)]
-    x = np.float32([1, -1])
+    x, i = np.float32([1, -1]), np.array(1)
     with torsh_fx.compile(helper.make_model(graph, opset_imports=opsets, ir_version=9)) as model:
-        np.testing.assert_array_equal(model.run([x])[0], [1, 0, 1, 0])
+        assert isinstance(model, HostedModule)
+        np.testing.assert_array_equal(model.run([x, i])[0], [1, 0])
+        codes = [weakref.ref(native.program.code) for native in model.natives.values()]
     with pytest.raises(ExecutionError, match="was closed"):
-        model.run([x])
+        model.run([x, i])
+    assert codes
+    assert [code() for code in codes] == [None] * len(codes)
 
 
 def test_a_packaged_model_closes_with_its_file(tmp_path: Path):
