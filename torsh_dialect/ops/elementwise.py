@@ -203,7 +203,8 @@ class RemainderOp(Binary):
 
     name = "torsh.remainder"
     SPELLED: ClassVar = Spelled(
-        torch=("aten.remainder.Tensor", "aten.remainder.Scalar"), tensorflow=("FloorMod",)
+        torch=("aten.remainder.Tensor", "aten.remainder.Scalar", "aten.remainder.Scalar_Tensor"),
+        tensorflow=("FloorMod",),
     )
 
     @rounded_once

@@ -139,7 +139,11 @@ class BitwiseAndOp(Bitwise):
 
     name = "torsh.bitwise_and"
     SPELLED: ClassVar = Spelled(
-        torch=("aten.bitwise_and.Tensor", "aten.bitwise_and.Scalar"),
+        torch=(
+            "aten.bitwise_and.Tensor",
+            "aten.bitwise_and.Scalar",
+            "aten.bitwise_and.Scalar_Tensor",
+        ),
         onnx=("BitwiseAnd",),
         tensorflow=("BitwiseAnd",),
     )
@@ -161,7 +165,11 @@ class BitwiseOrOp(Bitwise):
 
     name = "torsh.bitwise_or"
     SPELLED: ClassVar = Spelled(
-        torch=("aten.bitwise_or.Tensor", "aten.bitwise_or.Scalar"),
+        torch=(
+            "aten.bitwise_or.Tensor",
+            "aten.bitwise_or.Scalar",
+            "aten.bitwise_or.Scalar_Tensor",
+        ),
         onnx=("BitwiseOr",),
         tensorflow=("BitwiseOr",),
     )
@@ -183,7 +191,11 @@ class BitwiseXorOp(Bitwise):
 
     name = "torsh.bitwise_xor"
     SPELLED: ClassVar = Spelled(
-        torch=("aten.bitwise_xor.Tensor", "aten.bitwise_xor.Scalar"),
+        torch=(
+            "aten.bitwise_xor.Tensor",
+            "aten.bitwise_xor.Scalar",
+            "aten.bitwise_xor.Scalar_Tensor",
+        ),
         onnx=("BitwiseXor",),
         tensorflow=("BitwiseXor",),
     )
@@ -231,6 +243,7 @@ class ShiftLeftOp(Bitwise):
         torch=(
             "aten.bitwise_left_shift.Tensor",
             "aten.bitwise_left_shift.Tensor_Scalar",
+            "aten.bitwise_left_shift.Scalar_Tensor",
             "aten.__lshift__.Scalar",
             "aten.__lshift__.Tensor",
         ),
@@ -266,6 +279,7 @@ class ShiftRightOp(Bitwise):
         torch=(
             "aten.bitwise_right_shift.Tensor",
             "aten.bitwise_right_shift.Tensor_Scalar",
+            "aten.bitwise_right_shift.Scalar_Tensor",
             "aten.__rshift__.Scalar",
             "aten.__rshift__.Tensor",
         ),

@@ -1,7 +1,7 @@
-"""What torch's fused ops mean in plain ops.
+"""What ops mean in plain ops that torch has no decomposition for, or a wrong one.
 
-In eval mode without gradients, `nn.TransformerEncoderLayer` and `nn.MultiheadAttention` call ops
-that torch has no decomposition for. The definitions follow aten/native/transformers/
+In eval mode without gradients, `nn.TransformerEncoderLayer` and `nn.MultiheadAttention` call
+fused ops. Their definitions follow aten/native/transformers/
 transformer.cpp and attention.cpp of torch 2.13: a mask that is not zero hides a key.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -177,6 +177,88 @@ def linear_cross_entropy_of_rows(
     return loss.to(input.dtype)
 
 
+def renormalised_embedding(
+    weight: Tensor, indices: Tensor, max_norm: float, norm_type: float
+) -> Tensor:
+    """`aten.embedding_renorm`: rows that are looked up get a norm of at most `max_norm`."""
+    norms: Tensor = cast(Any, torch.linalg).vector_norm(weight, norm_type, dim=1, keepdim=True)
+    scale = torch.where(norms > max_norm, max_norm / (norms + 1e-7), 1.0)
+    rows = torch.zeros(weight.shape[0], dtype=torch.bool, device=weight.device)
+    named = rows.index_fill(0, indices.reshape(-1), True)
+    return torch.where(named.unsqueeze(1), weight * scale, weight)
+
+
+def multilabel_margin_loss(input: Tensor, target: Tensor, reduction: int = 1) -> Tensor:
+    """`aten.multilabel_margin_loss`; labels behind the first -1 count nowhere.
+
+    torch 2.13 decomposes it so that each place behind the -1 counts as the label 0.
+    """
+    x, labels = (v if v.ndim > 1 else v.unsqueeze(0) for v in (input, target))
+    given = torch.cumsum((labels == -1).to(torch.int64), 1) == 0
+    known = torch.where(given, labels, 0)
+    hits = torch.zeros_like(x).scatter_add(1, known, given.to(x.dtype))
+    margins = (1 - x.gather(1, known).unsqueeze(2) + x.unsqueeze(1)).clamp_min(0)
+    counted = given.unsqueeze(2) & (hits == 0).unsqueeze(1)
+    loss = torch.where(counted, margins, 0.0).sum((1, 2)) / x.shape[1]
+    if reduction == 1:
+        return loss.mean()
+    return loss.sum() if reduction == 2 or input.ndim < 2 else loss
+
+
+def fractional_max_pool(
+    input: Tensor, kernel_size: list[int], output_size: list[int], random_samples: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`aten.fractional_max_pool2d` and `3d`: windows that begin at pseudo-random places.
+
+    As of aten/native/FractionalMaxPool2d.cpp: `random_samples` [n, c, axes] counts the axes from
+    the last one in two dimensions, from the first one in three.
+    """
+    rank = len(kernel_size)
+    extents = list(input.shape[-rank:])
+    flat = torch.zeros([1] * (2 * rank), dtype=torch.int64, device=input.device)
+    for axis, (extent, window, count) in enumerate(
+        zip(extents, kernel_size, output_size, strict=True)
+    ):
+        sample = random_samples[..., rank - 1 - axis if rank == 2 else axis].unsqueeze(-1)
+        starts = _window_starts(sample, extent, window, count)
+        places = starts.unsqueeze(-1) + torch.arange(window, device=input.device)
+        shape = [1] * (2 * rank)
+        shape[axis], shape[rank + axis] = count, window
+        flat = flat * extent + places.reshape([*places.shape[:-2], *shape])
+    flat = flat.reshape(*random_samples.shape[:-1], math.prod(output_size), -1)
+    flat = flat.reshape(*input.shape[:-rank], *flat.shape[-2:])
+    rows = input.flatten(-rank).unsqueeze(-2).expand(*flat.shape[:-1], -1)
+    values = rows.gather(-1, flat)
+    best = values.argmax(-1, keepdim=True)
+    found = (values.gather(-1, best), flat.gather(-1, best))
+    y, indices = (v.reshape(*input.shape[:-rank], *output_size) for v in found)
+    return y, indices
+
+
+def _window_starts(sample: Tensor, extent: int, window: int, count: int) -> Tensor:
+    """Where the windows along one axis begin; the last one at the end."""
+    alpha = (extent - window) / max(count - 1, 1)
+    steps = torch.arange(count, device=sample.device)
+    starts = ((steps + sample) * alpha).to(torch.int64) - (sample * alpha).to(torch.int64)
+    return torch.where(steps == count - 1, extent - window, starts)
+
+
+def time_first_convolution(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
+    """`aten.conv_tbc`: x [time, batch, channels], w [taps, channels, results]."""
+    x, w = input.permute(1, 2, 0), weight.permute(2, 1, 0)
+    return torch.conv1d(x, w, bias, padding=pad).permute(2, 0, 1)
+
+
+def integer_product(self: Tensor, mat2: Tensor) -> Tensor:
+    """`aten._int_mm`: int8 matrices, whose product is int32."""
+    return self.to(torch.int32) @ mat2.to(torch.int32)
+
+
+def product_with_int8_weight(self: Tensor, mat2: Tensor, scales: Tensor) -> Tensor:
+    """`aten._weight_int8pack_mm`: w [results, features] in int8 with a scale for each row."""
+    return (self @ mat2.to(self.dtype).T) * scales
+
+
 import_module("torch.nn.modules.linear_cross_entropy")  # defines ops of torch.ops.torch_nn
 _LIBRARY: Any = torch.ops.torch_nn
 DECOMPOSITIONS: dict[Any, Any] = {
@@ -184,5 +266,12 @@ DECOMPOSITIONS: dict[Any, Any] = {
     _LIBRARY._linear_cross_entropy_batch_chunked_no_reduction.default: linear_cross_entropy_of_rows,
     torch.ops.aten._transformer_encoder_layer_fwd.default: encoder_layer,
     torch.ops.aten._native_multi_head_attention.default: multi_head_attention,
+    torch.ops.aten.embedding_renorm.default: renormalised_embedding,
+    torch.ops.aten.multilabel_margin_loss.default: multilabel_margin_loss,
+    torch.ops.aten.fractional_max_pool2d.default: fractional_max_pool,
+    torch.ops.aten.fractional_max_pool3d.default: fractional_max_pool,
+    torch.ops.aten.conv_tbc.default: time_first_convolution,
+    torch.ops.aten._int_mm.default: integer_product,
+    torch.ops.aten._weight_int8pack_mm.default: product_with_int8_weight,
 }
 """Ops and functions of the same arguments that compute the same."""

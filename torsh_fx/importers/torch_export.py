@@ -68,11 +68,13 @@ def import_exported_program(
 
 def functional(ep: ExportedProgram) -> ExportedProgram:
     """The program without in-place ops and unknown ops, decomposed only where that is needed."""
-    if all(_is_plain(node) for graph in _graphs(ep) for node in graph.graph.nodes):
+    nodes = [node for graph in _graphs(ep) for node in graph.graph.nodes]
+    if all(_is_plain(node) for node in nodes):
         return ep
+    divided = {node.target for node in nodes if _projects(node)}
     table: Any = torch.export.default_decompositions()
     for op in list(table):
-        if spelling(op) in CONVERTERS:
+        if spelling(op) in CONVERTERS and op not in divided:
             table.pop(op)
     table.update(DECOMPOSITIONS)
     with torch.no_grad(), warnings.catch_warnings():
@@ -91,6 +93,8 @@ NO_WRITES = ("aten.detach_.default",)
 def _is_plain(node: torch.fx.Node) -> bool:
     if node.op != "call_function" or node.target is operator.getitem:
         return True
+    if _projects(node):
+        return False
     target: Any = node.target
     if isinstance(target, OpOverload):
         writes = cast(Any, target)._schema.is_mutable and spelling(target) not in NO_WRITES
@@ -98,6 +102,14 @@ def _is_plain(node: torch.fx.Node) -> bool:
     if getattr(target, "__module__", "").startswith("torch._functorch"):
         return False  # levels of `vmap`, which torch's own tracing resolves
     return not isinstance(target, HigherOrderOperator) or spelling(target) in CONVERTERS
+
+
+def _projects(node: torch.fx.Node) -> bool:
+    """Whether a node is an LSTM with `proj_size`, which the dialect does not have whole."""
+    if node.target is not torch.ops.aten.lstm.input:
+        return False
+    hidden, cell = cast(Any, node.args[1])
+    return hidden.meta["val"].shape[-1] != cell.meta["val"].shape[-1]
 
 
 def _source(output: torch.fx.Node, spec: Any) -> torch.fx.Node | None:

@@ -27,6 +27,7 @@ from torsh_fx.importers.torch_ops import (
     special,
     symbolic,
     view_writes,
+    window_functions,
     windows,
 )
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, converts
@@ -63,5 +64,6 @@ __all__ = [
     "special",
     "symbolic",
     "view_writes",
+    "window_functions",
     "windows",
 ]

@@ -48,7 +48,7 @@ def _full(c: NodeBuilder, *given: Any, **options: Any) -> SSAValue:
     return c.full(value, c.out_dims(), c.out_element())
 
 
-@converts("arange.start_step", "arange.start", "arange", "prims.iota")
+@converts("arange.start_step", "arange.start", "arange", "range.step", "range", "prims.iota")
 def _arange(c: NodeBuilder, *bounds: Scalar, step: Scalar = 1, **options: Any) -> SSAValue:
     name = str(c.node.target)
     start: Scalar = 0

@@ -309,8 +309,11 @@ def _masked_select(c: NodeBuilder, x: SSAValue, mask: SSAValue) -> SSAValue:
 @converts("_unique2", "unique_dim")
 def _unique(c: NodeBuilder, x: SSAValue, *rest: Any, **options: Any) -> list[SSAValue]:
     name = str(c.node.target)
-    count = str(c.out_dims(0)[rest[0] if "dim" in name else 0])
     axis = rest[0] % rank_of(x) if "dim" in name else None
+    count = str(c.out_dims(0)[axis or 0])
+    if count == "0":
+        values = c.reshape(x, [0]) if axis is None else x
+        return [values, *(c.full(0, c.out_dims(n), dtypes.i64) for n in (1, 2))]
     values, _, numbers, counts = c.b.all(
         datadependent.UniqueOp, x, count=count, axis=axis, sorted=True
     )

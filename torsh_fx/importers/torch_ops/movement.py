@@ -221,11 +221,16 @@ def _unbind(c: NodeBuilder, x: SSAValue, dim: int = 0) -> Sequence[SSAValue]:
     return [c.squeeze(c.cut(x, axis, n, 1), axis) for n in range(len(c.meta()))]
 
 
-@converts("flip", "fliplr", "flipud", "prims.rev")
+@converts("flip", "prims.rev")
 def _flip(c: NodeBuilder, x: SSAValue, dims: Sequence[int]) -> SSAValue:
     rank = rank_of(x)
     axes = sorted({d % rank for d in dims}) if rank else []
     return c.b(movement.FlipOp, x, axes=axes)
+
+
+@converts("fliplr", "flipud")
+def _flip_matrix(c: NodeBuilder, x: SSAValue) -> SSAValue:
+    return c.b(movement.FlipOp, x, axes=[0 if "flipud" in str(c.node.target) else 1])
 
 
 @converts("roll")

@@ -1,4 +1,4 @@
-"""Orthogonal polynomials by their three-term recurrences, for degrees that are constants."""
+"""Orthogonal polynomials by their three-term recurrences; degrees are cut to whole numbers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from xdsl.ir import SSAValue
 
 from torsh_dialect.dims import Expr
 from torsh_dialect.ops.maths import SinOp
+from torsh_dialect.ops.rounding import TruncOp
 from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts
 
 DEGREES = 64
@@ -76,14 +77,12 @@ def _polynomial(c: NodeBuilder, x: Scalar, degree: Scalar) -> SSAValue:
     for n in range(2, highest + 1):
         values.append(step(c, points, n, values[-1], values[-2]))
     if known is not None:
-        return values[int(known)] if known >= 0 else c.full(0.0, dims, element)
-    wanted = c.tensor(degree, element)
+        return values[int(known)] if int(known) >= 0 else c.full(0.0, dims, element)
+    wanted = c.b(TruncOp, c.tensor(degree, element))
     result = c.where(c.lt(wanted, 0.0), c.like(0.0, points), c.like(math.nan, points))
     result = c.broadcast(result, dims)
     for n, value in enumerate(values):
-        inside = c.both(c.gt(wanted, n - 1.0), c.lt(wanted, n + 1.0))
-        reached = c.both(inside, c.ge(wanted, float(n)))
-        result = c.where(reached, value, result)
+        result = c.where(c.eq(wanted, float(n)), value, result)
     return result
 
 

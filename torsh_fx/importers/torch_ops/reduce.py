@@ -238,8 +238,17 @@ def _cummax(c: NodeBuilder, x: SSAValue, dim: int) -> tuple[SSAValue, SSAValue]:
 
 
 @converts("diff")
-def _diff(c: NodeBuilder, x: SSAValue, n: int = 1, dim: int = -1) -> SSAValue:
+def _diff(
+    c: NodeBuilder,
+    x: SSAValue,
+    n: int = 1,
+    dim: int = -1,
+    prepend: SSAValue | None = None,
+    append: SSAValue | None = None,
+) -> SSAValue:
     axis = dim % rank_of(x)
+    parts = [c.finished(part) for part in (prepend, x, append) if part is not None]
+    x = c.concat(parts, axis) if len(parts) > 1 else x
     for _ in range(n):
         count = dims_of(x)[axis] - 1
         x = c.sub(c.cut(x, axis, 1, count), c.cut(x, axis, 0, count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from torsh_dialect.ops import (
 from torsh_dialect.ops import (
     roi as regions,
 )
-from torsh_dialect.types import rank_of
+from torsh_dialect.types import dims_of, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, converts
 
 
@@ -29,15 +30,19 @@ def _resize(
     **more: Any,
 ) -> SSAValue:
     output, rank = c.out_dims(), rank_of(x)
+    factors = more.pop("factors", None)
     if (
         len(scales) == rank - 2
         and all(s is not None for s in scales)
         and coordinates != "align_corners"
+        and factors is None
     ):
         more["scales"] = [1.0, 1.0, *(float(str(s)) for s in scales)]
     return c.b(
         resize.ResizeOp,
         x,
+        factors,
+        None,
         output=dims_attribute(output),
         mode=mode,
         coordinates=coordinates,
@@ -83,14 +88,29 @@ def _interpolate(
 ) -> SSAValue:
     name = str(c.node.target)
     cubic, smooth = "cubic" in name, "_aa" in name
-    if smooth and align:
-        raise c.refuse("antialiasing with align_corners=True")
     more: dict[str, Any] = {"antialias": smooth or None, "exclude_outside": smooth or None}
     if cubic:
         more["cubic_a"] = -0.5 if smooth else -0.75
-    way = "align_corners" if align else "half_pixel"
+    way = "align_corners" if align and not smooth else "half_pixel"
+    if align and smooth:
+        more["factors"] = _aligned_factors(c, x)
     scales = _scales([*rest, *options.values()])
     return _resize(c, x, "cubic" if cubic else "linear", way, scales, **more)
+
+
+def _aligned_factors(c: NodeBuilder, x: SSAValue) -> SSAValue:
+    """Factors (m - 1) / (n - 1), and no distance at all between the results of an axis of one.
+
+    With antialiasing, ATen takes from `align_corners` only the scale; the centres stay those of
+    half pixels (`_compute_indices_min_size_weights` of aten/native/cpu/UpSampleKernel.cpp).
+    """
+    factors = [c.constant(1.0, dtypes.f64)] * 2
+    for before, behind in list(zip(dims_of(x), c.out_dims(), strict=True))[2:]:
+        n, m = (c.cast(c.dim(extent - 1), dtypes.f64) for extent in (before, behind))
+        ratio = c.div(m, c.maximum(n, 1.0))
+        still = c.either(c.eq(n, 0.0), c.eq(m, 0.0))
+        factors.append(c.where(still, c.like(math.inf, ratio), ratio))
+    return c.concat([c.reshape(factor, [1]) for factor in factors], 0)
 
 
 @converts("grid_sampler_2d", "grid_sampler_3d", "grid_sampler", "_grid_sampler_2d_cpu_fallback")

@@ -8,38 +8,60 @@ from typing import Any
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
-from torsh_dialect.dims import product
+from torsh_dialect.dims import Expr, product
 from torsh_dialect.ops import datadependent, scatter, sort
 from torsh_dialect.ops.compare import NotEqualOp
+from torsh_dialect.ops.reduce import AnyOp
 from torsh_dialect.ops.scan import CumSumOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts
+from torsh_fx.importers.torch_ops.symbolic import bind_extent
 
 
-@converts("unique_consecutive")
-def _unique_consecutive(
-    c: NodeBuilder,
-    x: SSAValue,
-    return_inverse: bool = False,
-    return_counts: bool = False,
-    dim: int | None = None,
-) -> list[SSAValue | None]:
-    if dim is not None and rank_of(x) != 1:
-        raise c.refuse("unique_consecutive along one axis of several")
-    total = product(dims_of(x))
-    flat, name = c.reshape(x, [total]), str(c.out_dims(0)[0])
-    before = c.concat([c.cut(flat, 0, 0, 1), c.cut(flat, 0, 0, total - 1)], 0)
-    starts = c.either(c.b(NotEqualOp, flat, before), c.eq(c.iota(total), 0))
-    values = c.b(datadependent.MaskedSelectOp, flat, starts, count=name)
-    numbers = c.sub(c.b(CumSumOp, c.cast(starts, dtypes.i64), axis=0), 1)
-    places = c.b(datadependent.NonzeroOp, starts, count=name)
+@converts("unique_consecutive", "unique_dim_consecutive")
+def _unique_consecutive(c: NodeBuilder, x: SSAValue, *rest: Any) -> list[SSAValue | None]:
+    """Runs of equal elements; along one axis, of slices, where ATen gives all three results."""
+    along = "unique_dim" in str(c.node.target)
+    dim = rest[0] if along else (rest[2] if len(rest) > 2 else None)
+    flat = c.reshape(x, [product(dims_of(x))]) if dim is None else x
+    axis = c.axis(dim or 0, rank_of(flat))
+    empty = c.full(0, [0], dtypes.i64)
+    if c.out_dims(0)[axis] == 0:
+        return [flat, c.full(0, c.out_dims(1), dtypes.i64), empty]
+    total, starts = dims_of(flat)[axis], _run_starts(c, flat, axis)
+    places = c.b(datadependent.NonzeroOp, starts, count=str(c.out_dims(0)[axis]))
     places = c.squeeze(places, 1)
     count = dims_of(places)[0]
     ends = c.concat([c.cut(places, 0, 1, count - 1), c.reshape(c.dim(total), [1])], 0)
-    inverse = c.reshape(numbers, dims_of(x)) if return_inverse else None
-    counts = c.sub(ends, places) if return_counts else None
-    empty = c.full(0, [0], dtypes.i64)
-    return [values, inverse or empty, counts or empty]
+    numbers = c.sub(c.b(CumSumOp, c.cast(starts, dtypes.i64), axis=0), 1)
+    found = [numbers, c.sub(ends, places)]
+    if dim is None:
+        asked = [*rest[:2], False, False]
+        found = [c.reshape(numbers, dims_of(x)) if asked[0] else empty, *found[1:]]
+        found = [found[0], found[1] if asked[1] else empty]
+    return [c.take(flat, places, axis), *found]
+
+
+def _run_starts(c: NodeBuilder, x: SSAValue, axis: int) -> SSAValue:
+    """Which slices along an axis differ from the one before; the first does."""
+    total, others = dims_of(x)[axis], [n for n in range(rank_of(x)) if n != axis]
+    before = c.concat([c.cut(x, axis, 0, 1), c.cut(x, axis, 0, total - 1)], axis)
+    changed = c.b(NotEqualOp, x, before)
+    changed = c.b(AnyOp, changed, axes=others) if others else changed
+    return c.either(changed, c.eq(c.iota(total), 0))
+
+
+@converts("repeat_interleave.Tensor")
+def _repeated_places(
+    c: NodeBuilder, repeats: SSAValue, *, output_size: int | None = None
+) -> SSAValue:
+    """Each place as often as its entry says."""
+    counts = c.cast(repeats, dtypes.i64)
+    (count,) = c.out_dims()
+    if isinstance(count, Expr) and output_size is None:
+        bind_extent(c, c.sum(counts, [0]), count)
+    ends = c.b(CumSumOp, counts, axis=0)
+    return c.finished(c.b(sort.SearchSortedOp, ends, c.iota(count), right=True))
 
 
 @converts("nonzero_static")

@@ -31,13 +31,19 @@ def bound(c: NodeBuilder, x: SSAValue) -> Any:
             return c.cast(c.reshape(x, []), dtypes.i64)
         expr = c.graph.shared.dim(value)
         if isinstance(expr, Expr) and str(expr).isidentifier():
-            c.graph.shared.known.add(str(expr))
-            low, high = c.graph.shared.bounds.get(str(expr), (0, None))
-            c.b(BindOp, c.cast(x, dtypes.i64), names=[str(expr)], low=low or None, high=high)
+            bind_extent(c, x, expr)
         return expr
     if isinstance(value, torch.SymFloat | float):
         return c.cast(x, dtypes.f64)
     return c.cast(x, dtypes.i1) if isinstance(value, torch.SymBool | bool) else x
+
+
+def bind_extent(c: NodeBuilder, x: SSAValue, symbol: Expr) -> None:
+    """From here on `symbol` is the integer that x holds; its bounds are checked at run time."""
+    name = str(symbol)
+    c.graph.shared.known.add(name)
+    low, high = c.graph.shared.bounds.get(name, (0, None))
+    c.b(BindOp, c.cast(x, dtypes.i64), names=[name], low=low or None, high=high)
 
 
 def _may_be_negative(value: torch.SymInt) -> bool:

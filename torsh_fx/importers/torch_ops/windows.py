@@ -54,7 +54,15 @@ def _pad_mode(mode: str) -> Any:
 for _rank in (1, 2, 3):
     converts(f"reflection_pad{_rank}d")(_pad_mode("reflect"))
     converts(f"replication_pad{_rank}d")(_pad_mode("edge"))
-converts("_pad_circular")(_pad_mode("wrap"))
+
+
+@converts("_pad_circular")
+def _pad_circular(c: NodeBuilder, x: SSAValue, pad: Sequence[Dim]) -> SSAValue:
+    """Negative pads cut the edges off; what is left goes round."""
+    cuts = [min(p, 0) if isinstance(p, int) else 0 for p in pad]
+    rest = [max(p, 0) if isinstance(p, int) else p for p in pad]
+    x = _constant_pad(c, x, cuts) if any(cuts) else x
+    return _pad_mode("wrap")(c, x, rest)
 
 
 @converts("pad")
@@ -63,8 +71,9 @@ def _pad(
 ) -> SSAValue:
     if mode == "constant":
         return _constant_pad(c, x, pad, value or 0)
-    modes = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-    return _pad_mode(modes[mode])(c, x, pad)
+    if mode == "circular":
+        return _pad_circular(c, x, pad)
+    return _pad_mode({"reflect": "reflect", "replicate": "edge"}[mode])(c, x, pad)
 
 
 @converts("diagonal", "diagonal_copy")
