@@ -71,24 +71,18 @@ def _gather():
         ),
         one("dynamic_update_slice", x, np.array([4, 1]), real(2, 2)),
         one("embedding_bag", x, np.array([1, 2, 4, 4, 3]), np.array([0, 2, 2]), None, mode=0),
-        one(
-            "embedding_bag",
-            x,
-            np.array([1, 2, 4, 4, 3]),
-            np.array([0, 2, 2]),
-            None,
-            mode=1,
-            padding=4,
-        ),
-        one(
-            "embedding_bag",
-            x,
-            np.array([1, 2, 4, 4, 3]),
-            np.array([0, 2, 2]),
-            None,
-            mode=2,
-            padding=3,
-        ),
+        *[
+            one(
+                "embedding_bag",
+                x,
+                np.array([1, 2, 4, 4, 3]),
+                np.array([0, 2, 2]),
+                None,
+                mode=mode,
+                padding=padding,
+            )
+            for mode, padding in ((1, 4), (2, 3))
+        ],
         one("embedding_bag", x, np.array([1, 2, 4, 4, 3]), np.array([0, 3]), real(5), mode=0),
     ]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
+from docstring_examples import example_module
 from numpy_scalar import NumpyScalar, folded, picked, scanned, scattered
 from op_sweep import close, leaves, module_of
 from samples_basic import SAMPLES
@@ -91,28 +90,7 @@ def test_text_round_trip(rows):
 
 @pytest.mark.parametrize("op", [o for o in OPS if o.__module__.rpartition(".")[2] in MINE], ids=str)
 def test_example_of_the_docstring_parses(op):
-    example = op.__doc__[re.search(r"^\s*%\w+(, %\w+)* = torsh", op.__doc__, re.M).start() :]
-    names, types = example.split("=", 1)[1].rsplit("} :", 1)[0], example
-    operands = re.findall(r"%\w+", re.split(r"[{:]", names, maxsplit=1)[0])
-    kinds = re.search(
-        r"\((.*?)\)\s*->", types.rpartition(" : (")[1] + types.rpartition(" : (")[2], re.S
-    )
-    listed = _split(kinds.group(1))
-    assert len(operands) == len(listed), example
-    arguments = ", ".join(f"{n}: {t}" for n, t in zip(operands, listed, strict=True))
-    text = f"func.func @main({arguments}) {{\n{example}\nfunc.return\n}}"
-    Parser(Context(), text).parse_module().verify()
-
-
-def _split(text):
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "<[(") - (character in ">])")
-        if character == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts if part.strip()]
+    example_module(op).verify()
 
 
 @pytest.mark.parametrize("rows", by_op(SAMPLES))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from io import StringIO
 
 import numpy as np
 import pytest
+from docstring_examples import example_module
 from samples_nn import SAMPLES, Sample
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp, ReturnOp
@@ -129,24 +129,4 @@ def test_every_op_has_a_sample():
 def test_docstring_states_an_example_that_verifies(op: type[Operation]):
     if op.__module__.endswith("control"):
         pytest.skip("regions: `test_nn_control` parses them")
-    doc = op.__doc__ or ""
-    found = re.search(r"^\s*(%\w+(?:, %\w+)* = torsh\..*)$", doc, re.M)
-    assert found is not None
-    example = found.group(1)
-    operands = re.findall(r"%\w+", re.split(r"[{:]", example.split("=", 1)[1], maxsplit=1)[0])
-    listed = split_types(example[example.rindex(" : (") + 4 : example.rindex(" -> ")])
-    assert len(operands) == len(listed)
-    arguments = ", ".join(f"{n}: {t}" for n, t in zip(operands, listed, strict=True))
-    text = f"func.func @main({arguments}) {{\n{example}\nfunc.return\n}}"
-    Parser(Context(), text).parse_module().verify()
-
-
-def split_types(text: str) -> list[str]:
-    parts, depth = [""], 0
-    for character in text.strip().removesuffix(")"):
-        depth += (character in "<[(") - (character in ">])")
-        if character == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts if part.strip()]
+    example_module(op).verify()
