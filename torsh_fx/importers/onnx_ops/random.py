@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from onnx import NodeProto
 from xdsl.ir import Attribute, SSAValue
 
 from torsh_dialect import dtypes
@@ -47,7 +48,7 @@ def draws(n: Node) -> bool:
     work, seen = [node for graph in subgraphs(n.proto) for node in graph.node], set[object]()
     while work:
         node = work.pop()
-        if node.op_type in RANDOM and not any(a.name == "seed" for a in node.attribute):
+        if _may_draw(node, n.version):
             return True
         work += [inner for graph in subgraphs(node) for inner in graph.node]
         key = (normal_domain(node.domain), node.op_type, node.overload)
@@ -55,6 +56,15 @@ def draws(n: Node) -> bool:
             seen.add(key)
             work += functions[key].node
     return False
+
+
+def _may_draw(node: NodeProto, version: int) -> bool:
+    """Whether it may draw from the model's stream; not so for Dropout that is always inference."""
+    if node.op_type == "Dropout" and version < 7:
+        return not any(a.name == "is_test" and a.i for a in node.attribute)
+    if node.op_type == "Dropout" and not (len(node.input) > 2 and node.input[2]):
+        return False
+    return node.op_type in RANDOM and not any(a.name == "seed" for a in node.attribute)
 
 
 def _element(n: Node) -> Attribute:
@@ -120,22 +130,45 @@ def multinomial(n: Node) -> SSAValue:
 
 @converter("Dropout")
 def dropout(n: Node) -> list[SSAValue | None]:
-    """The identity in inference; in training mode (an input since opset 12) zeros at random."""
-    x, c = n.input(0), n.c
-    if n.version < 7 and not n.int("is_test", 0):
-        raise NotSupported("dropout in training mode", "export the model in inference mode")
-    mode = n.optional(2) if n.version >= 12 else None
-    known = n.array(2) if mode is not None else None
-    if mode is None or (known is not None and not known.any()):
+    """The identity in inference; in training zeros at random, where the mask is false (or 0)."""
+    x, c, training = n.input(0), n.c, _training(n)
+    kind = dtypes.i1 if n.version >= 10 else element_type(x)
+    if training is None:
         mask = c.broadcast(n.constant(True, dtypes.i1), n.dims()) if n.wants(1) else None
-        return [x, mask]
-    ratio = n.optional(1)
-    given = None if ratio is None else n.array(1)
-    if given is not None and not all(0 <= float(one) < 1 for one in given.flat):
-        raise NotSupported(f"the ratio is {given}", "give one in [0, 1)")
-    ratio = c.like(0.5, x) if ratio is None else c.cast_like(n.scalar(ratio), x)
+        return [x, None if mask is None else c.cast(mask, kind)]
+    off = c.eq(training, n.constant(False, dtypes.i1))
+    ratio = _ratio(n, x, off)
     drawn = _uniform(n, n.dims(), element_type(x))
-    off = c.eq(n.scalar(mode), n.constant(False, dtypes.i1))
     kept = c.either(c.ge(drawn, c.cast_like(ratio, drawn)), off)
     scaled = c.div(x, c.sub(c.like(1.0, ratio), ratio))
-    return [c.where(off, x, c.where(kept, scaled, c.like(0.0, x))), kept]
+    return [c.where(off, x, c.where(kept, scaled, c.like(0.0, x))), c.cast(kept, kind)]
+
+
+def _training(n: Node) -> SSAValue | None:
+    """Whether numbers are drawn: an input since opset 12, an attribute before 7; None for never."""
+    if n.version < 7:
+        return None if n.int("is_test", 0) else n.constant(True, dtypes.i1)
+    mode = n.optional(2) if n.version >= 12 else None
+    if mode is None:
+        return None
+    known = n.array(2)
+    return n.scalar(mode) if known is None or known.any() else None
+
+
+def _ratio(n: Node, x: SSAValue, off: SSAValue) -> SSAValue:
+    """The part of x that becomes 0, in x's type; checked when the program runs if it is a value."""
+    c = n.c
+    ratio = n.optional(1) if n.version >= 12 else None
+    if ratio is None:
+        given = [0.5 if n.version >= 12 else n.float("ratio", 0.5)]
+    else:
+        known = n.array(1)
+        given = [] if known is None else [float(one) for one in known.flat]
+    if not all(0 <= one < 1 for one in given):
+        raise NotSupported(f"the ratio is {given[0]}", "give one in [0, 1)")
+    if given:
+        return c.like(given[0], x)
+    assert ratio is not None
+    value = c.cast(n.scalar(ratio), dtypes.f64)
+    used = c.where(off, c.like(0.0, value), value)
+    return c.cast_like(within(c, used, 0.0, math.nextafter(1.0, 0.0)), x)

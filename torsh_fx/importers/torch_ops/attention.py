@@ -20,6 +20,7 @@ from torsh_dialect.ops import (
 from torsh_dialect.ops.statistics import LogSumExpOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, converts, used
+from torsh_fx.importers.torch_ops.control import Drawing
 from torsh_fx.importers.torch_ops.random import dropped, number
 
 
@@ -156,7 +157,16 @@ def _flex_attention(
 
     Torch writes the graphs for single elements; here they take all of them at once, with
     positions that broadcast against the scores.
+
+    Raises:
+        UnsupportedError: A graph draws random numbers, which eager torch refuses.
     """
+    if Drawing.of(c, score_mod, block_mask[-1]).stream is not None:
+        raise c.refuse(
+            "random numbers for single scores; torch's own flex_attention refuses them (vmap: "
+            "called random operation while in randomness error mode). Draw them before it, and "
+            "let the function pick them by its positions"
+        )
     heads = dims_of(q)[1]
     if dims_of(k)[1] != heads:
         group = divide_exact(heads, dims_of(k)[1])
