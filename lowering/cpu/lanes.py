@@ -16,6 +16,9 @@ from torsh_dialect.attributes import int_of
 VIRTUAL_BYTES = 128
 """Bytes of a virtual vector: several registers, so that latencies overlap (cpu_codegen 3)."""
 
+LEAST_PARTED = 8
+"""A dynamic rest of so many lanes is done in masked halves or a quarter: rows may be short."""
+
 
 def lane_width(block: Block, extent: int | None) -> int:
     """How many lanes a loop over `block` gets; 1 where its code cannot be vectorised."""
@@ -30,6 +33,8 @@ def lane_width(block: Block, extent: int | None) -> int:
             bytes_ = 2 * VIRTUAL_BYTES
         if any(v in varying for v in op.operands):
             varying.update(op.results)
+        elif isinstance(op, kern.IfOp):
+            varying.update(r for r in op.results if not isinstance(r.type, IndexType))
         for region in op.regions:
             varying.update(a for a in region.block.args if not isinstance(a.type, IndexType))
         values = (*op.operands, *op.results)
@@ -68,21 +73,47 @@ def _lanes(e: Emitter, op: Operation) -> None:
     width = lane_width(block, static_extent(op)) if e.lanes == 1 else 1
     lower, upper = (e.scalar(v) for v in op.operands)
 
-    def run(index: Value, mask: Value | None) -> None:
+    def run(index: Value, mask: Value | None, width: int = width) -> None:
         e.values[block.args[0]] = Val(index, "i64") if width == 1 else Val(index, "i64", width, 1)
         e.inner(width, mask).block(block)
 
-    lane_loop(text, lower, upper, width, run)
-
-
-def lane_loop(
-    text: Text, lower: Value, upper: Value, width: int, run: Callable[[Value, Value | None], None]
-) -> None:
-    """`run(first index, None)` for whole groups, `run(index, mask)` for what is left."""
-    count = text.sub(upper, lower)
     if width == 1:
         text.loop(lower, upper, 1, lambda i, _: run(i, None))
         return
+
+    def masked(start: Value, size: int) -> None:
+        def part(index: Value, _: list[Value]) -> None:
+            left = text.minimum(text.sub(upper, index), size)
+            run(index, first_lanes(text, left, size), size)
+
+        text.loop(start, upper, size, part)
+
+    def tail(start: Value) -> None:
+        few, many, done = text.label("few"), text.label("many"), text.label("done")
+        short = text.compare("sle", text.sub(upper, start), width // 4)
+        text.branch_if(short, few, many)
+        for label, size in ((few, width // 4), (many, width // 2)):
+            text.start(label)
+            masked(start, size)
+            text.branch(done)
+        text.start(done)
+
+    lane_loop(text, lower, upper, width, run, tail if width >= LEAST_PARTED else None)
+
+
+def lane_loop(
+    text: Text,
+    lower: Value,
+    upper: Value,
+    width: int,
+    run: Callable[[Value, Value | None], None],
+    tail: Callable[[Value], None] | None = None,
+) -> None:
+    """`run(first index, None)` for whole groups, `run(index, mask)` for what is left.
+
+    A number of iterations that only the run knows is left to `tail(first index)` if that is given.
+    """
+    count = text.sub(upper, lower)
     if count.lstrip("-").isdigit():
         whole = str(int(count) // width * width)
     else:
@@ -93,6 +124,9 @@ def lane_loop(
     if rest.lstrip("-").isdigit():
         if int(rest) > 0:
             run(end, first_lanes(text, rest, width))
+        return
+    if tail is not None:
+        tail(end)
         return
     some = text.compare("sgt", rest, 0)
     text.when(some, lambda: run(end, first_lanes(text, rest, width)))

@@ -326,6 +326,11 @@ class Text:
         name = self.module.declare("llvm.prefetch.p0", "void", ("ptr", "i32", "i32", "i32"))
         self.put(f"call void {name}(ptr {address}, i32 0, i32 {locality}, i32 1)")
 
+    def copy(self, target: Value, source: Value, size: Value) -> None:
+        """Copy `size` bytes between memories that do not overlap."""
+        name = self.module.declare("llvm.memcpy.p0.p0.i64", "void", ("ptr", "ptr", "i64", "i1"))
+        self.put(f"call void {name}(ptr {target}, ptr {source}, i64 {size}, i1 false)")
+
     # -- control flow
 
     def loop(

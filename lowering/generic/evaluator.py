@@ -10,8 +10,8 @@ Axes may be grouped: adjacent axes that every access treats alike are one loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from xdsl.ir import Attribute, BlockArgument, Operation, OpResult, SSAValue
 
@@ -58,6 +58,10 @@ class Evaluator:
         record: The error record, for run-time checks.
         groups: Axes of the iteration space by loop; None for one loop an axis.
         lanes_depth: Block depth of the lanes loop around; values as deep vary over lanes.
+        assumed: Symbolic extents and what they are equal to where this code runs: code for a case
+            that a condition around it has found.
+        maybe: For an index that is 0 where an operand is broadcast: the condition, and the index
+            where it does not hold.
     """
 
     builder: KernBuilder
@@ -65,21 +69,28 @@ class Evaluator:
     record: SSAValue | None = None
     groups: Groups | None = None
     lanes_depth: int | None = None
+    assumed: Mapping[Dim, Dim] = field(default_factory=dict[Dim, Dim])
+    maybe: dict[SSAValue, tuple[SSAValue, Index]] = field(
+        default_factory=dict[SSAValue, tuple[SSAValue, Index]]
+    )
 
     # -- shapes in the space of groups
 
     def dims(self, value: SSAValue) -> tuple[Dim, ...]:
         """The extents of a value, one for each group."""
-        dims = dims_of(value)
+        dims = self._known(dims_of(value))
         if self.groups is None:
             return dims
         rank = sum(map(len, self.groups))
         padded = (1,) * (rank - len(dims)) + dims
-        return tuple(product(padded[axis] for axis in group) for group in self.groups)
+        return self._known(product(padded[axis] for axis in group) for group in self.groups)
+
+    def _known(self, dims: Iterable[Dim]) -> tuple[Dim, ...]:
+        return tuple(self.assumed.get(dim, dim) for dim in dims)
 
     def grouped(self, groups: Groups | None) -> Evaluator:
         """An evaluator over the same region with other groups."""
-        return Evaluator(self.builder, self.buffers, self.record, groups, self.lanes_depth)
+        return replace(self, groups=groups)
 
     def varies(self, index: Sequence[Index]) -> bool:
         """Whether an index depends on the lanes loop around."""
@@ -99,9 +110,8 @@ class Evaluator:
         Raises:
             UnsupportedError: An op of the region has no rule.
         """
-        buffer = self.buffers.get(value)
-        if buffer is not None:
-            return self.builder.load(buffer, self.flat(self.dims(value), index), where)
+        if value in self.buffers:
+            return self._loaded(value, index, where)
         assert isinstance(value, OpResult), f"{value} is neither in memory nor computed"
         rule = rule_of(type(value.op))
         if rule is None:
@@ -111,6 +121,26 @@ class Evaluator:
         # Else the rule would run once for each path to its value: exponentially often in chains.
         key = (Evaluator, value, self.groups, self.lanes_depth, where, *index)
         return self.builder.once(key, lambda: rule(self, value.op, value.index, index, where))
+
+    def _loaded(self, value: SSAValue, index: Sequence[Index], where: SSAValue | None) -> SSAValue:
+        """An element in memory; where an axis may be broadcast, neighbours or one for all lanes."""
+        b, buffer = self.builder, self.buffers[value]
+        choice = next((i for i in index if isinstance(i, SSAValue) and i in self.maybe), None)
+        if choice is None:
+            at = self.flat(self.dims(value), index)
+            # Code for a case stays behind its condition: elsewhere the element may not exist.
+            load = b.load_now if self.assumed else b.load
+            return load(buffer, at, where)
+        condition, other = self.maybe[choice]
+
+        def single() -> Sequence[SSAValue]:
+            at = self.flat(self.dims(value), [0 if i is choice else i for i in index])
+            return [b.load_now(buffer, at, where)]
+
+        def each() -> Sequence[SSAValue]:
+            return [self._loaded(value, [other if i is choice else i for i in index], where)]
+
+        return b.if_(condition, single, each)[0]
 
     def both(self, a: SSAValue | None, b: SSAValue | None) -> SSAValue | None:
         """The condition that both hold; None stands for true."""
@@ -135,12 +165,16 @@ class Evaluator:
         ]
 
     def _along(self, dim: Dim, index: Index, result: Dim) -> Index:
-        if dim == 1:
+        if dim == 1 or index == 0:
             return 0
         if dim == result or isinstance(dim, int):
             return index
         b = self.builder
-        return b.select_index(b.compare_index("eq", b.dim(dim), 1), 0, index)
+        condition = b.compare_index("eq", b.dim(dim), 1)
+        chosen = b.select_index(condition, 0, index)
+        if isinstance(chosen, SSAValue) and self.varies([index]):
+            self.maybe[chosen] = condition, index
+        return chosen
 
     def flat(self, dims: Sequence[Dim], index: Sequence[Index]) -> Index:
         """The row-major position of `index` in a tensor of extents `dims`."""
@@ -165,7 +199,10 @@ def compute_type(element: Attribute) -> Attribute:
 
 
 def merged_groups(
-    values: Sequence[SSAValue], dims: Sequence[Dim], border: Sequence[bool]
+    values: Sequence[SSAValue],
+    dims: Sequence[Dim],
+    border: Sequence[bool],
+    full: Container[tuple[Dim, Dim]] = (),
 ) -> Groups:
     """Group adjacent axes of an iteration space that all values access alike.
 
@@ -173,30 +210,44 @@ def merged_groups(
         values: Everything that is read in the space, broadcast to it, right-aligned.
         dims: Extents of the space.
         border: `border[n]` says that axis n must not be joined to axis n - 1.
+        full: Pairs of an own extent and one of the space that are taken to be equal.
     """
     rank = len(dims)
     groups: list[list[int]] = []
     for axis in range(rank):
         joins = bool(groups) and not border[axis]
-        if joins and all(_alike(value, dims, [*groups[-1], axis]) for value in values):
+        if joins and all(_alike(value, dims, [*groups[-1], axis], full) for value in values):
             groups[-1].append(axis)
         else:
             groups.append([axis])
     return tuple(tuple(group) for group in groups)
 
 
-def _alike(value: SSAValue, dims: Sequence[Dim], axes: Sequence[int]) -> bool:
+def _alike(
+    value: SSAValue, dims: Sequence[Dim], axes: Sequence[int], full: Container[tuple[Dim, Dim]]
+) -> bool:
     """Whether a value is read in one way along all of `axes` (any way is right for extent 1)."""
     own = dims_of(value)
     padded = (1,) * (len(dims) - len(own)) + own
-    ways = {_access(padded[n], dims[n]) for n in axes if dims[n] != 1}
+    ways = {_access(padded[n], dims[n], full) for n in axes if dims[n] != 1}
     return len(ways) <= 1 and "unknown" not in ways
 
 
-def _access(own: Dim, extent: Dim) -> str:
-    if own == extent:
+def _access(own: Dim, extent: Dim, full: Container[tuple[Dim, Dim]]) -> str:
+    if own == extent or (own, extent) in full:
         return "full"
     return "broadcast" if own == 1 else "unknown"
+
+
+def unknown_extents(values: Sequence[SSAValue], dims: Sequence[Dim]) -> dict[tuple[Dim, Dim], None]:
+    """Pairs of an own extent and one of the space of which only the run knows if they differ."""
+    pairs: dict[tuple[Dim, Dim], None] = {}
+    for value in values:
+        own = dims_of(value)
+        for pair in zip(own, dims[len(dims) - len(own) :], strict=True):
+            if pair[1] != 1 and _access(*pair, ()) == "unknown":
+                pairs[pair] = None
+    return pairs
 
 
 def region_values(

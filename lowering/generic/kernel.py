@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import reduce
 
 from xdsl.ir import Operation, SSAValue
 
 import lowering.generic.all_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
-from lowering.generic.evaluator import Evaluator, Groups, merged_groups, region_values
+from lowering.generic.evaluator import (
+    Evaluator,
+    Groups,
+    merged_groups,
+    region_values,
+    unknown_extents,
+)
 from lowering.generic.rules import is_plain
 from lowering.kern.builder import Index, KernBuilder, buffer_of
 from lowering.kern.dialect import INDEX
@@ -15,7 +23,8 @@ from lowering.kernel import WORK_PER_THREAD, Argument, Buffer, DimArgument, Kern
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import ints_of
 from torsh_dialect.dims import Dim, ceildiv, product
-from torsh_dialect.kinds import Reduce
+from torsh_dialect.kinds import Elementwise, Movement, Reduce
+from torsh_dialect.ops.constant import ConstantOp
 from torsh_dialect.ops.movement import TransposeOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 
@@ -123,12 +132,14 @@ class RegionKernel:
         return ceildiv(dims[0], CHUNK)
 
     def _nest(self, e: Evaluator, dims: Sequence[Dim], whole: Whole, scalar: bool) -> Dim:
-        """Several axes: units are rows, the innermost axis is in lanes."""
+        """Several axes: units are rows, the innermost axis is in lanes.
+
+        What only the run knows can make other loops much better; there is code for these cases.
+        """
         b, outer = self.b, dims[:-1]
         extent = b.dim(dims[-1])
 
-        def row(unit: SSAValue) -> None:
-            index = self.b.unravel(unit, outer)
+        def row(unit: SSAValue, index: Sequence[Index]) -> None:
             start = b.mul_index(unit, extent)
             if scalar:
 
@@ -139,8 +150,62 @@ class RegionKernel:
             else:
                 self._lanes(e, 0, extent, lambda i: (whole([*index, i]), b.add_index(start, i)))
 
-        b.each(self.lo, self.hi, row)
+        def rows() -> Sequence[SSAValue]:
+            b.each_place(self.lo, self.hi, outer, row)
+            return ()
+
+        for case in (
+            () if scalar else (self._one_column(e, dims, whole), self._all_equal(e, extent))
+        ):
+            if case is not None:
+                rows = self._either(*case, rows)
+        rows()
         return product(outer)
+
+    def _either(
+        self,
+        condition: SSAValue,
+        then: Callable[[], None],
+        otherwise: Callable[[], Sequence[SSAValue]],
+    ) -> Callable[[], Sequence[SSAValue]]:
+        def first() -> Sequence[SSAValue]:
+            then()
+            return ()
+
+        return lambda: self.b.if_(condition, first, otherwise)
+
+    def _one_column(
+        self, e: Evaluator, dims: Sequence[Dim], whole: Whole
+    ) -> tuple[SSAValue, Callable[[], None]] | None:
+        """Rows of one element, where that is possible: rows are in lanes."""
+        simple = all(isinstance(op, Elementwise | Movement | ConstantOp) for op in self.computed)
+        if len(dims) != 2 or isinstance(dims[1], int) or not simple:
+            return None
+        case = replace(e, assumed={dims[1]: 1})
+
+        def body() -> None:
+            self._lanes(case, self.lo, self.hi, lambda i: (whole([i, 0]), i))
+
+        return self.b.compare_index("eq", self.b.dim(dims[1]), 1), body
+
+    def _all_equal(self, e: Evaluator, extent: Index) -> tuple[SSAValue, Callable[[], None]] | None:
+        """Operands that may be broadcast but are not: all axes are one."""
+        b, dims = self.b, dims_of(self.outputs[0])
+        pairs = unknown_extents(self.values, dims) if e.groups is not None else {}
+        if not pairs:
+            return None
+        groups = merged_groups(self.values, dims, [False] * len(dims), pairs)
+        case = replace(e, groups=groups, assumed=dict(pairs))
+        if sum(dim != 1 for dim in case.dims(self.outputs[0])) != 1:
+            return None
+        equal = [b.compare_index("eq", b.dim(own), b.dim(extent)) for own, extent in pairs]
+
+        def body() -> None:
+            start, end = (b.mul_index(bound, extent) for bound in (self.lo, self.hi))
+            axes = case.dims(self.outputs[0])
+            self._lanes(case, start, end, lambda i: ([i if d != 1 else 0 for d in axes], i))
+
+        return reduce(b.and_, equal), body
 
     def _tiles(self, e: Evaluator, dims: Sequence[Dim], whole: Whole, turned: int) -> Dim:
         """Units are blocks of rows along `turned`, in spans, so that lines of cache are used up."""

@@ -131,6 +131,46 @@ class KernBuilder(ScopedBuilder):
             number = self.floordiv(number, extent)
         return [number, *reversed(index)] if dims else []
 
+    def each_place(
+        self,
+        lower: Index,
+        upper: Index,
+        dims: Sequence[Dim],
+        body: Callable[[SSAValue, Sequence[Index]], None],
+    ) -> None:
+        """`body(number, index)` for places of extents `dims` in C order, numbered from 0.
+
+        Division by known extents is multiplication. By others it is slow, so then an index
+        counts on from the one before it.
+        """
+        if all(isinstance(dim, int) for dim in dims[1:]):
+            self.each(lower, upper, lambda number: body(number, self.unravel(number, dims)))
+            return
+        extents = [self.max_index(self.dim(dim), 1) for dim in dims]  # of nothing there is no place
+
+        def step(number: SSAValue, *index: SSAValue) -> Sequence[SSAValue]:
+            body(number, index)
+            return self._following(index, extents)
+
+        first: list[Index] = []
+        number = lower
+        for extent in reversed(extents[1:]):
+            first.append(self.mod(number, extent))
+            number = self.floordiv(number, extent)
+        self.for_(lower, upper, step, [self.index(i) for i in [number, *reversed(first)]])
+
+    def _following(self, index: Sequence[SSAValue], extents: Sequence[Index]) -> list[SSAValue]:
+        """The index after `index` in C order."""
+        found: list[SSAValue] = []
+        carry: Index = 1
+        for i, extent in zip(reversed(index[1:]), reversed(extents[1:]), strict=True):
+            moved = self.add_index(i, carry)
+            over = self.compare_index("ge", moved, extent)
+            found.append(self.index(self.select_index(over, 0, moved)))
+            carry = self.select_index(over, 1, 0)
+        found.append(self.index(self.add_index(index[0], carry)))
+        return found[::-1]
+
     def min_index(self, a: Index, b: Index) -> Index:
         return self._index_op("min", a, b)
 

@@ -14,8 +14,8 @@ All is integer arithmetic modulo 2^32, hence exact. Kernels take i8 weights, and
 the one signedness that the target's instruction asks for: the other one is shifted by 128, in
 value and zero point. A product of two activations is a `torsh.matmul` of such bytes, less the
 same corrections, which a template packs as it runs. A convolution of single pixels is a product.
-Depthwise convolutions, whose sums f32 holds exactly, become f32 ones. A product of more steps
-than i32 holds for any values, or of a number that is not known, stays as it is.
+Depthwise convolutions, whose sums f32 holds exactly, become f32 ones. A product by a weight of
+more steps than i32 holds for any values stays as it is.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class ShiftMatMulInteger(RewritePattern):
     def match_and_rewrite(self, op: MatMulIntegerOp, rewriter: PatternRewriter):
         a_dims, b_dims = dims_of(op.a), dims_of(op.b)
         k = a_dims[-1] if a_dims else 0
-        if not isinstance(k, int) or not 0 < k <= MAXIMUM_K or len(a_dims) < 2 or len(b_dims) < 2:
+        if len(a_dims) < 2 or len(b_dims) < 2 or (isinstance(k, int) and not 0 < k <= MAXIMUM_K):
             return
         if k != b_dims[-2]:
             return
@@ -184,12 +184,14 @@ def _as_row(c: Compose, zero: SSAValue | None, n: Dim) -> SSAValue | None:
     return zero if stacked else c.reshape(zero, (n,))
 
 
-def _centred_product(c: Compose, y: SSAValue, a: Factor, b: Factor, k: int) -> SSAValue:
+def _centred_product(c: Compose, y: SSAValue, a: Factor, b: Factor, k: Dim) -> SSAValue:
     """(a - za) (b - zb) = ab - za (sum of b - k zb) - zb (sum of a)."""
     if not a.is_centred:
-        rank = rank_of(b.value)
-        sums = c.sum(c.cast(b.value, i32), [rank - 2], keep=rank > 2)
-        if not b.is_centred:
+        rank, terms = rank_of(b.value), c.cast(b.value, i32)
+        if not b.is_centred and not isinstance(k, int):
+            terms = c.sub(terms, b.zero)
+        sums = c.sum(terms, [rank - 2], keep=rank > 2)
+        if not b.is_centred and isinstance(k, int):
             sums = c.sub(sums, k * b.zero if isinstance(b.zero, int) else c.mul(b.zero, k))
         y = c.sub(y, c.mul(sums, a.zero))
     if not b.is_centred:

@@ -77,25 +77,31 @@ def matmul_integer(fused: FusedOp, op: MatMulOp, target: TargetInfo) -> Kernel |
     a, b = dims_of(op.a), dims_of(op.b)
     m, k, n = a[-2], a[-1], b[-1]
     signed = element_type(op.a) == i8
-    fits = isinstance(k, int) and 0 < k <= int8.MAXIMUM_K and a[:-2] == b[:-2]
+    static_k, static_n = (dim if isinstance(dim, int) else None for dim in (k, n))
+    fits = (static_k is None or 0 < static_k <= int8.MAXIMUM_K) and a[:-2] == b[:-2]
     types = element_type(op.b) == i8 and element_type(op.y) == i32
     arguments = fused.body.block.args
     if not fits or not types or op.a not in arguments or op.b not in arguments:
         return None
-    assert isinstance(k, int)
-    params = int8_batched.Int8BatchedParams(k, signed, n if isinstance(n, int) else None)
+    params = int8_batched.Int8BatchedParams(static_k, signed, static_n)
     shell = TemplateShell(fused, op)
     shell.operand(op.a)
     shell.operand(op.b)
     shell.result()
     shell.extent(m)
     shell.extent(n)
-    scratch = int8_batched.scratch_bytes(params, target)
-    shell.scratch(scratch)
     columns = int8_batched.group_columns(params, target)
     units = product(a[:-2]) * ceildiv(n, columns)
-    operations = 2.0 * static_or(m, 64) * k * min(static_or(n, 64), columns)
-    return shell.finish("int8_batched", params, units, operations, scratch)
+    operations = 2.0 * static_or(m, 64) * static_or(k, 64) * min(static_or(n, 64), columns)
+    bytes_each = int8_batched.scratch_bytes(params, target, k)
+    if isinstance(bytes_each, int):
+        shell.scratch(bytes_each)
+        shell.extent(0)
+        return shell.finish("int8_batched", params, units, operations, bytes_each)
+    shell.workspace(bytes_each)
+    shell.extent(k)
+    room = (units * bytes_each,)
+    return shell.finish("int8_batched", params, units, operations, workspaces=room)
 
 
 def packed_linear_blocks(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:

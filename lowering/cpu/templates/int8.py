@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from math import prod
 
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue
+from lowering.cpu.templates.gemm import FEW_ROWS
 from lowering.cpu.templates.microkernel import Tile
 from lowering.cpu.templates.schedule import Extent, Registers, panels_per_group, rows_per_block
 from lowering.cpu.templates.tiling import Place, Tiling, Walker, store_tile
-from lowering.cpu.text import Module, Text, Value
+from lowering.cpu.text import Module, Text, Value, is_literal
 from torsh_dialect.errors import InvalidArgumentError
 from torsh_dialect.target import TargetInfo
 
@@ -98,7 +99,7 @@ def tiling(params: Int8GemmParams, target: TargetInfo) -> Tiling:
     registers = registers_of(params.signed, target)
     block_rows = rows_per_block(params.k, registers.rows, target)
     group = panels_per_group(-(-params.n // registers.width))
-    return Tiling(registers, params.m, params.n, block_rows, group)
+    return Tiling(registers, params.m, params.n, block_rows, group, FEW_ROWS)
 
 
 def parallel_extent(params: Int8GemmParams, target: TargetInfo) -> Extent:
@@ -175,15 +176,15 @@ class Dot:
         tile: Tile,
         rows: list[Value],
         panels: list[Value],
-        length: int,
+        length: int | Value,
         values: list[Value],
     ) -> list[Value]:
         """Add `length` steps of K, contiguous in rows and panels, to the accumulators.
 
-        Whole groups run in a loop; a shorter last group reads its bytes of A one by one.
+        Whole groups run in a loop; a shorter last group reads its bytes of A one by one. `length`
+        is static or an i64 value; then the steps of B past it in its group must be zero.
         """
-        text, whole = self.text, length // self.steps
-        unrolled = whole // UNROLL * UNROLL
+        text, length = self.text, str(length)
 
         def groups(start: Value, count: int, values: list[Value]) -> list[Value]:
             for group in range(count):
@@ -191,12 +192,26 @@ class Dot:
                 values = self._group(tile, rows, panels, number, self.steps, values)
             return values
 
-        values = text.loop(
-            0, unrolled, UNROLL, lambda i, v: groups(i, UNROLL, v), tile.carried(values)
-        )
-        values = groups(str(unrolled), whole - unrolled, values)
-        rest = length % self.steps
-        return self._group(tile, rows, panels, str(whole), rest, values) if rest else values
+        def unrolled(end: Value, values: list[Value]) -> list[Value]:
+            return text.loop(
+                0, end, UNROLL, lambda i, v: groups(i, UNROLL, v), tile.carried(values)
+            )
+
+        whole, rest = text.udiv(length, self.steps), text.urem(length, self.steps)
+        if is_literal(length):
+            end = int(whole) // UNROLL * UNROLL
+            values = groups(str(end), int(whole) - end, unrolled(str(end), values))
+            partly = int(rest)
+            return self._group(tile, rows, panels, whole, partly, values) if partly else values
+        end = text.let(f"and i64 {whole}, {-UNROLL}")
+        values = unrolled(end, values)
+        values = text.loop(end, whole, 1, lambda i, v: groups(i, 1, v), tile.carried(values))
+        if self.steps == 1:
+            return values
+        return text.loop(
+            whole, text.ceildiv(length, self.steps), 1,
+            lambda i, v: self._group(tile, rows, panels, i, rest, v), tile.carried(values),
+        )  # fmt: skip
 
     def _group(
         self,
@@ -204,7 +219,7 @@ class Dot:
         rows: list[Value],
         panels: list[Value],
         number: Value,
-        steps: int,
+        steps: int | Value,
         values: list[Value],
     ) -> list[Value]:
         """Up to G steps of K: a word of each row times the vectors of B."""
@@ -249,19 +264,24 @@ class Dot:
         even = text.binary("ashr", type, text.binary("shl", type, words, eight), eight)
         return [even, text.binary("ashr", type, words, eight)]
 
-    def _left(self, place: Value, steps: int) -> list[Value]:
-        """`steps` bytes of a row of A in every lane, widened like B; missing bytes are zero."""
-        text, bytes_ = self.text, self.lanes * self.steps
-        word = f"i{8 * self.steps}"
+    def _word(self, place: Value, steps: int | Value) -> Value:
+        """`steps` bytes at `place` as a word; of missing ones anything, or zero if static."""
+        text, word = self.text, f"i{8 * self.steps}"
         if steps == self.steps:
-            value = text.load(word, place, 1, "a")
-        else:
-            value = "0"
-            for step in range(steps):
-                byte = text.load("i8", text.at(place, step, "i8"), 1, "a")
-                wide = text.let(f"zext i8 {byte} to {word}")
-                shifted = text.binary("shl", word, wide, str(8 * step))
-                value = text.binary("or", word, value, shifted)
+            return text.load(word, place, 1, "a")
+        value = "0"
+        for step in range(steps if isinstance(steps, int) else self.steps - 1):
+            at = step if isinstance(steps, int) else text.minimum(step, text.sub(steps, 1))
+            byte = text.load("i8", text.at(place, at, "i8"), 1, "a")
+            wide = text.let(f"zext i8 {byte} to {word}")
+            shifted = text.binary("shl", word, wide, str(8 * step))
+            value = text.binary("or", word, value, shifted)
+        return value
+
+    def _left(self, place: Value, steps: int | Value) -> list[Value]:
+        """`steps` bytes of a row of A in every lane, widened like B."""
+        text, bytes_ = self.text, self.lanes * self.steps
+        word, value = f"i{8 * self.steps}", self._word(place, steps)
         type = f"<{self.lanes} x {word}>"
         splat = text.splat(type, value)
         if self.method == "madd":

@@ -1,7 +1,8 @@
 """Batched product of bytes, both activations: `C[b] = epilogue(A[b] @ B[b])`, 32-bit sums.
 
 As in `batched`, B is packed on the fly, a group of panels at a time, into a worker's scratch, in
-words of G steps as `int8.Dot` takes them; then its tiles run over all rows. Sums are exact.
+words of G steps as `int8.Dot` takes them; then its tiles run over all rows. Sums are modulo 2^32,
+hence the same in any order, and exact up to `int8.MAXIMUM_K` steps.
 """
 
 from dataclasses import dataclass, replace
@@ -9,9 +10,10 @@ from dataclasses import dataclass, replace
 from lowering.cpu.templates.batched import BLOCK_TILES, GROUP_PANELS
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue
 from lowering.cpu.templates.int8 import MAXIMUM_K, STEPS, Dot, registers_of, way_of
-from lowering.cpu.templates.microkernel import Tile
+from lowering.cpu.templates.microkernel import Tile, opaque_pointers
 from lowering.cpu.templates.tiling import Place, Tiling, Walker, store_tile
-from lowering.cpu.text import Module, Text, Value
+from lowering.cpu.text import Module, Text, Value, is_literal
+from torsh_dialect.dims import Dim, ceildiv
 from torsh_dialect.errors import InvalidArgumentError
 from torsh_dialect.target import TargetInfo
 
@@ -23,23 +25,24 @@ CHUNK = 16
 class Int8BatchedParams:
     """`C[b, M, N] = A[b, M, K] @ B[b, K, N]`, all dense.
 
-    Argument words: 0 A, 1 B (i8), 2 C, 3 M, 4 N, 5 scratch, 6 scratch bytes of a worker, 7 and
-    on: the epilogue's, which gets vectors of i32.
+    Argument words: 0 A, 1 B (i8), 2 C, 3 M, 4 N, 5 scratch, 6 scratch bytes of a worker (dynamic
+    K: a workspace, its bytes for a unit), 7 K, 8 and on: the epilogue's, which gets vectors of
+    i32.
 
     Attributes:
-        k: Steps of the contraction, at most `int8.MAXIMUM_K`.
+        k: Steps of the contraction if static, at most `int8.MAXIMUM_K`; else word 7 is read.
         signed: Whether A is i8; else u8.
         n: Columns if static.
         epilogue: Applied to each result vector; its row is `batch * M + m`.
     """
 
-    k: int
+    k: int | None
     signed: bool = True
     n: int | None = None
     epilogue: Epilogue = IDENTITY
 
     def __post_init__(self) -> None:
-        if not 0 < self.k <= MAXIMUM_K:
+        if self.k is not None and not 0 < self.k <= MAXIMUM_K:
             raise InvalidArgumentError(
                 f"an 8-bit product of {self.k} steps; the limit of 32-bit sums is {MAXIMUM_K}"
             )
@@ -50,11 +53,11 @@ def group_columns(params: Int8BatchedParams, target: TargetInfo) -> int:
     return registers_of(params.signed, target).width * GROUP_PANELS
 
 
-def scratch_bytes(params: Int8BatchedParams, target: TargetInfo) -> int:
-    """Bytes of scratch that each worker needs, whole cache lines."""
+def scratch_bytes(params: Int8BatchedParams, target: TargetInfo, k: Dim) -> Dim:
+    """Bytes of scratch that each worker (each unit) needs for K = `k`, whole cache lines."""
     steps = STEPS[way_of(params.signed, target)]
-    size = -(-params.k // steps) * steps * group_columns(params, target)
-    return -(-size // 64) * 64
+    size = ceildiv(k, steps) * (steps * group_columns(params, target))
+    return ceildiv(size, 64) * 64
 
 
 def emit(module: Module, name: str, params: Int8BatchedParams, target: TargetInfo) -> None:
@@ -71,12 +74,13 @@ class _Emitter:
         self.registers = registers_of(params.signed, target)
         method = way_of(params.signed, target)
         self.steps = STEPS[method]
-        self.words = -(-params.k // self.steps)
+        self.k = text.argument(7, "i64", "k") if params.k is None else str(params.k)
+        self.words = text.ceildiv(self.k, self.steps)
         self.a, self.b, self.c = (text.argument(i, role=role) for i, role in enumerate("abc"))
         self.m = text.argument(3, "i64", "m")
         self.n = text.argument(4, "i64", "n") if params.n is None else str(params.n)
-        base, size = text.argument(5, role="scratch"), text.argument(6, "i64", "bytes")
-        self.scratch = text.at(base, text.mul("%worker", size), "i8")
+        self.base, self.size = text.argument(5, role="scratch"), text.argument(6, "i64", "bytes")
+        self.scratch = text.at(self.base, text.mul("%worker", self.size), "i8")
         registers = self.registers
         cut = Tiling(registers, None, 1 << 30, BLOCK_TILES * registers.rows, GROUP_PANELS)
         self.body = params.epilogue.begin(text)
@@ -84,16 +88,18 @@ class _Emitter:
         self.walker = Walker(text, cut, self.m, self.n)
 
     @property
-    def panel_bytes(self) -> int:
+    def panel_bytes(self) -> Value:
         """Bytes of a packed panel."""
-        return self.words * self.registers.width * self.steps
+        return self.text.mul(self.words, self.registers.width * self.steps)
 
     def unit(self, index: Value) -> None:
         """Write unit `index`: pack one group of panels of one matrix, multiply all rows by it."""
         text, walker, params = self.text, self.walker, self.params
+        if params.k is None:
+            self.scratch = text.at(self.base, text.mul(index, self.size), "i8")
         batch, group = text.udiv(index, walker.groups), text.urem(index, walker.groups)
         first = text.mul(group, GROUP_PANELS)
-        b = text.at(self.b, text.mul(text.mul(batch, params.k), self.n), "i8")
+        b = text.at(self.b, text.mul(text.mul(batch, self.k), self.n), "i8")
         self._pack_group(b, first)
         row0 = text.mul(batch, self.m)
 
@@ -101,9 +107,11 @@ class _Emitter:
             rows: list[Value] = []
             for offset in range(tile.rows):
                 row = text.add(row0, text.add(place.row, offset))
-                rows.append(text.at(self.a, text.mul(row, params.k), "i8"))
+                rows.append(text.at(self.a, text.mul(row, self.k), "i8"))
+            if params.k is None:
+                rows = opaque_pointers(text, rows)
             panels = self._panels(tile, text.sub(place.panel, first))
-            values = self.dot.run(tile, rows, panels, params.k, tile.zeros())
+            values = self.dot.run(tile, rows, panels, self.k, tile.zeros())
             moved = replace(place, row=text.add(row0, place.row))
             store_tile(text, tile, moved, values, self.n, self.c, params.epilogue, self.body)
 
@@ -113,7 +121,7 @@ class _Emitter:
         text, size = self.text, self.panel_bytes
         first = text.at(self.scratch, text.mul(panel, size), "i8")
         count = -(-tile.vectors // self.registers.vectors)
-        return [text.at(first, index * size, "i8") for index in range(count)]
+        return [text.at(first, text.mul(size, index), "i8") for index in range(count)]
 
     # -- packing
 
@@ -144,21 +152,31 @@ class _Emitter:
     def _whole_chunk(self, source: Value, into: Value, chunk: int) -> None:
         """Interleave the rows of each word."""
         text, type = self.text, f"<{chunk} x i8>"
-        whole, rest = divmod(self.params.k, self.steps)
+        whole, rest = text.udiv(self.k, self.steps), text.urem(self.k, self.steps)
 
-        def word(index: Value, count: int) -> None:
+        def load(row: Value) -> Value:
+            return text.load(type, text.at(source, text.mul(row, self.n), "i8"), 1, "b")
+
+        def word(index: Value, count: int | Value) -> None:
             row = text.mul(index, self.steps)
             vectors = ["zeroinitializer"] * self.steps
-            for step in range(count):
-                at = text.at(source, text.mul(text.add(row, step), self.n), "i8")
-                vectors[step] = text.load(type, at, 1, "b")
+            for step in range(count if isinstance(count, int) else self.steps - 1):
+                if isinstance(count, int):
+                    vectors[step] = load(text.add(row, step))
+                    continue
+                # Rows past the end read the last one, in range, and are zero.
+                real = text.splat(f"<{chunk} x i1>", text.compare("slt", step, count))
+                found = load(text.add(row, text.minimum(step, text.sub(count, 1))))
+                vectors[step] = text.select(type, real, found, "zeroinitializer")
             place = self._place(into, index)
             for number, vector in enumerate(self._words(vectors, chunk)):
                 text.store(type, vector, text.at(place, number * chunk, "i8"), 1)
 
         text.loop(0, whole, 1, lambda index, _: word(index, self.steps))
-        if rest:
-            word(str(whole), rest)
+        if not is_literal(rest):
+            text.loop(whole, self.words, 1, lambda index, _: word(index, rest))
+        elif int(rest):
+            word(whole, int(rest))
 
     def _words(self, rows: list[Value], chunk: int) -> list[Value]:
         """The bytes of equal columns of G rows beside each other, as G vectors."""
@@ -185,8 +203,8 @@ class _Emitter:
         def step(number: Value, _: list[Value]) -> None:
             place = self._place(into, text.udiv(number, steps))
             place = text.at(place, text.urem(number, steps), "i8")
-            row = text.at(source, text.mul(text.minimum(number, self.params.k - 1), self.n), "i8")
-            known = text.compare("slt", number, self.params.k)
+            row = text.at(source, text.mul(text.minimum(number, text.sub(self.k, 1)), self.n), "i8")
+            known = text.compare("slt", number, self.k)
 
             def column(lane: Value, _: list[Value]) -> None:
                 inside = text.binary("and", "i1", known, text.compare("slt", lane, left))
@@ -197,4 +215,4 @@ class _Emitter:
             text.loop(0, chunk, 1, column)
 
         # What is past the end reads the last column, in range, and is zero; `left` may be negative.
-        text.loop(0, self.words * steps, 1, step)
+        text.loop(0, text.mul(self.words, steps), 1, step)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from lowering.cpu.templates.epilogue import Epilogue, EpilogueBody, dynamic_mask, mask_of
+from lowering.cpu.lanes import first_lanes
+from lowering.cpu.templates.epilogue import Epilogue, EpilogueBody, mask_of
 from lowering.cpu.text import Text, Value, element_of, is_literal, lanes_of, vector_of
 from lowering.math.convert import FORMATS, decode, encode
 from lowering.math.num import Num, where
@@ -128,6 +129,7 @@ def sweep(
     types: list[tuple[str, Value]],
     step: Step,
     exact: bool = False,
+    rest: Value | None = None,
 ) -> list[Value]:
     """Visit `length` columns from `start` on in steps of 32, the last one masked.
 
@@ -138,6 +140,7 @@ def sweep(
         types: Types and initial values of the accumulators.
         step: Called for each 32 columns.
         exact: Whether a length that is a value is known to be a multiple of 32.
+        rest: `length % 32` where that is known outside of a loop around: its mask is made there.
     """
     lanes = VIRTUAL_LANES
     end = text.add(start, length)
@@ -150,11 +153,8 @@ def sweep(
         return values
     # A loop of at most one turn: the tail of a dynamic row.
     carried = [(type, value) for (type, _), value in zip(types, values, strict=True)]
-
-    def tail(column: Value, v: list[Value]) -> list[Value]:
-        return step(column, lanes, dynamic_mask(text, lanes, text.sub(end, column)), v)
-
-    return text.loop(whole, end, lanes, tail, carried)
+    mask = first_lanes(text, text.urem(length, lanes) if rest is None else rest, lanes)
+    return text.loop(whole, end, lanes, lambda column, v: step(column, lanes, mask, v), carried)
 
 
 def fold_lanes(
@@ -209,10 +209,10 @@ def reduce_row(
     def tree(lanes: int, a: Value, b: Value) -> Value:
         return combined(TextPrim(text, lanes), a, b)
 
-    exact = is_literal(columns) and int(columns) % VIRTUAL_LANES == 0
+    rest = text.urem(columns, VIRTUAL_LANES)
 
     def block(start: Value, length: Value) -> Value:
-        lanes = sweep(text, start, length, [(type, identity)], step, exact)[0]
+        lanes = sweep(text, start, length, [(type, identity)], step, rest == "0", rest)[0]
         return fold_lanes(text, type, lanes, tree)
 
     if is_literal(columns) and int(columns) <= BLOCK:

@@ -1,8 +1,9 @@
 """Transposing matrices: `y[b, c, r] = x[b, r, c]`, for elements of 1, 2, 4 or 8 bytes.
 
 Blocks of 64 x 64 elements are moved as squares of vectors in registers; a matrix of at most four
-rows or columns (an image whose channels move last or first) by interleaving vectors. Elements of
-1 and 2 bytes go in vectors of 16 bytes: a square of them fits the registers of every target.
+rows or columns (an image whose channels move last or first) by interleaving vectors; where the
+run finds a single row or column, by copying. Elements of 1 and 2 bytes go in vectors of 16 bytes:
+a square of them fits the registers of every target.
 
 Unit of the parallel range: matrix x block of rows x block of columns. Argument words: 0 x, 1 y,
 2 rows R, 3 columns C (both read where they are dynamic).
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from lowering.cpu.templates.epilogue import dynamic_mask
 from lowering.cpu.templates.schedule import Registers
@@ -97,10 +99,10 @@ class _Transposer:
         self.element = f"i{8 * params.bytes}"
         self.vector = vector_of(self.element, self.lanes)
         self.x, self.y = text.argument(0, role="x"), text.argument(1, role="y")
-        given = (params.rows, params.columns)
+        self._given = (params.rows, params.columns)
         self.rows, self.columns = (
             text.argument(2 + n, "i64") if extent is None else str(extent)
-            for n, extent in enumerate(given)
+            for n, extent in enumerate(self._given)
         )
 
     def write(self) -> None:
@@ -118,8 +120,40 @@ class _Transposer:
             columns = text.minimum(text.sub(self.columns, column), wide)
             self.block(_Block(text.mul(matrix, size), row, column, rows, columns))
 
-        text.loop("%lo", "%hi", 1, unit)
+        def units() -> None:
+            text.loop("%lo", "%hi", 1, unit)
+
+        single = self._is_single()
+        if single is None:
+            units()
+        else:
+            text.when(single, lambda: self._copy(text.mul(down, across), size))
+            text.when(text.binary("xor", "i1", single, "true"), units)
         text.finish()
+
+    def _is_single(self) -> Value | None:
+        """Whether a dynamic number of rows or columns is 1; None where both are known."""
+        text, found = self.text, list[Value]()
+        for extent, given in zip((self.rows, self.columns), self._given, strict=True):
+            if given is None:
+                found.append(text.compare("eq", extent, 1))
+        return reduce(lambda a, b: text.binary("or", "i1", a, b), found) if found else None
+
+    def _copy(self, blocks: Value, size: Value) -> None:
+        """Matrices of one row or column stay as they are: units follow each other in memory."""
+        text, (high, wide) = self.text, self.params.blocks()
+        each = text.choose(text.compare("eq", self.rows, 1), str(wide), str(high))
+
+        def start(unit: Value) -> Value:
+            matrix, block = text.udiv(unit, blocks), text.urem(unit, blocks)
+            return text.add(text.mul(matrix, size), text.mul(block, each))
+
+        def copy() -> None:
+            first, end = start("%lo"), start("%hi")
+            source, result = (text.at(base, first, self.element) for base in (self.x, self.y))
+            text.copy(result, source, text.mul(text.sub(end, first), self.params.bytes))
+
+        text.when(text.compare("slt", "%lo", "%hi"), copy)  # blocks are 0 where nothing is
 
     def block(self, block: _Block) -> None:
         """Write one block in the way of its shape."""

@@ -111,6 +111,32 @@ def test_products_of_two_activations(target, left, right, name):
     np.testing.assert_array_equal(scheduled_reference(model, feeds, target)[0], expected)
 
 
+@pytest.mark.parametrize(
+    "zeros", [{}, {"az": np.uint8(9), "bz": np.int8(3)}], ids=["plain", "zeros"]
+)
+@pytest.mark.parametrize("given", ["constants", "inputs"])
+def test_a_symbolic_number_of_steps(zeros, given):
+    """One program of all K, on the integer kernel; zero points known or given at run time."""
+    node = helper.make_node("MatMulInteger", ["a", "b", *zeros], ["y"])
+    zeros = {name: np.asarray(value) for name, value in zeros.items()}
+    inputs = zeros if given == "inputs" else {}
+    probe = {"a": np.zeros((1, 1), np.uint8), "b": np.zeros((1, 1), np.int8), **inputs}
+    model = model_of([node], probe, {} if inputs else zeros, np.int32)
+    for value, names in zip(model.graph.input, ("mk", "kn"), strict=False):
+        for dim, name in zip(value.type.tensor_type.shape.dim, names, strict=True):
+            dim.Clear()
+            dim.dim_param = name
+    compiled = torsh_fx.compile(model)
+    for m, k, n in ((3, 0, 5), (1, 1, 1), (7, 3, 33), (50, 64, 16), (5, 257, 70), (2, 70_000, 3)):
+        a = RNG.integers(0, 256, (m, k)).astype(np.uint8)
+        b = RNG.integers(-128, 128, (k, n)).astype(np.int8)
+        feeds = {"a": a, "b": b, **inputs}
+        assert "int8_batched" in compiled.profile(**feeds).table()
+        left = a.astype(np.int64) - int(zeros.get("az", 0))
+        expected = left @ (b.astype(np.int64) - int(zeros.get("bz", 0)))
+        np.testing.assert_array_equal(compiled.run(feeds)[0], expected.astype(np.int32))
+
+
 @pytest.mark.parametrize("target", TARGETS[-1:])
 def test_zero_points_of_rows_and_columns_of_stacks_of_any_extent(target):
     """Symbolic stacks, rows and columns; zero points for each row and column, at run time."""

@@ -60,6 +60,7 @@ KERNELS = {
     "int8": (int8.emit, int8.Int8GemmParams(50, 600)),
     "int8 unsigned": (int8.emit, int8.Int8GemmParams(50, 600, False)),
     "int8 batched": (int8_batched.emit, int8_batched.Int8BatchedParams(71)),
+    "int8 batched dynamic": (int8_batched.emit, int8_batched.Int8BatchedParams(None)),
     "int8 batched unsigned": (int8_batched.emit, int8_batched.Int8BatchedParams(71, False, 50)),
     "int8 max": (pool.emit, pool.PoolParams("max", 50, SAME, SAME, element="i8")),
     "int8 transpose": (transposed.emit, transposed.TransposeParams(bytes=1)),
@@ -215,10 +216,12 @@ GUARDED = """
                     words = [f(m, 19), b, f(m, n), m, n, 19, 1, 19, 0, 0, b.shape[1], 0, 0]
                     words += [n, 0, 0, f(size // 4), size]
                     run(batched.emit, p, words, batched.parallel_extent(p, target, 1, n))
-            p = int8_batched.Int8BatchedParams(19)
-            size = int8_batched.scratch_bytes(p, target)
-            words = [b8(13, 19), b8(19, n), f(13, n), 13, n, b8(size), size]
-            run(int8_batched.emit, p, words, -(-n // int8_batched.group_columns(p, target)))
+            for steps in (19, None):
+                p = int8_batched.Int8BatchedParams(steps)
+                size = int8_batched.scratch_bytes(p, target, 19)
+                units = -(-n // int8_batched.group_columns(p, target))
+                words = [b8(13, 19), b8(19, n), f(13, n), 13, n, b8(units * size), size, 19]
+                run(int8_batched.emit, p, words, units)
             p = turned.TransposeParams(bytes=1)
             run(turned.emit, p, [b8(70, n), b8(n, 70), 70, n], turned.units(p, 1, 70, n))
             p = int8.Int8GemmParams(n, 19)

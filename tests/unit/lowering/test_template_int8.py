@@ -62,7 +62,7 @@ def test_products_of_stacks_are_exact(target, signed, k, static):
     int8_batched.emit(module, "matmul", params, target)
     kernel = jit.compile_module(module, target, ["matmul"]).kernel("matmul")
     low, high, dtype = (-128, 128, np.int8) if signed else (0, 256, np.uint8)
-    size = int8_batched.scratch_bytes(params, target)
+    size = int8_batched.scratch_bytes(params, target, k)
     for batch, m, n in ((1, 1, 1), (2, 5, 16), (3, 13, 150), (1, 40, 37)):
         n = static or n
         a = rng.integers(low, high, (batch, m, k)).astype(dtype)
@@ -74,6 +74,37 @@ def test_products_of_stacks_are_exact(target, signed, k, static):
         for unit in rng.permutation(units):
             scratch[:] = 99
             kernel([a, b, c, m, n, scratch, size], int(unit), int(unit) + 1)
+        np.testing.assert_array_equal(c, a.astype(np.int64) @ b.astype(np.int64))
+
+
+@pytest.mark.parametrize("target", [t for t in ALL if runs_here(t)], ids=lambda t: t.name)
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_dynamic_number_of_steps_is_exact(target, signed):
+    """One kernel for all K, on units with parts of a workspace."""
+    rng = np.random.default_rng(1)
+    params = int8_batched.Int8BatchedParams(None, signed)
+    module = Module()
+    int8_batched.emit(module, "matmul", params, target)
+    kernel = jit.compile_module(module, target, ["matmul"]).kernel("matmul")
+    low, high, dtype = (-128, 128, np.int8) if signed else (0, 256, np.uint8)
+    sizes = (
+        (2, 5, 0, 3),
+        (1, 1, 1, 1),
+        (2, 3, 2, 16),
+        (2, 13, 7, 150),
+        (1, 4, 67, 37),
+        (1, 9, 128, 5),
+    )
+    for batch, m, k, n in sizes:
+        a = rng.integers(low, high, (batch, m, k)).astype(dtype)
+        b = rng.integers(-128, 128, (batch, k, n)).astype(np.int8)
+        c = np.full((batch, m, n), 7, np.int32)
+        units = batch * -(-n // int8_batched.group_columns(params, target))
+        size = int8_batched.scratch_bytes(params, target, k)
+        scratch = jit.aligned((max(1, units * size),), np.uint8)
+        scratch[:] = 99
+        for unit in rng.permutation(units):
+            kernel([a, b, c, m, n, scratch, size, k], int(unit), int(unit) + 1)
         np.testing.assert_array_equal(c, a.astype(np.int64) @ b.astype(np.int64))
 
 

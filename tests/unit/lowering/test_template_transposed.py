@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lowering.cpu.jit import compile_module, object_file, runs_here
 from lowering.cpu.templates.transposed import TransposeParams, emit, units
 from lowering.cpu.text import Module
-from lowering.runtime.elf import read_symbols
+from lowering.runtime.elf import ALLOWED_IMPORTS, read_symbols
 from lowering.templates.choose_transpose import as_matrices
 from torsh_dialect.target import TARGETS
 
@@ -20,6 +20,7 @@ HERE = [target for target in TARGETS.values() if runs_here(target)]
 SHAPES = [
     (1, 3, 50), (2, 50, 3), (3, 1, 7), (1, 4, 5000), (1, 5000, 4), (2, 2, 2), (1, 64, 64),
     (2, 65, 129), (1, 16, 1000), (1, 1000, 17), (3, 5, 6), (2, 130, 70), (2, 15, 40), (1, 80, 31),
+    (2, 200, 1), (3, 1, 300), (2, 1, 5000), (1, 1, 1), (0, 1, 9), (2, 0, 1), (2, 1, 0),
 ]  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def test_static_and_dynamic_extents(shape: tuple[int, int, int], bytes_each: int
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda t: t.name)
-def test_objects_import_nothing(target: Any) -> None:
+def test_objects_import_nothing_else(target: Any) -> None:
     for params in (
         TransposeParams(3), TransposeParams(None, 4, 8), TransposeParams(),
         TransposeParams(3, None, 1), TransposeParams(bytes=1), TransposeParams(bytes=2),
@@ -57,7 +58,7 @@ def test_objects_import_nothing(target: Any) -> None:
         module = Module()
         emit(module, "transpose", params, target)
         symbols = read_symbols(object_file(module, target))
-        assert not symbols.undefined
+        assert ALLOWED_IMPORTS.issuperset(symbols.undefined)  # copies may be memcpy
 
 
 @settings(max_examples=300, deadline=None)
