@@ -7,7 +7,8 @@
     torsh quantize model.onnx -o model-int8.mlir --calibration images.npz
     torsh ops
 
-Exit codes: 0 success, 1 an error or a difference, 2 wrong usage.
+Results go to standard output, progress and messages to standard error.
+Exit codes: 0 success, 1 an error or a difference, 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ a model is loaded. So text alone is enough, and with `--weights` nothing but a c
 `torsh.weight` must be in the file, with its type and, where the text has one, its digest. `torsh
 run` runs a saved model.
 
-Exit codes: 0 success, 1 an error in the input, 2 wrong usage.
+Exit codes: 0 success, 1 an error in the input, 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -41,9 +41,18 @@ from torsh_dialect.errors import InvalidArgumentError, TorshError, VerificationE
 from torsh_dialect.parse import parse_module
 from torsh_dialect.target import TARGETS, target_named
 from torsh_dialect.verify import verify_module
-from torsh_fx.pipeline import PASSES, gpu_stages, pass_named, stages
+from torsh_fx.pipeline import PASSES, REWRITES, gpu_stages, pass_named, stages
 
-from .torsh_verbs.console import USAGE, guarded, message_of, read_file, settings_of
+from .torsh_verbs.console import (
+    USAGE,
+    guarded,
+    message_of,
+    read_file,
+    settings_of,
+    write_bytes,
+    write_text,
+)
+from .verbs import add_version
 
 PROGRAM = "torsh-opt"
 CHUNK_BORDER = "// -----"
@@ -70,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_version(parser)
     add = parser.add_argument
     add("input", nargs="?", default="-", help="MLIR text; standard input without")
     add("-o", "--output", help="file to write; a folder for --emit object")
@@ -81,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--gpu-target", default="sm_80", choices=("sm_80", "sm_90"), help="for nvptx and ptx")
     add("--weights", metavar="FILE", help=".safetensors or .npz that must fit the text")
     add("--numerics", choices=("default", "strict", "fast"), default="default")
-    add("--disable-rewrite", metavar="NAME", action="append", default=[], help="value-changing one")
+    add("--disable-rewrite", choices=REWRITES, action="append", default=[], help="may be repeated")
     for name, meaning in FLAGS.items():
         add(f"--{name}", action="store_true", help=meaning)
     return parser
@@ -212,7 +222,7 @@ class OptTool:
             return "\n".join(p.decode() for p in products)
         folder = self._object_folder()
         for unit, product in zip(units, products, strict=True):
-            (folder / f"{unit.name}.o").write_bytes(product)
+            write_bytes(folder / f"{unit.name}.o", product)
         return "".join(f"{folder / unit.name}.o\n" for unit in units)
 
     def _gpu(self, module: ModuleOp, emit: str) -> str:
@@ -233,6 +243,8 @@ class OptTool:
         if self.args.output is None:
             raise InvalidArgumentError("--emit object writes a folder of objects; name it with -o")
         folder = Path(self.args.output)
+        if folder.exists() and not folder.is_dir():
+            raise InvalidArgumentError(f"-o {folder} is a file; --emit object writes a folder")
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -241,7 +253,7 @@ class OptTool:
             sys.stdout.write(text)
             sys.stdout.flush()
         else:
-            Path(self.args.output).write_text(text, encoding="utf-8")
+            write_text(Path(self.args.output), text)
 
 
 def register_lowered_dialects(ctx: Context) -> None:

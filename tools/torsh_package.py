@@ -1,6 +1,8 @@
 """`torsh-package`: make, look at, check, sign, encrypt and convert packages.
 
-Exit codes: 0 success (and "equal", "trusted"), 1 failure, difference or refusal, 2 wrong usage.
+Results go to standard output, progress and messages to standard error.
+Exit codes: 0 success (and "equal", "trusted"), 1 failure, difference or refusal, 2 wrong usage,
+130 interrupted.
 """
 
 import argparse

@@ -4,8 +4,28 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
+import sys
 from collections.abc import Callable, Iterable
 from typing import Protocol, cast
+
+
+class _Version(argparse.Action):
+    """Prints which version is installed, and of what, as bug reports need it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        python = ".".join(map(str, sys.version_info[:3]))
+        try:
+            version = importlib.metadata.version("torsh")
+        except importlib.metadata.PackageNotFoundError:
+            version = "(a checkout that is not installed)"
+        print(f"{parser.prog} {version}, Python {python}")
+        parser.exit()
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Add `--version`."""
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
 
 
 class Verb(Protocol):
@@ -41,6 +61,7 @@ def verb_parser(
     """
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog=program, description=about, formatter_class=plain)
+    add_version(parser)
     choices = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     names = list(verbs)
     for name in [only] if only in names else names:

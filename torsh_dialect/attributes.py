@@ -27,7 +27,7 @@ from xdsl.printer import Printer
 
 from torsh_dialect.dims import Dim, Expr
 from torsh_dialect.dtypes import dtype_named, dtype_of_numpy, f64, i32, i64
-from torsh_dialect.errors import InvalidArgumentError
+from torsh_dialect.errors import InvalidArgumentError, VerificationError
 from torsh_dialect.types import DimsAttr
 
 Array: TypeAlias = npt.NDArray[np.generic]
@@ -205,15 +205,22 @@ def literal(array: Array) -> LiteralAttr:
     return LiteralAttr(Literal((row.name, tuple(array.shape), data.tobytes())))
 
 
+def _no(attribute: Attribute, what: str) -> VerificationError:
+    """The error of an attribute of another kind, as text from elsewhere can have it."""
+    return VerificationError(f"{str(attribute)[:80]} is no {what}")
+
+
 def int_of(attribute: Attribute) -> int:
     """The value of an integer attribute."""
-    assert isinstance(attribute, IntegerAttr)
+    if not isinstance(attribute, IntegerAttr):
+        raise _no(attribute, "integer")
     return attribute.value.data
 
 
 def float_of(attribute: Attribute) -> float:
     """The value of a float attribute."""
-    assert isinstance(attribute, FloatAttr)
+    if not isinstance(attribute, FloatAttr):
+        raise _no(attribute, "float")
     return attribute.value.data
 
 
@@ -224,25 +231,29 @@ def bool_of(attribute: Attribute | None) -> bool:
 
 def str_of(attribute: Attribute) -> str:
     """The value of a string attribute."""
-    assert isinstance(attribute, StringAttr)
+    if not isinstance(attribute, StringAttr):
+        raise _no(attribute, "string")
     return attribute.data
 
 
 def ints_of(attribute: Attribute) -> tuple[int, ...]:
     """The values of an integer array attribute."""
-    assert isinstance(attribute, DenseArrayBase)
+    if not isinstance(attribute, DenseArrayBase):
+        raise _no(attribute, "array of integers")
     return tuple(int(v) for v in attribute.get_values())
 
 
 def floats_of(attribute: Attribute) -> tuple[float, ...]:
     """The values of a float array attribute."""
-    assert isinstance(attribute, DenseArrayBase)
+    if not isinstance(attribute, DenseArrayBase):
+        raise _no(attribute, "array of floats")
     return tuple(float(v) for v in attribute.get_values())
 
 
 def strs_of(attribute: Attribute) -> tuple[str, ...]:
     """The values of an array of strings."""
-    assert isinstance(attribute, ArrayAttr)
+    if not isinstance(attribute, ArrayAttr):
+        raise _no(attribute, "list of strings")
     return tuple(str_of(v) for v in attribute)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 

@@ -28,6 +28,7 @@ def parse_module(ctx: Context, text: str, name: str = "-", lines_before: int = 0
         ParseError: The text is no module of known dialects.
     """
     try:
+        refuse_nothing(text, name)
         refuse_open_strings(text, name)
         return Parser(ctx, text, name).parse_module()
     except ParseError as error:
@@ -36,6 +37,16 @@ def parse_module(ctx: Context, text: str, name: str = "-", lines_before: int = 0
     except RecursionError:
         span = Span(0, 0, Input(text, name), line_offset=lines_before)
         raise ParseError(span, "the text is nested too deeply") from None
+
+
+def refuse_nothing(text: str, name: str) -> None:
+    """Refuse an empty text, of which xDSL says that it cannot parse all of it.
+
+    Raises:
+        ParseError: There is nothing to parse.
+    """
+    if not text.strip():
+        raise ParseError(Span(0, 0, Input(text, name)), "the text is empty")
 
 
 def refuse_open_strings(text: str, name: str) -> None:

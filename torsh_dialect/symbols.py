@@ -14,7 +14,7 @@ from xdsl.ir import Attribute
 
 from torsh_dialect.attributes import integers, ints_of
 from torsh_dialect.dims import Bounds, Dim, Expr, evaluate_dim, substitute
-from torsh_dialect.errors import InputError
+from torsh_dialect.errors import InputError, VerificationError
 
 ATTRIBUTE = "torsh.symbols"
 
@@ -29,16 +29,27 @@ def set_symbols(function: FuncOp, bounds: Mapping[str, Bounds]) -> None:
 
 
 def symbols_in(function: FuncOp) -> dict[str, Bounds]:
-    """The bounds of a function's symbols."""
+    """The bounds of a function's symbols.
+
+    Raises:
+        VerificationError: The attribute holds something else than one or two numbers a symbol.
+    """
     attribute = function.attributes.get(ATTRIBUTE)
-    if not isinstance(attribute, DictionaryAttr):
+    if attribute is None:
         return {}
-    return {name: _bounds(value) for name, value in attribute.data.items()}
+    if not isinstance(attribute, DictionaryAttr):
+        raise VerificationError(f"{ATTRIBUTE} is {attribute}, not a dictionary of bounds")
+    return {name: _bounds(name, value) for name, value in attribute.data.items()}
 
 
-def _bounds(value: Attribute) -> Bounds:
-    low, *high = ints_of(value)
-    return low, high[0] if high else None
+def _bounds(name: str, value: Attribute) -> Bounds:
+    numbers = ints_of(value)
+    if len(numbers) not in (1, 2) or not 0 <= numbers[0] <= numbers[-1]:
+        raise VerificationError(
+            f"the bounds of symbol {name!r} are {value}: write array<i64: LOW> or "
+            "array<i64: LOW, HIGH> with 0 <= LOW <= HIGH"
+        )
+    return numbers[0], numbers[1] if len(numbers) == 2 else None
 
 
 def bind(dims: Sequence[Dim], shape: Sequence[int], values: dict[str, int], what: str) -> None:

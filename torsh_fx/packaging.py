@@ -116,8 +116,12 @@ def save_package(compiled: CompiledModule, path: str | Path) -> None:
         OSError: The file cannot be written.
     """
     path = Path(path)
-    name = re.sub("[^a-z0-9._-]+", "-", path.stem.lower()).strip("._-") or "model"
-    package_of({compiled.target: compiled}, PackageOptions(name)).save(path)
+    package_of({compiled.target: compiled}, PackageOptions(name_for(path))).save(path)
+
+
+def name_for(path: Path) -> str:
+    """A package's name, made from that of its file."""
+    return re.sub(r"[^a-z0-9._-]+|\.{2,}", "-", path.stem.lower())[:128].strip("._-") or "model"
 
 
 def package_of(

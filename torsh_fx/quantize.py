@@ -11,6 +11,7 @@ compiler puts on its integer kernels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -54,6 +55,7 @@ from torsh_fx.sources import import_model
 Mode = Literal["static", "dynamic", "weight-only"]
 MODES: tuple[Mode, ...] = ("static", "dynamic", "weight-only")
 Call = Sequence[Array] | Mapping[str, Array]
+NO_LAYERS = "the model has no product or convolution of f32 by weights outside of control flow"
 
 
 @dataclass(frozen=True)
@@ -86,17 +88,23 @@ class QuantizeOptions:
             raise InvalidArgumentError(
                 f"{self.bits} bits in mode {self.mode!r}; 8 always, 4 with weight-only"
             )
-        if self.group_size < 0 or not 50 < self.percentile <= 100:
+        if self.group_size < 0:
+            raise InvalidArgumentError(f"group_size is {self.group_size}; give 0 or more")
+        if not 50 < self.percentile <= 100:
             raise InvalidArgumentError(
-                f"group_size {self.group_size} must be 0 or more, percentile {self.percentile} "
-                "over 50 and up to 100"
+                f"percentile is {self.percentile}; give more than 50 and at most 100"
             )
+        if self.minimum_sqnr is not None and math.isnan(self.minimum_sqnr):
+            raise InvalidArgumentError("minimum_sqnr is NaN; give a number of dB")
 
     def skips(self, name: str) -> bool:
         """Whether a layer stays in floats by name."""
-        return any(
-            name.startswith(one[:-1]) if one.endswith("*") else name == one for one in self.skip
-        )
+        return any(_matches(name, one) for one in self.skip)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a layer is meant by an entry of `QuantizeOptions.skip`."""
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
 @dataclass(frozen=True)
@@ -233,11 +241,21 @@ def quantize(
         change.apply(ctx, module)
     floats = replace(imported, module=module)
     work = _Work(ctx, floats, options, [inputs_in_order(floats, call) for call in calibration])
-    if not any(map(work.wanted, layers_of(module))):
+    layers = layers_of(module)
+    names = ", ".join(layer.name for layer in layers)
+    if layers and (unused := [p for p in options.skip if not _any_matches(layers, p)]):
+        said = ", ".join(unused)
+        raise InvalidArgumentError(f"skip {said}: no layer has that name; there are: {names}")
+    if not any(map(work.wanted, layers)):
         raise UnsupportedError(
-            f"mode {options.mode!r} finds no layer in {[x.name for x in layers_of(module)]}"
+            f"mode {options.mode!r} has no layer to quantise: "
+            + (f"all of {names} stay in floats" if names else NO_LAYERS)
         )
     return _quantize(work)
+
+
+def _any_matches(layers: Sequence[Layer], pattern: str) -> bool:
+    return any(_matches(layer.name, pattern) for layer in layers)
 
 
 def _quantize(work: _Work) -> QuantizedModel:

@@ -10,13 +10,14 @@ inputs by position or name, and gives one array or a tuple.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute
+from xdsl.ir import Attribute, SSAValue
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import DiagnosticException, ParseError
 
@@ -86,18 +87,23 @@ def import_mlir(path: Path, ctx: Context) -> ImportedModel:
         module = parse_module(ctx, path.read_bytes().decode(), str(path))
         verify_module(module)
     except UnicodeDecodeError as error:
-        raise ImportModelError(f"{path} is no MLIR text: byte {error.start} is no UTF-8") from None
-    except (ParseError, DiagnosticException, VerificationError) as error:
+        raise ImportModelError(f"{path} is no MLIR text: byte {error.start} is not UTF-8") from None
+    except ParseError as error:
+        raise ImportModelError(str(error).strip()) from None  # it says file and line itself
+    except (DiagnosticException, VerificationError) as error:
         raise ImportModelError(f"{path}: {str(error).strip()}") from None
-    check_version(module, path)
-    beside = _weights_file(module, path)
+    main = _main(module, path)
+    try:
+        check_version(module, path)
+        beside = _weights_file(module, path)
+        inputs, outputs = give_names(main)
+        state = tuple(_state(one) for one in _array(module.attributes.pop(STATE_KEY, None)))
+    except VerificationError as error:
+        raise ImportModelError(f"{path}: {error}") from None
     ctx.weights = _weights_in(beside) if beside else WeightStore()
     attach_weights(module, ctx.weights)
-    main = _main(module, path)
-    state = tuple(_state(one) for one in _array(module.attributes.pop(STATE_KEY, None)))
     module.attributes.pop(VERSION_KEY, None)
     module.attributes.pop(WEIGHTS_KEY, None)
-    inputs, outputs = names_of(main, "arg_names"), names_of(main, "result_names")
     files = (beside,) if beside else ()
     found = {n: place_of(array, file) for file in files for n, array in ctx.weights.items()}
     places = {name: place for name, place in found.items() if place is not None}
@@ -107,6 +113,41 @@ def import_mlir(path: Path, ctx: Context) -> ImportedModel:
     )
 
 
+def give_names(main: FuncOp) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of inputs and outputs; those of the text's values where attributes have none.
+
+    Raises:
+        VerificationError: There are more or fewer names than values, or one stands twice.
+    """
+    returned = main.get_return_op()
+    if returned is None:
+        raise VerificationError("@main has no body that ends in func.return")
+    values = {"arg_names": main.args, "result_names": returned.operands}
+    for key, named in values.items():
+        if key not in main.attributes:
+            main.attributes[key] = ArrayAttr([text(name) for name in _distinct(named, key)])
+        attribute = main.attributes[key]
+        if not isinstance(attribute, ArrayAttr):
+            raise VerificationError(f"{key} of @main holds {attribute}, which is no list")
+        names = names_of(main, key)
+        if len(set(names)) != len(names) or len(names) != len(named):
+            raise VerificationError(
+                f"{key} of @main holds {', '.join(names) or 'nothing'}: give each of "
+                f"{len(named)} values a name of its own"
+            )
+    return names_of(main, "arg_names"), names_of(main, "result_names")
+
+
+def _distinct(values: Sequence[SSAValue], key: str) -> list[str]:
+    """Names of values as the text has them; numbered where that has none, or one twice."""
+    prefix = key.partition("_")[0]
+    hints = [value.name_hint for value in values]
+    numbered = [f"{prefix}{index}" for index in range(len(values))]
+    if any(hint is None for hint in hints) or len(set(hints)) != len(hints):
+        return numbered
+    return [hint for hint in hints if hint is not None]
+
+
 def check_version(module: ModuleOp, path: Path) -> None:
     """Refuse a module of a newer format.
 
@@ -114,7 +155,7 @@ def check_version(module: ModuleOp, path: Path) -> None:
         ImportModelError: With both versions.
     """
     value = module.attributes.get(VERSION_KEY)
-    version = str_of(value) if isinstance(value, StringAttr) else FORMAT_VERSION
+    version = FORMAT_VERSION if value is None else str_of(value)
     major = version.partition(".")[0]
     if not major.isdigit() or int(major) > int(FORMAT_VERSION.partition(".")[0]):
         raise ImportModelError(
@@ -217,6 +258,8 @@ def _state(attribute: Attribute) -> State:
     if not isinstance(attribute, DictionaryAttr):
         raise VerificationError(f"{STATE_KEY} holds {attribute}, which is no dictionary")
     row = attribute.data
+    if missing := sorted({"name", "input", "output", "weight"} - set(row)):
+        raise VerificationError(f"{STATE_KEY} has an entry without {', '.join(missing)}")
     return State(
         str_of(row["name"]), int_of(row["input"]), int_of(row["output"]), str_of(row["weight"])
     )

@@ -24,6 +24,11 @@ class PackageError(Exception):
         )
         super().__init__(f"{where}{message}")
 
+    def place(self, path: str) -> None:
+        """Say which file it is about, unless the message does."""
+        if path not in str(self):
+            self.args = (f"{path}: {self.args[0]}",)
+
 
 class ContainerError(PackageError):
     """The archive is not in the canonical form (or is truncated, or is no archive)."""

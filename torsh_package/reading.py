@@ -11,6 +11,7 @@
 Only then a decoder or decryptor sees any content.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -26,6 +27,7 @@ from torsh_package.errors import (
     InvalidArgumentError,
     LimitError,
     PackageEncryptedError,
+    PackageError,
 )
 from torsh_package.limits import DEFAULT_LIMITS, Limits
 from torsh_package.manifest import (
@@ -110,8 +112,17 @@ def read_archive(source: ArchiveSource, options: LoadOptions) -> Loaded:
     """Reads and checks an archive.
 
     Raises:
-        PackageError: Some check failed; the subclass says which.
+        PackageError: Some check failed; the subclass says which, the message in which file.
     """
+    try:
+        return _checked(source, options)
+    except PackageError as error:
+        if isinstance(source, str | os.PathLike):
+            error.place(os.fspath(source))
+        raise
+
+
+def _checked(source: ArchiveSource, options: LoadOptions) -> Loaded:
     limits = options.limits
     reader = open_reader(source, options)
     manifest, raw = read_manifest(reader, limits)

@@ -20,6 +20,7 @@ import numpy as np
 
 from torsh_dialect.errors import ExecutionError
 
+from ..arguments import real
 from ..tables import table, time_text
 from .console import OK
 from .inputs import add_input_arguments, inputs_of_arguments
@@ -51,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     add_input_arguments(parser)
     parser.add_argument("--against", choices=PEERS[:2], help="default: by the kind of file")
-    parser.add_argument("--seconds", type=float, default=3.0, help="default: %(default)s")
+    parser.add_argument("--seconds", type=real(), default=3.0, help="default: %(default)s")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -17,9 +17,16 @@ import argparse
 import sys
 from pathlib import Path
 
+from torsh_dialect.errors import InvalidArgumentError
+
+from ..arguments import whole
 from ..tables import time_text
-from .console import OK
-from .model import StepsOnTerminal, add_model_arguments, compile_from, import_from
+from .console import OK, options_text
+from .model import PACKAGE, StepsOnTerminal, add_model_arguments, compile_from, import_from
+
+VERSION, SAMPLES = "0.1.0", 1
+OF_PACKAGES = ("targets", "name", "package_version", "samples")
+"""Options of packages alone."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,17 +35,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", required=True, help="NAME.torshpkg, NAME.mlir, or a new folder"
     )
-    parser.add_argument("--targets", help="targets of a package, comma-separated")
-    parser.add_argument("--name", help="name of the package; the file's by default")
-    parser.add_argument("--package-version", default="0.1.0", help="default: %(default)s")
-    parser.add_argument(
-        "--samples", type=int, default=1, help="random golden cases; default: %(default)s"
+    group = parser.add_argument_group("packages")
+    group.add_argument(
+        "--targets", metavar="NAME,...", help="machines to make code for, each one that runs here"
+    )
+    group.add_argument("--name", help="name of the package (default: made from the file's)")
+    group.add_argument("--package-version", metavar="X.Y.Z", help=f"default: {VERSION}")
+    group.add_argument(
+        "--samples", type=whole(), metavar="N", help=f"random golden cases (default: {SAMPLES})"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Compile the model."""
     output = Path(args.output)
+    check_options(args, output)
     with StepsOnTerminal(quiet=args.quiet) as watch:
         if output.suffix == ".mlir":
             from torsh_fx.save import save
@@ -46,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             loaded = import_from(args, watch)
             with watch.step("save"):
                 save(loaded.imported, output)
-        elif output.suffix == ".torshpkg":
+        elif output.suffix == PACKAGE:
             _package(args, output, watch)
         else:
             from torsh_fx.ahead import write_program
@@ -60,20 +71,42 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
+def check_options(args: argparse.Namespace, output: Path) -> None:
+    """Refuse, before the work is done, what cannot be written.
+
+    Raises:
+        InvalidArgumentError: An option is for packages, and the output is none; or what would
+            become a folder is there.
+    """
+    if output.suffix == PACKAGE:
+        return
+    if given := [name for name in OF_PACKAGES if vars(args)[name] is not None]:
+        raise InvalidArgumentError(
+            f"{options_text(given)}: only packages have that; write -o NAME{PACKAGE}"
+        )
+    if output.suffix != ".mlir" and output.exists():
+        raise InvalidArgumentError(f"-o {args.output} is there already: name a new folder")
+
+
 def _package(args: argparse.Namespace, output: Path, watch: StepsOnTerminal) -> None:
     """Write a package with code for all targets."""
     from lowering.cpu.host import host_target
     from torsh_dialect.target import target_named
-    from torsh_fx.packaging import PackageOptions, build_package
+    from torsh_fx.packaging import PackageOptions, build_package, name_for
+    from torsh_package.names import check_package_name, check_version
 
     from .inputs import random_inputs
 
     loaded = import_from(args, watch)
     names = args.targets.split(",") if args.targets else [args.target or host_target().name]
     options = PackageOptions(
-        args.name or output.stem.lower(), args.package_version, cases=args.samples
+        args.name or name_for(output),
+        args.package_version or VERSION,
+        cases=SAMPLES if args.samples is None else args.samples,
     )
-    targets = [target_named(name) for name in names]
+    check_package_name(options.name)
+    check_version(options.version)
+    targets = [target_named(name) for name in dict.fromkeys(names)]
     with watch.step("compile"):
         package = build_package(
             loaded.imported, targets, options, random_inputs, loaded.ctx.settings

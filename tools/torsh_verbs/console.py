@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +12,11 @@ from xdsl.utils.exceptions import DiagnosticException, ParseError
 
 from torsh_dialect.errors import InvalidArgumentError, TorshError
 from torsh_dialect.settings import Numerics, Settings, environment_settings
+from torsh_package.errors import PackageError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+WIDEST = 200
+"""Characters of a line of a message: a line of MLIR text that is quoted can have millions."""
 
 
 def guarded(program: str, action: Callable[[], int], *, debug: bool) -> int:
@@ -32,10 +35,15 @@ def guarded(program: str, action: Callable[[], int], *, debug: bool) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (TorshError, ParseError, DiagnosticException, OSError) as error:
+    except (TorshError, PackageError, ParseError, DiagnosticException, OSError) as error:
         if debug:
             raise
         print(f"{program}: error: {message_of(error)}", file=sys.stderr)
+        return FAILED
+    except MemoryError as error:
+        if debug:
+            raise
+        print(f"{program}: error: not enough memory: {error}", file=sys.stderr)
         return FAILED
 
 
@@ -43,12 +51,31 @@ def message_of(error: Exception) -> str:
     """What a user needs of an error."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return str(error).strip()
+    return "\n".join(map(_cut, str(error).strip().splitlines()))
+
+
+def _cut(line: str) -> str:
+    """A line without what is beyond `WIDEST`."""
+    return line if len(line) <= WIDEST else f"{line[:WIDEST]}..."
 
 
 def read_file(path: str) -> bytes:
     """The content of a file, or of standard input for `-`."""
     return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file; errors name it, also those that come after it was opened."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file; errors name it, also those that come after it was opened."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def settings_of(numerics: Numerics, disabled: list[str], *, in_process: bool) -> Settings:
@@ -60,6 +87,11 @@ def settings_of(numerics: Numerics, disabled: list[str], *, in_process: bool) ->
         disabled_rewrites=frozenset(disabled),
         in_process=in_process or settings.in_process,
     )
+
+
+def options_text(names: Iterable[str]) -> str:
+    """Options as they are written, from the names that argparse gives them."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def require_extension(path: str, *allowed: str) -> str:

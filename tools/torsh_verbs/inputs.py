@@ -15,7 +15,7 @@ from torsh_dialect.dims import Dim, evaluate_dim, parse_dim
 from torsh_dialect.dtypes import dtype_named
 from torsh_dialect.errors import ImportModelError, InvalidArgumentError
 
-from .model import extents_of_arguments
+from ..arguments import integer_range, named_extent, named_file, whole
 
 USUAL_EXTENT = 2
 """A free extent of random inputs, where the bounds allow it: neither 0 nor 1."""
@@ -28,15 +28,20 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         "--inputs", metavar="FILE", help=".npz: arrays by input name; .npy: the only input"
     )
     group.add_argument(
-        "--input", metavar="NAME=FILE.npy", action="append", default=[], help="one input"
-    )
-    group.add_argument("--seed", type=int, default=0, help="of random inputs (default: 0)")
+        "--input", metavar="NAME=FILE.npy", type=named_file, action="append", default=[],
+        help="one input",
+    )  # fmt: skip
     group.add_argument(
-        "--size", metavar="NAME=N", action="append", default=[], help="free extents of random ones"
+        "--seed", type=whole(), metavar="N", default=0, help="of random inputs (default: 0)"
     )
     group.add_argument(
-        "--integers", metavar="LOW:HIGH", default="0:2", help="range of random ones (default: 0:2)"
-    )
+        "--size", metavar="NAME=N", type=named_extent, action="append", default=[],
+        help="free extents of random ones",
+    )  # fmt: skip
+    group.add_argument(
+        "--integers", metavar="LOW:HIGH", type=integer_range, default=(0, 2),
+        help="range of random ones (default: 0:2)",
+    )  # fmt: skip
 
 
 def inputs_of_arguments(args: argparse.Namespace, entry: EntrySpec) -> list[Array]:
@@ -51,40 +56,23 @@ def inputs_of_arguments(args: argparse.Namespace, entry: EntrySpec) -> list[Arra
         raise InvalidArgumentError(
             f"the model has no inputs {', '.join(unknown)}; it has: {', '.join(names)}"
         )
-    made = random_inputs(entry, args.seed, sizes_of(args), integers_of(args))
+    made = random_inputs(entry, args.seed, dict(args.size), args.integers)
     return [given.get(name, array) for name, array in zip(names, made, strict=True)]
 
 
-def integers_of(args: argparse.Namespace) -> tuple[int, int]:
-    """What `--integers` says.
-
-    Raises:
-        InvalidArgumentError: It is no range with numbers in it.
-    """
-    low, _, high = str(args.integers).partition(":")
-    if not (low.lstrip("-").isdigit() and high.lstrip("-").isdigit() and int(low) < int(high)):
-        raise InvalidArgumentError(f"--integers {args.integers}: write low:high, e.g. 0:1000")
-    return int(low), int(high)
-
-
-def sizes_of(args: argparse.Namespace) -> dict[str, int]:
-    """What `--size` says, by symbol."""
-    return {n: v for n, v in extents_of_arguments(args.size).items() if isinstance(v, int)}
-
-
 def read_inputs(
-    archive: str | None, pairs: Sequence[str], names: Sequence[str]
+    archive: str | None, pairs: Sequence[tuple[str, str]], names: Sequence[str]
 ) -> dict[str, Array]:
     """Arrays by input name.
 
     Args:
         archive: An .npz file, or an .npy file for a model of one input.
-        pairs: Texts `name=file.npy`.
+        pairs: Names and `.npy` files.
         names: The model's inputs.
 
     Raises:
         ImportModelError: A file is damaged, or holds Python objects.
-        InvalidArgumentError: A pair is not `name=file`, or an .npy file says not for which input.
+        InvalidArgumentError: A file does not say for which inputs its arrays are.
     """
     found: dict[str, Array] = {}
     if archive is not None:
@@ -92,18 +80,17 @@ def read_inputs(
         if isinstance(loaded, np.ndarray):
             if len(names) != 1:
                 raise InvalidArgumentError(
-                    f"--inputs {archive} holds one array, the model has the inputs "
-                    f"{', '.join(names)}: write --input name={archive}"
+                    f"{archive} holds one array without a name, the model has the inputs "
+                    f"{', '.join(names)}: give an .npz file with arrays of these names"
                 )
             loaded = {names[0]: loaded}
         found.update(loaded)
-    for pair in pairs:
-        name, equals, path = pair.partition("=")
-        if not equals:
-            raise InvalidArgumentError(f"--input {pair}: write name=file.npy")
+    for name, path in pairs:
         array = _loaded(path)
         if not isinstance(array, np.ndarray):
-            raise InvalidArgumentError(f"--input {pair}: {path} holds several arrays: use --inputs")
+            raise InvalidArgumentError(
+                f"--input {name}={path}: an .npz file holds several arrays: use --inputs"
+            )
         found[name] = array
     return found
 
@@ -116,8 +103,9 @@ def _loaded(path: str) -> Array | dict[str, Array]:
             if isinstance(loaded, np.ndarray):
                 return cast("Array", loaded)
             return {name: loaded[name] for name in loaded.files}
-    except (ValueError, EOFError, BadZipFile) as error:
-        raise ImportModelError(f"{path} holds no arrays, or is damaged: {error}") from None
+    except (ValueError, EOFError, BadZipFile, MemoryError) as error:
+        why = "it holds Python objects, which are not read" if "pickle" in str(error) else error
+        raise ImportModelError(f"{path} holds no arrays, or is damaged: {why}") from None
 
 
 def random_inputs(
@@ -164,6 +152,18 @@ def _usual(bounds: SymbolSpec | None) -> int:
 
 
 def _random(
+    rng: np.random.Generator, spec: TensorSpec, shape: Sequence[int], integers: tuple[int, int]
+) -> Array:
+    try:
+        return _drawn(rng, spec, shape, integers)
+    except (MemoryError, ValueError) as error:  # numpy's word for an extent beyond its limit
+        raise InvalidArgumentError(
+            f"no random input {spec.name!r} of extents {list(shape)}: {error}; "
+            "choose smaller extents with --size"
+        ) from None
+
+
+def _drawn(
     rng: np.random.Generator, spec: TensorSpec, shape: Sequence[int], integers: tuple[int, int]
 ) -> Array:
     dtype = dtype_named(spec.dtype)

@@ -29,6 +29,7 @@ from torsh_fx.compiler import Stopwatch
 from torsh_fx.pipeline import REWRITES
 from torsh_fx.sources import import_model
 
+from ..arguments import named_extents, whole
 from .console import settings_of
 
 if TYPE_CHECKING:
@@ -37,15 +38,16 @@ if TYPE_CHECKING:
     from torsh_fx.compiled import CompiledModule
     from torsh_fx.importers.model import ImportedModel
 
-Extents = dict[str, int | tuple[int, int | None]]
+PACKAGE = ".torshpkg"
+"""How the names of packages end."""
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the model and how to compile it."""
-    parser.add_argument("model", help="a .onnx, .mlir or .pt2 (torch.export) file")
+def add_model_arguments(parser: argparse.ArgumentParser, also: str = "") -> None:
+    """Add the model and how to compile it; `also` says what else the verb takes."""
+    parser.add_argument("model", help="a .onnx, .mlir or .pt2 (torch.export) file" + also)
     group = parser.add_argument_group("compilation")
     group.add_argument("--target", choices=TARGETS, help="the machine (default: this one)")
-    group.add_argument("--threads", type=int, help="most threads of a call")
+    group.add_argument("--threads", type=whole(1), metavar="N", help="most threads of a call")
     group.add_argument("--numerics", choices=("default", "strict", "fast"), default="default")
     group.add_argument(
         "--disable-rewrite", choices=REWRITES, action="append", default=[], help="may be repeated"
@@ -53,29 +55,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dim",
         metavar="NAME=N|LOW:HIGH",
+        type=named_extents,
         action="append",
         default=[],
         help="fix a symbolic extent of an ONNX model, or give it bounds",
     )
     group.add_argument("--no-cache", action="store_true", help="compile everything again")
     group.add_argument("--in-process", action="store_true", help="run LLVM here, for debugging")
-
-
-def extents_of_arguments(texts: list[str]) -> Extents:
-    """What `--dim` says, by symbol.
-
-    Raises:
-        InvalidArgumentError: A text is neither `name=number` nor `name=low:high`.
-    """
-    extents: Extents = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        low, colon, high = value.partition(":")
-        numbers = [low, *([high] if colon and high else [])]
-        if not name or not all(n.isdigit() for n in numbers):
-            raise InvalidArgumentError(f"--dim {text}: write name=8 or name=1:64 or name=1:")
-        extents[name] = (int(low), int(high) if high else None) if colon else int(low)
-    return extents
 
 
 @dataclass
@@ -149,13 +135,32 @@ def import_from(args: argparse.Namespace, watch: Stopwatch) -> Loaded:
     settings = settings_of(args.numerics, args.disable_rewrite, in_process=args.in_process)
     target = target_named(args.target) if args.target else host_target()
     ctx = Context(target=target, settings=settings)
-    extents = extents_of_arguments(args.dim)
-    with path.open("rb"):  # a missing file is an error of the system, whatever it should hold
-        pass
+    check_model_file(path)
     with watch.step("import"):
         source = load_exported(path) if path.suffix == ".pt2" else path
-        imported = import_model(source, ctx, dynamic_shapes=extents or None)
+        imported = import_model(source, ctx, dynamic_shapes=dict(args.dim) or None)
     return Loaded(path, ctx, imported, source)
+
+
+def check_model_file(path: Path) -> None:
+    """Refuse what cannot be imported, and say what can be done with it.
+
+    Raises:
+        InvalidArgumentError: It is a package, or a folder.
+        OSError: It cannot be read.
+    """
+    if path.is_dir():
+        raise InvalidArgumentError(
+            f"{path} is a folder, not a model; `lowering.runtime.load.load_program` runs those "
+            "that `torsh compile` writes"
+        )
+    with path.open("rb") as file:
+        archive = file.read(4) == b"PK\x03\x04" and path.suffix == PACKAGE
+    if archive:
+        raise InvalidArgumentError(
+            f"{path} is a package: `torsh run` runs it, `torsh-package inspect` shows what is in "
+            "it; here the model is needed that it was made from"
+        )
 
 
 def load_exported(path: Path) -> Any:

@@ -28,8 +28,8 @@ FRONTENDS = ("onnx", "torch")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("--kind", choices=kinds(), help="only ops of that kind")
     what = parser.add_mutually_exclusive_group()
+    what.add_argument("--kind", choices=kinds(), help="only ops of that kind")
     what.add_argument("--frontend", choices=FRONTENDS, help="the operators that its importer reads")
     what.add_argument("--limits", action="store_true", help="the compiler's limits")
     form = parser.add_mutually_exclusive_group()

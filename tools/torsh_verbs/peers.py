@@ -33,7 +33,10 @@ class OnnxRuntime:
 
     def __init__(self, loaded: Loaded, threads: int):
         if loaded.path.suffix != ".onnx":
-            raise InvalidArgumentError(f"onnxruntime runs .onnx files, not {loaded.path.name}")
+            raise InvalidArgumentError(
+                f"onnxruntime runs .onnx files, not {loaded.path.name}: "
+                "`torsh run --compare reference` compares any model with our own references"
+            )
         try:
             runtime: Any = importlib.import_module("onnxruntime")
         except ImportError:

@@ -28,6 +28,7 @@ from torsh_dialect.attributes import Array
 from torsh_dialect.errors import InvalidArgumentError
 from torsh_fx.quantize import MODES, QuantizedModel, QuantizeOptions, quantize
 
+from ..arguments import decibels, real, whole
 from ..tables import table
 from .console import FAILED, OK, require_extension
 from .inputs import add_input_arguments, inputs_of_arguments, read_inputs
@@ -46,24 +47,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--bits", type=int, choices=(8, 4), default=defaults.bits, help="of weights; 4: weight-only"
     )
     group.add_argument(
-        "--group-size", type=int, default=defaults.group_size, metavar="N",
+        "--group-size", type=whole(), default=defaults.group_size, metavar="N",
         help="weights with one scale, weight-only; 0: a whole column (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--calibration", action="append", default=[], metavar="FILE.npz", help="may be repeated"
     )
     group.add_argument(
-        "--percentile", type=float, default=defaults.percentile, metavar="P",
+        "--percentile", type=real(50, most=100), default=defaults.percentile, metavar="P",
         help="part of calibration values that a range holds (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--skip", action="append", default=[], metavar="LAYER", help="stays in floats; NAME or PRE*"
     )
     group.add_argument(
-        "--minimum-sqnr", type=float, metavar="DB", help="layers under it go back to floats"
+        "--minimum-sqnr", type=decibels, metavar="DB", help="layers under it go back to floats"
     )
     group.add_argument(
-        "--require-sqnr", type=float, metavar="DB", help="fail where an output is under it"
+        "--require-sqnr", type=decibels, metavar="DB", help="fail where an output is under it"
     )
     group.add_argument("--report", metavar="FILE.json", help="write the report there too")
 

@@ -4,7 +4,7 @@
     torsh run model.onnx --input image=cat.npy -o outputs.npz
     torsh run model.mlir --size batch=8 --compare reference
     torsh run model.onnx --validate 16
-    torsh run model.torshpkg
+    torsh run model.torshpkg --trust trust.json
 
 Without -o a summary of the outputs is printed. --compare ends with exit code 1 where an output
 differs by more than --tolerance of its largest value. --validate compares with the source in
@@ -23,16 +23,19 @@ import numpy as np
 from torsh_dialect.attributes import Array
 from torsh_dialect.errors import InvalidArgumentError
 
+from ..arguments import real, whole
+from ..package_verbs import add_load_arguments, load_options
 from ..tables import table
-from .console import FAILED, OK, require_extension
-from .inputs import (
-    add_input_arguments,
-    inputs_of_arguments,
-    integers_of,
-    random_inputs,
-    sizes_of,
+from .console import FAILED, OK, options_text, require_extension
+from .inputs import add_input_arguments, inputs_of_arguments, random_inputs
+from .model import (
+    PACKAGE,
+    Loaded,
+    StepsOnTerminal,
+    add_model_arguments,
+    compile_from,
+    threads_of,
 )
-from .model import Loaded, StepsOnTerminal, add_model_arguments, compile_from, threads_of
 from .peers import PEERS, difference, peer_named
 
 if TYPE_CHECKING:
@@ -40,17 +43,28 @@ if TYPE_CHECKING:
     from torsh_fx.validate import Validation
 
 TOLERANCE = 1e-5
+OF_MODELS: dict[str, object] = {
+    "compare": None,
+    "validate": None,
+    "dim": [],
+    "disable_rewrite": [],
+    "target": None,
+    "numerics": "default",
+}
+"""Options that say nothing of a package, whose program is compiled, and their defaults."""
+OF_PACKAGES = ("relaxed", "trust", "password_file", "identity")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    add_model_arguments(parser)
+    add_model_arguments(parser, ", or a .torshpkg package")
     add_input_arguments(parser)
+    add_load_arguments(parser)
     parser.add_argument("-o", "--output", metavar="FILE.npz", help="write the outputs by name")
     parser.add_argument("--compare", choices=PEERS, help="run it there too, and compare")
-    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="default: %(default)s")
+    parser.add_argument("--tolerance", type=real(), default=TOLERANCE, help="default: %(default)s")
     parser.add_argument(
-        "--validate", type=int, metavar="N", help="judge it over N random inputs, in float64"
+        "--validate", type=whole(1), metavar="N", help="judge it over N random inputs, in float64"
     )
     parser.add_argument("--profile", action="store_true", help="show where the time goes")
 
@@ -59,8 +73,12 @@ def run(args: argparse.Namespace) -> int:
     """Run the model."""
     if args.output:
         require_extension(args.output, "npz")
-    if Path(args.model).suffix == ".torshpkg":
+    if Path(args.model).suffix == PACKAGE:
         return run_package(args)
+    if given := [name for name in OF_PACKAGES if vars(args)[name]]:
+        raise InvalidArgumentError(
+            f"{options_text(given)}: only packages (NAME{PACKAGE}) have that"
+        )
     with StepsOnTerminal(quiet=args.quiet) as watch:
         loaded, compiled = compile_from(args, watch)
         inputs = inputs_of_arguments(args, loaded.entry)
@@ -87,9 +105,10 @@ def run(args: argparse.Namespace) -> int:
 
 def validation(args: argparse.Namespace, loaded: Loaded, compiled: CompiledModule) -> Validation:
     """The verdict over as many random inputs as `--validate` says."""
-    sizes, integers = sizes_of(args), integers_of(args)
     seeds = range(args.seed, args.seed + args.validate)
-    calls = [tuple(random_inputs(loaded.entry, seed, sizes, integers)) for seed in seeds]
+    calls = [
+        tuple(random_inputs(loaded.entry, seed, dict(args.size), args.integers)) for seed in seeds
+    ]
     return compiled.validate(calls)
 
 
@@ -131,12 +150,21 @@ def run_package(args: argparse.Namespace) -> int:
     """Run a package's entry point `main`; neither the compiler nor a framework is loaded."""
     from torsh_fx.packaged import load_package
 
-    if args.compare:
+    given = [name for name, usual in OF_MODELS.items() if vars(args)[name] != usual]
+    if given:
         raise InvalidArgumentError(
-            "--compare needs the model that the package was made from; "
+            f"{options_text(given)}: that needs the model that the package was made from; "
             "`torsh-package verify --replay` compares with its golden cases"
         )
-    model = load_package(args.model, threads=args.threads)
+    opening = load_options(args)
+    model = load_package(
+        args.model,
+        threads=args.threads,
+        mode=opening.mode,
+        trust=opening.trust,
+        password=opening.password,
+        identities=opening.identities,
+    )
     inputs = inputs_of_arguments(args, model.executable.spec)
     outputs = model.run(inputs)
     if args.output:

@@ -110,7 +110,7 @@ def test_the_report_is_what_the_programs_give(mode):
 
 
 def test_layers_can_stay_in_floats():
-    options = QuantizeOptions("static", skip=("c.*", "nothing"))
+    options = QuantizeOptions("static", skip=("c.*",))
     report = quantize(MODEL, options, CALLS).report
     assert [row.bits for row in report.layers] == [0, 8, 8]
     assert report.layers[0].sqnr > 120  # the same kernel up to the order of its neighbours
@@ -156,7 +156,10 @@ def test_weights_in_blocks_are_within_half_a_step(bits):
         (lambda: quantize(MODEL, QuantizeOptions("static")), "calibration"),
         (lambda: QuantizeOptions("int3"), "int3"),
         (lambda: QuantizeOptions("static", bits=4), "weight-only"),
-        (lambda: QuantizeOptions(percentile=20), "percentile 20"),
+        (lambda: QuantizeOptions(percentile=20), "percentile is 20"),
+        (lambda: QuantizeOptions(group_size=-1), "group_size is -1"),
+        (lambda: QuantizeOptions(minimum_sqnr=float("nan")), "minimum_sqnr"),
+        (lambda: quantize(MODEL, QuantizeOptions(skip=("none",)), CALLS), "skip none: no layer"),
         (lambda: quantize(MODEL, QuantizeOptions(), [{"image": FRESH}]), "image"),
         (lambda: range_of([np.array([1.0, np.nan])], 100), "NaN"),
     ],
