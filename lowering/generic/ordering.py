@@ -82,7 +82,7 @@ def sort(op: Operation) -> Kernel:
     order = _Order(op)
     if op.ties is not None:
         return _by_algorithm(order)
-    if isinstance(op, TopKOp) and isinstance(order.wanted, int) and order.wanted <= FEW:
+    if isinstance(op, TopKOp) and isinstance(order.wanted, int) and 0 < order.wanted <= FEW:
         return _best_few(order)
     return _merge_sorted(order)
 

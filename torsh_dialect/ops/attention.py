@@ -178,9 +178,13 @@ class AttentionOp(Attending, Composite):
         return c.div(c.like(1.0, q), c.sqrt(c.cast_like(c.dim(size), q)))
 
     def _grouped(self, c: Compose, t: SSAValue) -> SSAValue:
-        """[B, H or G, ...] as [B, G, H / G or 1, ...]."""
+        """[B, H or G, ...] as [B, G, H / G or 1, ...].
+
+        Keys and values have one head in a group by C2, even where their extents do not show it.
+        """
         heads, (batch, mine, *rest) = dims_of(self.k)[1], dims_of(t)
-        return c.reshape(t, (batch, heads, floordiv(mine, heads), *rest))
+        each = floordiv(mine, heads) if mine == dims_of(self.q)[1] else 1
+        return c.reshape(t, (batch, heads, each, *rest))
 
     def _expanded_bias(self, c: Compose, scores: SSAValue) -> SSAValue | None:
         bias = None
@@ -197,9 +201,12 @@ class AttentionOp(Attending, Composite):
 
     def _five(self, c: Compose, mask: SSAValue) -> SSAValue:
         dims = (*(1,) * (4 - rank_of(mask)), *dims_of(mask))
-        groups = dims_of(self.k)[1]
-        heads = (1, 1) if dims[1] == 1 else (groups, floordiv(dims_of(self.q)[1], groups))
-        return c.reshape(mask, (dims[0], *heads, *dims[2:]))
+        heads, groups = dims_of(self.q)[1], dims_of(self.k)[1]
+        if dims[1] == 1:
+            return c.reshape(mask, (dims[0], 1, *dims[1:]))
+        if dims[1] != heads:  # a symbol, which may turn out to be 1
+            mask = c.broadcast(mask, (dims[0], heads, *dims[2:]))
+        return c.reshape(mask, (dims[0], groups, floordiv(heads, groups), *dims[2:]))
 
 
 @op

@@ -107,15 +107,17 @@ def _scores(
     """What attention computes on its way, as `qk_matmul_output_mode` asks."""
     c, mode, cap = n.c, n.int("qk_matmul_output_mode", 0), n.float("softcap", 0.0)
     size, groups = dims_of(q)[3], dims_of(k)[1]
-    if not isinstance(size, int) and not n.has("scale"):
-        raise NotSupported(f"score outputs for heads of {size} elements")
-    scale = n.float("scale") if n.has("scale") else 1 / math.sqrt(int(str(size)))
-    each = floordiv(dims_of(q)[1], groups)
-    if each != 1:
-        if not isinstance(each, int):
-            raise NotSupported(f"score outputs for {each} query heads per key head")
-        k = c.repeat(k, each, 1)
-    scores = c.mul(c.matmul(c.wide(q), c.transpose(c.wide(k), [0, 1, 3, 2])), scale)
+    wide, k = c.wide(q), c.wide(k)
+    if n.has("scale"):
+        scale = c.like(n.float("scale"), wide)
+    else:
+        scale = c.div(c.like(1.0, wide), c.sqrt(c.cast_like(c.dim(size), wide)))
+    if dims_of(q)[1] != groups:
+        batch, _, *rest = dims_of(k)
+        each = floordiv(dims_of(q)[1], groups)
+        k = c.broadcast(c.reshape(k, (batch, groups, 1, *rest)), (batch, groups, each, *rest))
+        k = c.reshape(k, (batch, dims_of(q)[1], *rest))
+    scores = c.mul(c.matmul(wide, c.transpose(k, [0, 1, 3, 2])), scale)
     if mode >= 1 and cap:
         scores = c.mul(c.tanh(c.div(scores, cap)), cap)
     bias = c.like(0.0, scores)

@@ -8,6 +8,7 @@ import numpy as np
 from xdsl.ir import SSAValue
 
 from torsh_dialect.ops.detection import NonMaxSuppressionOp
+from torsh_dialect.types import dims_of
 from torsh_fx.importers.onnx_ops.node import Node, converter
 
 
@@ -16,8 +17,10 @@ def non_max_suppression(n: Node) -> SSAValue:
     most = n.optional(2)
     most = n.constant(np.int64(0)) if most is None else n.scalar(most)
     overlap, least = n.optional(3), n.optional(4)
+    batch, _, count = dims_of(n.input(1))
+    boxes = n.fitted(n.input(0), (batch, count, 4))
     return n(
-        NonMaxSuppressionOp, n.input(0), n.input(1), most,
+        NonMaxSuppressionOp, boxes, n.input(1), most,
         n.constant(np.float32(0)) if overlap is None else n.scalar(overlap),
         None if least is None else n.scalar(least),
         centred=bool(n.int("center_point_box", 0)) or None, count=n.fresh("u"),

@@ -33,6 +33,7 @@ from torsh_dialect.ops.elementwise import (
 from torsh_dialect.ops.logic import ShiftLeftOp, ShiftRightOp
 from torsh_dialect.ops.rounding import IsInfOp
 from torsh_dialect.ops.select import CastOp, ClampOp, MaximumOp, MinimumOp
+from torsh_dialect.ops.special import ErfOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
 
@@ -97,6 +98,15 @@ def shift(n: Node) -> SSAValue:
     if direction not in ("LEFT", "RIGHT"):
         raise NotSupported(f"direction is {direction!r}", "use LEFT or RIGHT")
     return n(ShiftLeftOp if direction == "LEFT" else ShiftRightOp, n.input(0), n.input(1))
+
+
+@converter("Erf")
+def erf(n: Node) -> SSAValue:
+    """Integers are allowed; their results are those of floats, without fractions."""
+    (x,) = n.operands(1)
+    return (
+        n(ErfOp, x) if n.kind() == "float" else n.c.cast_like(n(ErfOp, n.c.cast(x, dtypes.f64)), x)
+    )
 
 
 @converter("Identity")

@@ -227,6 +227,22 @@ class Node:
         sides = {"left": dims_attribute([left]), "right": dims_attribute([right])}
         return self(AssumeOp, x, relation=relation, **sides)
 
+    def fitted(self, x: SSAValue, dims: Sequence[Dim]) -> SSAValue:
+        """X as a tensor of the extents `dims`; ones not known to be equal are checked at run time.
+
+        Raises:
+            NotSupported: Its rank is another.
+        """
+        own = dims_of(x)
+        if len(own) != len(dims):
+            raise NotSupported(f"an input has rank {len(own)} instead of {len(dims)}")
+        if own == tuple(dims):
+            return x
+        for left, right in zip(own, dims, strict=True):
+            if left != right:
+                x = self.assume(x, left, "eq", right)
+        return self.c.reshape(x, dims)
+
     # -- what is known of values
 
     def array(self, value: SSAValue | int | None) -> Array | None:
@@ -269,6 +285,8 @@ class Node:
             if not isinstance(dim, int):
                 raise NotSupported(f"the number of extents is {dim}, not a number")
             count *= dim
+        if count == 0:
+            return []
         if count > MOST_AXES:
             raise NotSupported(f"{count} extents, more than {MOST_AXES}", "repair the model")
         names = [self.fresh("u") for _ in range(count)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
-from torsh_dialect.dims import product
+from torsh_dialect.dims import floordiv, product
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops.norm import (
     BatchNormOp,
@@ -82,9 +82,12 @@ def group_norm(n: Node) -> SSAValue:
     x, scale, bias = (n.input(i) for i in range(3))
     groups = n.int("num_groups")
     channels = dims_of(x)[1]
-    if n.version < 21 and isinstance(channels, int):
+    if n.version < 21:
+        each = (groups, floordiv(channels, groups))
         scale, bias = (
-            v if dims_of(v)[0] == channels else n.c.repeat(v, channels // groups, 0)
+            v
+            if dims_of(v)[0] == channels
+            else n.c.reshape(n.c.broadcast(n.c.reshape(v, (groups, 1)), each), (channels,))
             for v in (scale, bias)
         )
     return n(GroupNormOp, x, scale, bias, groups=groups, epsilon=n.float("epsilon", 1e-5))

@@ -229,9 +229,10 @@ def max_unpool(n: Node) -> SSAValue:
         (extent - 1) * strides[i] + kernel[i] - pads[i] - pads[rank + i]
         for i, extent in enumerate(dims[2:])
     ]
-    images = c.reshape(c.iota(dims[0] * dims[1]), (*dims[:2], *[1] * rank))
-    places = c.sub(n.input(1), c.mul(images, c.dim(product(plain))))
-    y = n(MaxUnpoolOp, n.input(0), places, output=dims_attribute(plain))
+    flat, whole = (1, 1, product(dims)), (*dims[:2], *plain)
+    values, places = (c.reshape(n.input(i), flat) for i in (0, 1))
+    y = n(MaxUnpoolOp, values, places, output=dims_attribute([product(whole)]))
+    y = c.reshape(y, whole)
     if n.optional(2) is None:
         return y
     grown = [a - b for a, b in zip(n.extents(n.input(2))[2:], plain, strict=True)]

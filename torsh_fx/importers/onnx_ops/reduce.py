@@ -62,6 +62,9 @@ FOLDINGS: dict[str, Folding] = {
     "ReduceLogSumExp": _log_sum_exp,
 }
 
+IN_FLOATS = {"ReduceMean", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp"}
+"""Reductions whose results for integers are those of f64, without their fractions."""
+
 AXES_INPUT_SINCE = {"ReduceSum": 13}
 """Since which opset `axes` is an input; 18 for all others."""
 
@@ -69,7 +72,14 @@ AXES_INPUT_SINCE = {"ReduceSum": 13}
 @converter(*FOLDINGS)
 def reduce(n: Node) -> SSAValue:
     """No axes means all, or none with `noop_with_empty_axes`."""
-    x, rank, keep = n.input(0), n.rank(), n.int("keepdims", 1) == 1
+    if n.op_type in IN_FLOATS and n.kind() != "float":
+        whole, wide = n.input(0), n.c.cast(n.input(0), dtypes.f64)
+        return n.c.cast_like(_reduced(n, wide), whole)
+    return _reduced(n, n.input(0))
+
+
+def _reduced(n: Node, x: SSAValue) -> SSAValue:
+    rank, keep = rank_of(x), n.int("keepdims", 1) == 1
     fold = FOLDINGS[n.op_type]
     if n.version >= AXES_INPUT_SINCE.get(n.op_type, 18):
         given = n.optional(1)

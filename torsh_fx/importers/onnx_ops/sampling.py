@@ -10,7 +10,8 @@ from xdsl.ir import SSAValue
 
 from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import Dim, Expr, floordiv, product
-from torsh_dialect.dtypes import f64, i64
+from torsh_dialect.dtypes import dtype_of, f64, i64
+from torsh_dialect.ops.quant import saturated
 from torsh_dialect.ops.resize import ResizeOp
 from torsh_dialect.ops.roi import RoiAlignOp
 from torsh_dialect.ops.sampling import GridSampleOp
@@ -73,10 +74,14 @@ def _resize(
     n: Node, output: Sequence[Dim], scales: Sequence[float] | None, mode: str, coordinates: str,
     data: tuple[SSAValue | None, SSAValue | None] = (None, None), **more: Any,
 ) -> SSAValue:  # fmt: skip
-    return n(
-        ResizeOp, n.input(0), *data, output=dims_attribute(output), mode=mode,
+    x, c = n.input(0), n.c
+    between = mode != "nearest" and n.kind() != "float"
+    y = n(
+        ResizeOp, c.cast(x, f64) if between else x, *data, output=dims_attribute(output), mode=mode,
         coordinates=coordinates, scales=None if scales is None else list(scales), **more,
     )  # fmt: skip
+    # Integers are rounded, as the reference evaluator does; cubic weights may leave their range.
+    return saturated(c, c.round(y), dtype_of(element_type(x))) if between else y
 
 
 def _scaled(n: Node, index: int, axes: Sequence[int]) -> tuple[list[Dim], list[float] | None]:
@@ -194,8 +199,9 @@ def roi_align(n: Node) -> SSAValue:
         "coordinate_transformation_mode",
         "half_pixel" if n.version >= 16 else "output_half_pixel",
     )
+    rois = n.fitted(n.input(1), (dims_of(n.input(1))[0], 4))
     return n(
-        RoiAlignOp, n.input(0), n.input(1), n.c.cast(n.input(2), i64),
+        RoiAlignOp, n.input(0), rois, n.c.cast(n.fitted(n.input(2), dims_of(rois)[:1]), i64),
         height=n.int("output_height", 1), width=n.int("output_width", 1),
         mode=n.str("mode", "avg"), sampling=n.int("sampling_ratio", 0),
         spatial_scale=n.float("spatial_scale", 1.0), half_pixel=coordinates == "half_pixel",
