@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch_oracle import Total
 
 import torsh_fx
 from torsh_dialect.errors import ExecutionError
@@ -57,18 +58,6 @@ HOSTED_DRAWS = [
 ]
 
 
-class Counter(torch.nn.Module):
-    """Keeps how much it was given; draws nothing."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("total", torch.zeros(2))
-
-    def forward(self, x):
-        self.total += x
-        return self.total * 1
-
-
 def compiled(nodes) -> Callable[[Path], LinkedModel]:
     return lambda folder: torsh_fx.compile(model_of(nodes))
 
@@ -82,7 +71,7 @@ def packaged(nodes) -> Callable[[Path], LinkedModel]:
 
 
 def counter(folder: Path) -> LinkedModel:
-    return torsh_fx.compile(Counter().eval(), (torch.ones(2),))
+    return torsh_fx.compile(Total(2, times=1), (torch.ones(2),))
 
 
 def packaged_counter(folder: Path) -> LinkedModel:

@@ -36,26 +36,26 @@ def check(model: onnx.ModelProto, *inputs) -> HostedModule:
     return compiled
 
 
+def growing(nodes) -> onnx.GraphProto:
+    """The body of a loop that puts `item`, which nodes make in step i, behind the sequence s."""
+    rest = [
+        oh.make_node("SequenceInsert", ["s", "item"], ["s2"]),
+        oh.make_node("Identity", ["c"], ["c2"]),
+    ]
+    flag, kept = onnx.TensorProto.BOOL, oh.make_tensor_sequence_value_info
+    inputs = [tensor("i", [], INT64), tensor("c", [], flag), kept("s", FLOAT, None)]
+    outputs = [tensor("c2", [], flag), kept("s2", FLOAT, None)]
+    return oh.make_graph([*nodes, *rest], "body", inputs, outputs)
+
+
 def branchy_loop() -> onnx.ModelProto:
     """Adds i * x @ w to a sequence in each of n steps, then joins what is there."""
-    body = oh.make_graph(
+    body = growing(
         [
             oh.make_node("Cast", ["i"], ["f"], to=FLOAT),
             oh.make_node("Mul", ["x", "f"], ["xf"]),
             oh.make_node("MatMul", ["xf", "w"], ["item"]),
-            oh.make_node("SequenceInsert", ["s", "item"], ["s2"]),
-            oh.make_node("Identity", ["c"], ["c2"]),
-        ],
-        "body",
-        [
-            tensor("i", [], INT64),
-            tensor("c", [], onnx.TensorProto.BOOL),
-            oh.make_tensor_sequence_value_info("s", FLOAT, None),
-        ],
-        [
-            tensor("c2", [], onnx.TensorProto.BOOL),
-            oh.make_tensor_sequence_value_info("s2", FLOAT, None),
-        ],
+        ]
     )
     nodes = [
         oh.make_node("Relu", ["a"], ["x"]),
@@ -81,24 +81,12 @@ def test_a_loop_that_grows_a_sequence(steps, batch):
 @pytest.mark.parametrize("steps", [1, 3])
 def test_slices_of_lengths_that_data_gives(steps):
     """Item i of the sequence is the first i + 1 elements of a."""
-    body = oh.make_graph(
+    body = growing(
         [
             oh.make_node("Add", ["i", "one"], ["n1"]),
             oh.make_node("Unsqueeze", ["n1", "zero"], ["end"]),
             oh.make_node("Slice", ["a", "zero", "end"], ["item"]),
-            oh.make_node("SequenceInsert", ["s", "item"], ["s2"]),
-            oh.make_node("Identity", ["c"], ["c2"]),
-        ],
-        "body",
-        [
-            tensor("i", [], INT64),
-            tensor("c", [], onnx.TensorProto.BOOL),
-            oh.make_tensor_sequence_value_info("s", FLOAT, None),
-        ],
-        [
-            tensor("c2", [], onnx.TensorProto.BOOL),
-            oh.make_tensor_sequence_value_info("s2", FLOAT, None),
-        ],
+        ]
     )
     nodes = [
         oh.make_node("SequenceConstruct", ["a"], ["s0"]),

@@ -43,12 +43,7 @@ def image():
     return torch.randn(2, 3, 8, 8)
 
 
-def rows():
-    torch.manual_seed(0)
-    m, v = torch.randn(4, 5), torch.randn(5)
-    k, b = torch.randn(6, 3, 3, 3), torch.randn(6)
-    x = image()
-    stats = [torch.rand(3) + 0.5 for _ in range(4)]
+def elementwise(m, v):
     return [
         ("linear", [m, torch.randn(7, 5), torch.randn(7)], {}, F.linear),
         ("relu", [m], {}, torch.relu),
@@ -74,6 +69,11 @@ def rows():
         ("abs", [m], {}, torch.abs),
         ("leaky_relu", [m], {}, F.leaky_relu),
         ("elu", [m], {}, F.elu),
+    ]
+
+
+def convolutions(x, m, k, b):
+    return [
         ("conv1d", [m[None], torch.randn(2, 4, 3)], {}, F.conv1d),
         ("conv2d", [x, k, b], {"padding": 1}, lambda *a: F.conv2d(*a, padding=1)),
         (
@@ -85,6 +85,11 @@ def rows():
         ("conv2d", [x, k], {"padding": "same"}, lambda *a: F.conv2d(*a, padding="same")),
         ("conv2d", [x, torch.randn(6, 1, 3, 3)], {"groups": 3}, lambda *a: F.conv2d(*a, groups=3)),
         ("conv3d", [x[None], torch.randn(1, 2, 2, 3, 3)], {}, F.conv3d),
+    ]
+
+
+def pools(x):
+    return [
         ("max_pool1d", [x[0]], {}, lambda x: F.max_pool1d(x, 2)),
         ("max_pool2d", [x], {}, lambda x: F.max_pool2d(x, 2)),
         (
@@ -101,6 +106,12 @@ def rows():
             lambda x: F.avg_pool2d(x, 3, padding=1, count_include_pad=False),
         ),
         ("global_avg_pool2d", [x], {}, lambda x: F.adaptive_avg_pool2d(x, 1)),
+    ]
+
+
+def norms(x, m, v):
+    stats = [torch.rand(3) + 0.5 for _ in range(4)]
+    return [
         (
             "batch_norm",
             [x, *stats],
@@ -109,6 +120,11 @@ def rows():
         ),
         ("layer_norm", [m, v, v], {}, lambda x, w, b: F.layer_norm(x, (5,), w, b)),
         ("layer_norm", [m], {"affine": False}, lambda x: F.layer_norm(x, (5,))),
+    ]
+
+
+def movements(x, m):
+    return [
         ("embedding", [torch.tensor([2, 0]), m], {}, F.embedding),
         ("reshape", [m], {"shape": [2, -1]}, lambda x: x.reshape(2, -1)),
         ("flatten", [x], {}, lambda x: x.flatten(1)),
@@ -116,17 +132,44 @@ def rows():
         ("transpose", [x], {"perm": [0, 2, 3, 1]}, lambda x: x.permute(0, 2, 3, 1)),
         ("transpose", [x], {"dim0": 1, "dim1": -1}, lambda x: x.transpose(1, -1)),
         ("concat", [m, m, m], {"axis": 1}, lambda *a: torch.cat(a, 1)),
+    ]
+
+
+def reductions(m):
+    return [
         ("sum", [m], {}, lambda x: x.sum()),
         ("mean", [m], {"axis": 0, "keepdims": True}, lambda x: x.mean(0, keepdim=True)),
         ("max", [m], {"axis": 1}, lambda x: x.amax(1)),
         ("min", [m], {"dim": -1}, lambda x: x.amin(-1)),
         ("prod", [m], {"axis": 1}, lambda x: x.prod(1)),
+    ]
+
+
+def others(m, v):
+    return [
         ("cast", [m], {"to": "i64"}, lambda x: x.long()),
         ("identity", [m], {}, lambda x: x),
         ("dropout", [m], {"p": 0.5}, lambda x: x),
         ("merge", [m], {}, lambda x: x),
         ("exp", [m], {}, torch.exp),
         ("where", [m > 0, m, v], {}, torch.where),
+    ]
+
+
+def rows():
+    """An operation, its operands, its attributes, and what computes the same in torch."""
+    torch.manual_seed(0)
+    m, v = torch.randn(4, 5), torch.randn(5)
+    k, b = torch.randn(6, 3, 3, 3), torch.randn(6)
+    x = image()
+    return [
+        *elementwise(m, v),
+        *convolutions(x, m, k, b),
+        *pools(x),
+        *norms(x, m, v),
+        *movements(x, m),
+        *reductions(m),
+        *others(m, v),
     ]
 
 

@@ -177,6 +177,7 @@ MAPS = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("twister_drops")
 @pytest.mark.parametrize("name", MAPS)
 def test_draws_in_torchs_graphs_are_torchs(name):
     def function(x):

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.distributions as laws
 from scipy import stats
+from torch_oracle import Function
 
 import torsh_fx
 from torsh_dialect.errors import ExecutionError
@@ -15,24 +16,13 @@ LEAST = 1e-4
 SHAPES = torch.tensor([0.0, 1e-3, 0.1, 0.5, 0.99, 1.0, 1.5, 3.0, 10.0, 100.0, 1e6]).repeat(50)
 
 
-class Drawing(torch.nn.Module):
-    """A model that is one function."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
-
-
 def torchs(function, x, units=0.0):
     """Two calls in a row; what is drawn behind the numbers is torch's too."""
 
     def draw(x):
         return (function(x), torch.randn(3), torch.rand(2))
 
-    compiled = torsh_fx.compile(Drawing(draw), (x,), random="mt19937")
+    compiled = torsh_fx.compile(Function(draw), (x,), random="mt19937")
     compiled.seed(8)
     torch.manual_seed(8)
     for _ in range(2):
@@ -103,7 +93,7 @@ COUNT = 20_000
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_gamma_numbers_of_the_parallel_stream(dtype):
     shapes = (0.05, 0.5, 1.0, 2.5, 40.0)
-    model = Drawing(lambda x: torch._standard_gamma(x[:, None].expand(len(shapes), COUNT)))
+    model = Function(lambda x: torch._standard_gamma(x[:, None].expand(len(shapes), COUNT)))
     x = torch.tensor(shapes, dtype=dtype)
     for shape, drawn in zip(shapes, torsh_fx.compile(model, (x,))(x), strict=True):
         kept = drawn.numpy()[drawn > torch.finfo(dtype).tiny].astype(np.float64)
@@ -115,7 +105,7 @@ def test_gamma_numbers_of_the_parallel_stream(dtype):
 def test_dirichlet_numbers_of_the_parallel_stream():
     """Each share has the Beta distribution of its parameter and the others' sum."""
     x = torch.tensor([0.4, 1.0, 3.0])
-    model = Drawing(lambda x: torch._sample_dirichlet(x.expand(COUNT, 3)))
+    model = Function(lambda x: torch._sample_dirichlet(x.expand(COUNT, 3)))
     drawn = torsh_fx.compile(model, (x,))(x).double().numpy()
     np.testing.assert_allclose(drawn.sum(1), 1, atol=1e-6)
     for share, own in zip(drawn.T, x.tolist(), strict=True):
@@ -126,7 +116,7 @@ def test_dirichlet_numbers_of_the_parallel_stream():
 def test_threads_draw_the_same_gamma_numbers(stream):
     def bits(threads):
         f = torsh_fx.compile(
-            Drawing(torch._standard_gamma), (SHAPES,), random=stream, threads=threads
+            Function(torch._standard_gamma), (SHAPES,), random=stream, threads=threads
         )
         return [f(SHAPES).numpy().tobytes() for _ in range(2)]
 
@@ -145,7 +135,7 @@ def test_extremes_are_torchs():
 @pytest.mark.parametrize("bad", [-0.5, float("nan")])
 def test_bad_shapes_end_the_call(bad):
     """Torch's own loop never ends for them."""
-    f = torsh_fx.compile(Drawing(torch._standard_gamma), (torch.ones(4),))
+    f = torsh_fx.compile(Function(torch._standard_gamma), (torch.ones(4),))
     f(torch.ones(4))
     with pytest.raises(ExecutionError, match="element 2 of a distribution's parameters"):
         f(torch.tensor([1.0, 1.0, bad, 1.0]))

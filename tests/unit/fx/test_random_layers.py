@@ -2,23 +2,15 @@
 
 import pytest
 import torch
+from torch_oracle import Function
 
 import torsh_fx
 from torsh_dialect.errors import InvalidArgumentError, UnsupportedError
 
+pytestmark = pytest.mark.usefixtures("twister_drops")
+
 MATH = torch.ops.aten._scaled_dot_product_attention_math
 attend = torch.nn.functional.scaled_dot_product_attention
-
-
-class Model(torch.nn.Module):
-    """A model that is one function."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *x):
-        return self.function(*x)
 
 
 def flat(value):
@@ -53,13 +45,13 @@ def test_dropout_between_layers_is_torchs(kind, options):
     """Between three layers, and not behind the last one: the draw that follows is torch's too."""
     torch.manual_seed(0)
     layer = getattr(torch.nn, kind)(3, 5, 3, dropout=0.4, **options).train()
-    close(Model(lambda x: (layer(x), torch.rand(3))), numbers(4, 2, 3))
+    close(Function(lambda x: (layer(x), torch.rand(3))), numbers(4, 2, 3))
 
 
 def test_one_program_draws_for_all_lengths_and_batches():
     torch.manual_seed(0)
     layer = torch.nn.GRU(3, 5, 2, dropout=0.4).train()
-    model = Model(lambda x: layer(x)[0])
+    model = Function(lambda x: layer(x)[0])
     time, batch = (torch.export.Dim(name, max=99) for name in ("time", "batch"))
     compiled = torsh_fx.compile(
         model, (numbers(4, 2, 3),), dynamic_shapes=(({0: time, 1: batch},),), random="mt19937"
@@ -73,7 +65,7 @@ def test_one_program_draws_for_all_lengths_and_batches():
 
 def test_a_layer_in_training_that_nothing_uses_draws():
     layer = torch.nn.LSTM(3, 5, 2, dropout=0.4).train()
-    close(Model(lambda x: (layer(x), torch.rand(3))[1]), numbers(4, 2, 3), units=0)
+    close(Function(lambda x: (layer(x), torch.rand(3))[1]), numbers(4, 2, 3), units=0)
 
 
 # -- attention
@@ -95,20 +87,20 @@ ATTENTIONS = {
 
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_dropout_of_attention_is_torchs(name):
-    close(Model(lambda *x: (ATTENTIONS[name](*x), torch.rand(3))), Q, K, V)
+    close(Function(lambda *x: (ATTENTIONS[name](*x), torch.rand(3))), Q, K, V)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
 def test_dropout_of_attention_in_other_types(dtype):
     close(
-        Model(lambda *x: (attend(*x, dropout_p=0.25), torch.rand(2))),
+        Function(lambda *x: (attend(*x, dropout_p=0.25), torch.rand(2))),
         *(x.to(dtype) for x in (Q, K, V)),
     )
 
 
 def test_a_given_mask_of_dropout_draws_nothing():
     kept = numbers(2, 4, 5, 7) > 0
-    compiled = torsh_fx.compile(Model(lambda *x: MATH(*x[:3], None, 0.3, False, x[3])),
+    compiled = torsh_fx.compile(Function(lambda *x: MATH(*x[:3], None, 0.3, False, x[3])),
                                 (Q, K, V, kept))  # fmt: skip
     for found, wanted in zip(
         compiled(Q, K, V, kept), MATH(Q, K, V, None, 0.3, False, kept), strict=True
@@ -122,7 +114,7 @@ def test_a_given_mask_of_dropout_draws_nothing():
 def test_attention_of_five_axes_with_groups_of_heads(groups):
     close_to = attend(Q[None], K[None, :, ::groups], V[None, :, ::groups], enable_gqa=True)
     compiled = torsh_fx.compile(
-        Model(lambda q, k, v: attend(q, k, v, enable_gqa=True)),
+        Function(lambda q, k, v: attend(q, k, v, enable_gqa=True)),
         (Q[None], K[None, :, ::groups], V[None, :, ::groups]),
     )
     found = compiled(Q[None], K[None, :, ::groups], V[None, :, ::groups])
@@ -133,7 +125,7 @@ def test_attention_of_five_axes_with_groups_of_heads(groups):
 def test_multi_head_attention_in_training(weights):
     torch.manual_seed(0)
     layer = torch.nn.MultiheadAttention(8, 2, dropout=0.3).train()
-    close(Model(lambda x: [y for y in layer(x, x, x, need_weights=weights) if y is not None]),
+    close(Function(lambda x: [y for y in layer(x, x, x, need_weights=weights) if y is not None]),
           numbers(5, 3, 8))  # fmt: skip
 
 
@@ -150,14 +142,14 @@ def test_attention_with_dropout_in_a_branch():
     def plain(q, k, v):
         return attend(q, k, v)
 
-    model = Model(lambda *x: (torch.cond(x[0].sum() > 0, dropped, plain, x), torch.rand(2)))
+    model = Function(lambda *x: (torch.cond(x[0].sum() > 0, dropped, plain, x), torch.rand(2)))
     close(model, Q, K, V)
     close(model, -Q, K, V)
 
 
 def test_dropout_that_is_switched_off_makes_no_stream():
     """Branches of a graph in eval mode carry no state."""
-    model = Model(lambda *x: torch.cond(
+    model = Function(lambda *x: torch.cond(
         x[0].sum() > 0, lambda q, k, v: attend(q, k, v),
         lambda q, k, v: torch.nn.functional.dropout(attend(q, k, v), 0.3, False), x,
     ))  # fmt: skip
@@ -173,4 +165,4 @@ def test_the_flash_kernel_refuses_dropout_as_torch_does():
         flash(Q, K, V, 0.5)
     assert said
     with pytest.raises(UnsupportedError, match="Currently do not support dropout"):
-        torsh_fx.compile(Model(lambda *x: flash(*x, 0.5)[0]), (Q, K, V))
+        torsh_fx.compile(Function(lambda *x: flash(*x, 0.5)[0]), (Q, K, V))

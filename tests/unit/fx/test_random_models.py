@@ -10,6 +10,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from scipy import stats
+from torch_oracle import Function
 
 import torsh_fx
 from torsh_dialect.errors import InvalidArgumentError, UnsupportedError
@@ -36,15 +37,6 @@ def drawing(op, outputs=("y",), dims=(COUNT,), to=TensorProto.FLOAT, **attribute
     """A model of one node without inputs that draws numbers."""
     node = helper.make_node(op, [], list(outputs), shape=list(dims), dtype=to, **attributes)
     return model_of([node], [(name, to, dims) for name in outputs])
-
-
-class Drawing(torch.nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 def distributed(values, cdf):
@@ -122,7 +114,7 @@ def test_torch_distributions_of_the_parallel_stream():
                        stats.lognorm(0.25, 0, np.exp(0.5)).cdf),
     }  # fmt: skip
     found = torsh_fx.compile(
-        Drawing(lambda x: tuple(draw() for draw, _ in draws.values())), (torch.zeros(1),)
+        Function(lambda x: tuple(draw() for draw, _ in draws.values())), (torch.zeros(1),)
     )(torch.zeros(1))
     for values, (_, cdf) in zip(found, draws.values(), strict=True):
         distributed(values, cdf)
@@ -139,7 +131,7 @@ def test_torch_choices_of_the_parallel_stream():
             torch.nn.functional.dropout(torch.ones(COUNT), 0.25) > 0,
         )  # fmt: skip
 
-    digits, bits, many, one, first, trials, kept = torsh_fx.compile(Drawing(draw), (chances,))(
+    digits, bits, many, one, first, trials, kept = torsh_fx.compile(Function(draw), (chances,))(
         chances
     )
     counted(digits, np.full(10, 0.1))
@@ -161,7 +153,7 @@ def test_numbers_by_rejection_of_the_parallel_stream():
               for n, p in trials),
         )  # fmt: skip
 
-    found = torsh_fx.compile(Drawing(draw), (torch.zeros(1),))(torch.zeros(1))
+    found = torsh_fx.compile(Function(draw), (torch.zeros(1),))(torch.zeros(1))
     laws = [*(stats.poisson(rate) for rate in rates), *(stats.binom(n, p) for n, p in trials)]
     for values, law in zip(found, laws, strict=True):
         chances = law.pmf(np.arange(200))
@@ -175,7 +167,7 @@ def test_numbers_by_rejection_of_the_parallel_stream():
 
 def test_permutations_are_equally_likely():
     run = torsh_fx.compile(
-        Drawing(lambda x: torch.stack([torch.randperm(3) for _ in range(60)])), (torch.zeros(1),)
+        Function(lambda x: torch.stack([torch.randperm(3) for _ in range(60)])), (torch.zeros(1),)
     )
     found = np.concatenate([run(torch.zeros(1)) for _ in range(100)])
     assert (np.sort(found, 1) == [0, 1, 2]).all()
@@ -248,7 +240,7 @@ def test_sessions_have_streams_of_their_own():
 
 def test_threads_give_the_same_bytes():
     def bits(threads, stream):
-        model = Drawing(lambda x: (torch.randn(70_001), torch.rand(50_003)))
+        model = Function(lambda x: (torch.randn(70_001), torch.rand(50_003)))
         f = torsh_fx.compile(model, (torch.zeros(1),), random=stream, threads=threads)
         f.seed(1)
         return [value.numpy().tobytes() for value in f(torch.zeros(1))]
@@ -282,7 +274,7 @@ def test_updated_weights_leave_the_stream_alone():
 
 @pytest.mark.parametrize("stream", ["philox", "mt19937"])
 def test_saved_models_start_from_the_same_stream(tmp_path, stream):
-    model = Drawing(lambda x: x + torch.rand(5))
+    model = Function(lambda x: x + torch.rand(5))
     f = torsh_fx.compile(model, (torch.zeros(5),), random=stream)
     f.save(tmp_path / "m.mlir")
     f.save(tmp_path / "m.torshpkg")
@@ -393,7 +385,7 @@ def test_torch_loops_and_branches_draw_torchs_numbers():
         return torch.cond(count > 9, uniform, normal, (rows,)), torch.rand(3)
 
     x = torch.zeros(20)
-    program = torch.export.export(Drawing(draw), (x,))
+    program = torch.export.export(Function(draw), (x,))
     f = torsh_fx.compile(program, random="mt19937")
     f.seed(2)
     torch.manual_seed(2)
@@ -409,6 +401,7 @@ def test_torch_loops_and_branches_draw_torchs_numbers():
 # -- torch.compile
 
 
+@pytest.mark.usefixtures("twister_drops")
 def test_torch_compile_draws_from_torchs_generator():
     def function(x):
         return torch.nn.functional.dropout(x, 0.5) + torch.randn(20) * torch.rand(())

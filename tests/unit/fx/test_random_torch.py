@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch_oracle import Function
 
 import torsh_fx
 from torsh_dialect.errors import (
@@ -19,23 +20,12 @@ LENGTHS = (0, 1, 2, 15, 16, 17, 31, 32, 1000)
 """Around the 16 numbers that torch's vectorised normal distribution makes at once."""
 
 
-class Drawing(torch.nn.Module):
-    """A model that is one function."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
-
-
 X = torch.linspace(-2, 2, 60).reshape(4, 15)
 
 
 def both(function, x=X, seed=5, **options):
     """Results of three calls in a row, of eager torch and of the compiled model."""
-    model = Drawing(function)
+    model = Function(function)
     compiled = torsh_fx.compile(torch.export.export(model, (x,)), random="mt19937", **options)
     assert compiled.seed(seed) == seed
     torch.manual_seed(seed)
@@ -73,6 +63,7 @@ SEQUENCES = {
 }
 
 
+@pytest.mark.usefixtures("twister_drops")
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_plain_draws_of_floats_are_torchs(name):
     equal(lambda _: tuple(
@@ -96,6 +87,7 @@ def test_probabilities_of_a_tensor(dtype):
     equal(torch.bernoulli, torch.rand(200, generator=torch.Generator().manual_seed(1)).to(dtype))
 
 
+@pytest.mark.usefixtures("twister_drops")
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_dropouts_are_torchs(dtype):
     f = torch.nn.functional
@@ -159,6 +151,7 @@ def test_complex_numbers():
     near(lambda _: torch.randn(5, dtype=torch.complex128))
 
 
+@pytest.mark.usefixtures("twister_drops")
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_other_distributions_are_torchs_but_for_the_maths_library(dtype):
     near(lambda _: (
@@ -200,12 +193,12 @@ def test_seeds_are_read_as_torch_reads_them(seed):
 
 def test_extents_that_are_known_when_the_model_runs():
     """One program draws as torch does below and above 16 numbers."""
-    model = Drawing(lambda x: (torch.randn(x.shape[0], 2), torch.rand_like(x),
+    model = Function(lambda x: (torch.randn(x.shape[0], 2), torch.rand_like(x),
                                torch.randperm(x.shape[0]), torch.randn(x.shape[0]),
                                torch.randint(0, x.shape[0] + 1, (3,))))  # fmt: skip
     rows = torch.export.Dim("rows", min=0, max=64)
     compiled = torsh_fx.compile(
-        model, (torch.zeros(9),), dynamic_shapes={"x": {0: rows}}, random="mt19937"
+        model, (torch.zeros(9),), dynamic_shapes=(({0: rows},),), random="mt19937"
     )
     compiled.seed(11)
     torch.manual_seed(11)
@@ -215,6 +208,7 @@ def test_extents_that_are_known_when_the_model_runs():
             torch.testing.assert_close(b, a, rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("twister_drops")
 def test_a_network_in_training_mode():
     torch.manual_seed(0)
     model = torch.nn.Sequential(
@@ -231,7 +225,7 @@ def test_a_network_in_training_mode():
 
 def test_the_state_is_torchs():
     """The generator's own words after the same draws (`torch.get_rng_state`, mt19937_data_pod)."""
-    model = Drawing(lambda x: (torch.randn(5), torch.rand(700)))
+    model = Function(lambda x: (torch.randn(5), torch.rand(700)))
     compiled = torsh_fx.compile(model, (X,), random="mt19937")
     session = compiled.session()
     session.seed(9)
@@ -258,12 +252,12 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_parameters_are_refused_with_their_limits(name):
     with pytest.raises((UnsupportedError, ImportModelError), match=r"from|outside|expects"):
-        torsh_fx.compile(Drawing(BAD[name]), (X,))
+        torsh_fx.compile(Function(BAD[name]), (X,))
 
 
 @pytest.mark.parametrize("bad", [-0.5, 1.5, float("nan")])
 def test_bad_probabilities_end_the_call(bad):
-    f = torsh_fx.compile(Drawing(lambda x: (torch.bernoulli(x), torch.randn(3))), (X.abs() / 9,))
+    f = torsh_fx.compile(Function(lambda x: (torch.bernoulli(x), torch.randn(3))), (X.abs() / 9,))
     x = X.abs() / 9
     f(x)
     x[2, 3] = bad
@@ -272,7 +266,7 @@ def test_bad_probabilities_end_the_call(bad):
 
 
 def test_bad_weights_of_classes_end_the_call():
-    f = torsh_fx.compile(Drawing(lambda x: torch.multinomial(x, 2)), (torch.ones(5),))
+    f = torsh_fx.compile(Function(lambda x: torch.multinomial(x, 2)), (torch.ones(5),))
     for bad in (-1.0, float("inf"), float("nan")):
         with pytest.raises(ExecutionError, match="element 4 of a distribution's parameters"):
             f(torch.tensor([1.0, 1.0, 1.0, 1.0, bad]))
@@ -280,11 +274,11 @@ def test_bad_weights_of_classes_end_the_call():
 
 def test_bad_streams_and_seeds_are_refused():
     with pytest.raises(InvalidArgumentError, match="random='mersenne' is no stream"):
-        torsh_fx.compile(Drawing(torch.rand_like), (X,), random="mersenne")
-    drawing = torsh_fx.compile(Drawing(torch.rand_like), (X,))
+        torsh_fx.compile(Function(torch.rand_like), (X,), random="mersenne")
+    drawing = torsh_fx.compile(Function(torch.rand_like), (X,))
     with pytest.raises(InvalidArgumentError, match="does not fit 64 bits"):
         drawing.seed(2**64)
-    plain = torsh_fx.compile(Drawing(torch.relu), (X,))
+    plain = torsh_fx.compile(Function(torch.relu), (X,))
     with pytest.raises(InvalidArgumentError, match="draws no random numbers"):
         plain.seed(1)
     with pytest.raises(InvalidArgumentError, match="draws no random numbers"):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from torch_oracle import Total
 
 import torsh_fx.backend
 from torsh_dialect.errors import InvalidArgumentError, UnsupportedError
@@ -86,16 +87,7 @@ def test_a_graph_break_falls_back_for_what_breaks_only():
 
 @torch.no_grad()
 def test_buffers_that_change_keep_their_values():
-    class Counter(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("total", torch.zeros(4))
-
-        def forward(self, x):
-            self.total.add_(x)
-            return self.total * 2
-
-    eager, model = Counter(), Counter()
+    eager, model = Total(4, times=2), Total(4, times=2)
     compiled = torch.compile(model, backend="torsh")
     for _ in range(3):
         x = torch.randn(4)

@@ -8,20 +8,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch_oracle import Function
 
 import torsh_fx
 
 LENGTHS = (1, 2, 4, 17, 64, 129, 300)
 RNG = np.random.default_rng(7)
-
-
-class Function(torch.nn.Module):
-    def __init__(self, function: Callable[[Tensor], object]):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> object:
-        return self.function(x)
 
 
 def killer(n: int) -> np.ndarray:
@@ -98,7 +90,7 @@ def test_a_long_row_of_integers_is_sorted_by_radix():
 def test_a_dynamic_extent():
     count = torch.export.Dim("count", min=10, max=4000)
     model = Function(lambda x: (*x.topk(10), *x.sort()))
-    compiled = torsh_fx.compile(model, (torch.zeros(2, 50),), dynamic_shapes={"x": {1: count}})
+    compiled = torsh_fx.compile(model, (torch.zeros(2, 50),), dynamic_shapes=(({1: count},),))
     for n in (10, 50, 639, 640, 1000):
         x = torch.from_numpy(RNG.integers(0, 5, (2, n)).astype(np.float32))
         for ours, theirs in zip(compiled(x), model(x), strict=True):

@@ -120,6 +120,14 @@ class Cache(torch.nn.Module):
         return self.rows.sum(0)
 
 
+def follow(eager, compiled, session, inputs):
+    """Each call in a row gives what the eager module gives, compiled and in a session."""
+    for x in inputs:
+        expected = eager(x)
+        torch.testing.assert_close(compiled(x), expected)
+        torch.testing.assert_close(session(x), expected)
+
+
 @torch.no_grad()
 def test_a_cache_in_buffers_prepares_no_weights_again(monkeypatch):
     eager, model = Cache(), Cache()
@@ -132,11 +140,7 @@ def test_a_cache_in_buffers_prepares_no_weights_again(monkeypatch):
         "update_weights",
         lambda *args: updates.append(1) or original(*args),
     )
-    for _ in range(5):
-        x = torch.randn(1, 4)
-        expected = eager(x)
-        torch.testing.assert_close(compiled(x), expected)
-        torch.testing.assert_close(session(x), expected)
+    follow(eager, compiled, session, [torch.randn(1, 4) for _ in range(5)])
     torch.testing.assert_close(dict(model.named_buffers()), dict(eager.named_buffers()))
     assert not updates
 
@@ -147,11 +151,7 @@ def test_batch_norm_in_training_updates_its_statistics():
     model, other = copy.deepcopy(eager), copy.deepcopy(eager)
     compiled = torch.compile(model, backend="torsh")
     session = torsh_fx.compile(other, (torch.randn(6, 4),)).session()
-    for _ in range(3):
-        x = torch.randn(6, 4)
-        expected = eager(x)
-        torch.testing.assert_close(compiled(x), expected)
-        torch.testing.assert_close(session(x), expected)
+    follow(eager, compiled, session, [torch.randn(6, 4) for _ in range(3)])
     torch.testing.assert_close(dict(model.named_buffers()), dict(eager.named_buffers()))
     for name, value in session.state.items():
         torch.testing.assert_close(torch.as_tensor(value), eager.get_buffer(name))

@@ -23,6 +23,19 @@ class Function(torch.nn.Module):
         return self.function(*args)
 
 
+class Total(torch.nn.Module):
+    """Keeps the sum of what it was given in a buffer, and gives a multiple of it."""
+
+    def __init__(self, width, times):
+        super().__init__()
+        self.register_buffer("total", torch.zeros(width))
+        self.times = times
+
+    def forward(self, x):
+        self.total.add_(x)
+        return self.total * self.times
+
+
 def imported(model, args, *, dynamic=None, decompose=False):
     module = model if isinstance(model, torch.nn.Module) else Function(model)
     with torch.no_grad():
@@ -69,4 +82,4 @@ def ops(model):
     return [op.name.removeprefix("torsh.") for op in model.module.walk()]
 
 
-__all__ = ["Function", "called", "check", "compared", "imported", "np", "ops"]
+__all__ = ["Function", "Total", "called", "check", "compared", "imported", "np", "ops"]
