@@ -6,6 +6,7 @@ Exit codes: 0 success (and "equal", "trusted"), 1 failure, difference or refusal
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 
@@ -23,7 +24,7 @@ _SUBJECTS = ("package", "source", "first", "output", "store", "file", "log")
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser; with the name of a verb, only that one is loaded, which is faster."""
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--json", action="store_true", help="print one JSON value")
+    shared.add_argument("--json", action="store_true", help="print one JSON value; of an error too")
     shared.add_argument("--quiet", action="store_true", help="print errors only")
     shared.add_argument("--audit", metavar="LOG", help="record this in an audit log")
     shared.add_argument("--debug", action="store_true", help="show where an error came from")
@@ -40,6 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         print(f"{PROGRAM}: {error.code}: {error}", file=sys.stderr)
+        if args.json:
+            print(json.dumps({"error": {"code": error.code, "message": str(error)}}, indent=2))
+        return FAILED
+    except MemoryError as error:
+        if args.debug:
+            raise
+        print(f"{PROGRAM}: memory: there is not enough: {error}", file=sys.stderr)
         return FAILED
     except BrokenPipeError:
         sys.stderr.close()

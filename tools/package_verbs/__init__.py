@@ -10,7 +10,6 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -19,11 +18,14 @@ from torsh_package.errors import InvalidArgumentError, PackageEncryptedError, St
 from torsh_package.observing import Noted
 from torsh_package.package import Package
 from torsh_package.reading import Loaded, LoadOptions, read_archive
+from torsh_package.small_files import read_file
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 OK, FAILED, USAGE = 0, 1, 2
+MOST_PASSWORD = 1 << 16
+"""Bytes of a file with a password."""
 
 VERBS = tuple(sorted(info.name.replace("_", "-") for info in pkgutil.iter_modules(__path__)))
 """All verbs."""
@@ -110,9 +112,11 @@ def read(path: str, options: LoadOptions) -> Loaded:
     """Reads an archive, asking for a password where that can help."""
     try:
         return read_archive(path, options)
-    except PackageEncryptedError:
+    except PackageEncryptedError as error:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise
+            raise PackageEncryptedError(
+                "is encrypted: give --password-file FILE or --identity KEY", entry=path
+            ) from error
     return read_archive(path, replace(options, password=getpass.getpass(f"Password of {path}: ")))
 
 
@@ -140,8 +144,8 @@ def load_options(args: argparse.Namespace, *, lazy: bool = False) -> LoadOptions
 def read_password(path: str) -> str:
     """The first line of a file."""
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_file(path, MOST_PASSWORD).decode().splitlines()
+    except UnicodeDecodeError as error:
         raise StorageError(f"cannot be read: {error}", entry=path) from None
     if not lines or not lines[0]:
         raise InvalidArgumentError("the first line is empty; it must hold the password", entry=path)

@@ -15,6 +15,7 @@ from torsh_package.small_files import read_file, replace_file
 from torsh_package.trust.dsse import MAX_SIGNATURES_BYTES
 from torsh_package.trust.keys import PrivateKey, PublicKey
 
+from ..arguments import whole
 from ..tables import table
 from . import OK, Output, read_password
 
@@ -29,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--make-checkpoint", metavar="FILE", help="sign what the log holds now")
     parser.add_argument("--key", metavar="FILE", help="private key for --make-checkpoint")
     parser.add_argument("--passphrase-file", metavar="FILE", help="opens the private key")
-    parser.add_argument("--tail", metavar="N", type=int, default=20, help="records to show")
+    parser.add_argument("--tail", metavar="N", type=whole(), default=20, help="records to show")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         passphrase = read_password(args.passphrase_file) if args.passphrase_file else None
         key = PrivateKey.load(args.key, passphrase)
         replace_file(args.make_checkpoint, log.checkpoint(key))
-    shown = list(log.records())[-max(args.tail, 0) :] if args.tail else []
+    shown = list(log.records())[-args.tail :] if args.tail else []
     out.result(
         {
             "records": head.count,

@@ -7,6 +7,7 @@ import argparse
 
 from torsh_package.compare import TensorComparison, compare_tensors
 
+from ..arguments import real
 from ..tables import table
 from . import FAILED, OK, Output, add_load_arguments, open_package
 
@@ -15,8 +16,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("first")
     parser.add_argument("second")
-    parser.add_argument("--rtol", type=float, default=0.0, help="relative to the second package")
-    parser.add_argument("--atol", type=float, default=0.0)
+    parser.add_argument(
+        "--rtol", type=real(), default=0.0, help="relative to the second package (default: 0)"
+    )
+    parser.add_argument("--atol", type=real(), default=0.0, help="absolute (default: 0)")
     add_load_arguments(parser)
 
 

@@ -11,8 +11,12 @@ import argparse
 from pathlib import Path
 
 from torsh_package.convert import FormatConverter, PackageFormat, detect_format, export
+from torsh_package.errors import InvalidArgumentError
 
 from . import OK, Output, ProgressBar, add_load_arguments, open_package
+
+FOREIGN = (".onnx", ".pt", ".pth", ".pt2", ".ckpt", ".safetensors", ".npz", ".npy", ".bin", ".pkl")
+"""How names of models that are no packages end."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +37,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_load_arguments(parser)
 
 
+def check_target(source: str, target: str) -> None:
+    """Refuse to write a package where a model is, or under the name of one.
+
+    Raises:
+        InvalidArgumentError: The target is the source, or its name ends as a model's does.
+    """
+    there = Path(target).exists() and Path(target).samefile(source)
+    if there or Path(target).suffix in FOREIGN:
+        raise InvalidArgumentError(
+            f"a package is made of {source}; give it another name, as model.torshpkg", entry=target
+        )
+
+
 def run(args: argparse.Namespace, out: Output) -> int:
     """Converts in the direction that the source says."""
     if detect_format(args.source) is PackageFormat.TORSH:
@@ -46,6 +63,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         root=args.root,
         embed_original=args.embed_original,
     )
+    check_target(args.source, args.target)
     package = converter.convert(Path(args.source))
     with ProgressBar(out, "writing") as progress:
         package.save(args.target, progress=progress)

@@ -29,7 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--description", default="")
     parser.add_argument("--author", action="append", default=[])
     parser.add_argument("--license", help="SPDX expression")
-    parser.add_argument("--metadata", metavar="KEY=VALUE", action="append", default=[])
+    parser.add_argument(
+        "--metadata", metavar="KEY=VALUE", action="append", default=[], help="a fact of your own"
+    )
     parser.add_argument(
         "--weights", metavar="NAME=FILE.npz", action="append", default=[], help="tensors of a file"
     )
@@ -42,8 +44,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--dependency", metavar="NAME[=REQ]", action="append", default=[], help="as nn=^0.1.0"
     )
     parser.add_argument("--requirements", metavar="FILE", help="pip requirements")
-    parser.add_argument("--compress", choices=[a.value for a in CompressionAlgorithm])
-    parser.add_argument("--level", choices=[v.value for v in CompressionLevel], default="default")
+    parser.add_argument(
+        "--compress", choices=[a.value for a in CompressionAlgorithm], help="default: store"
+    )
+    parser.add_argument(
+        "--level",
+        choices=[v.value for v in CompressionLevel],
+        default="default",
+        help="of --compress (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -102,12 +111,16 @@ def _add_weights(package: Package, name: str, path: str) -> None:
     import numpy
 
     try:
-        with numpy.load(path, allow_pickle=False) as archive:
+        archive = numpy.load(path, allow_pickle=False)
+        if isinstance(archive, numpy.ndarray):
+            raise ConversionError("is one array without a name; give an .npz file", entry=path)
+        with archive:
             arrays = {key: archive[key] for key in archive.files}
     except OSError as error:
-        raise StorageError(f"cannot be read: {error}", entry=path) from None
-    except (ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise ConversionError(f"is not an .npz file: {error}"[:200], entry=path) from None
+        raise StorageError(f"cannot be read: {error.strerror}", entry=path) from None
+    except (ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
+        why = "it holds Python objects, which are not read" if "pickle" in str(error) else error
+        raise ConversionError(f"is not an .npz file: {why}"[:200], entry=path) from None
     package.add_resource(name, arrays, ResourceType.ModelWeights)
 
 
@@ -115,4 +128,5 @@ def _text(path: str) -> str:
     try:
         return Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise StorageError(f"cannot be read: {error}", entry=path) from None
+        said = error.strerror if isinstance(error, OSError) else error
+        raise StorageError(f"cannot be read: {said}", entry=path) from None

@@ -35,7 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", metavar="FOLDER", help="folder with *.torshpkg files")
     parser.add_argument("--enable", action="append", default=[], metavar="NAME", help="an optional")
     parser.add_argument("--platform", help="os-machine to resolve for, such as linux-x86_64")
-    parser.add_argument("--output", metavar="PACKAGE", help="for lock: write there, not in place")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="for lock: write there, not in place"
+    )
     add_load_arguments(parser)
 
 

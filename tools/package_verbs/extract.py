@@ -16,8 +16,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("package")
     parser.add_argument("name", nargs="*", help="resources; all by default")
-    parser.add_argument("-o", "--output", metavar="FOLDER", default=".")
-    parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("-o", "--output", metavar="FOLDER", default=".", help="default: here")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     add_load_arguments(parser)
 
 

@@ -5,10 +5,12 @@ torsh-package run m.torshpkg model:predict @x.npy
 Arguments are JSON values; `@file.npy` is an array. Strict mode (the default) confines files,
 network, processes, memory and time, and refuses to run where this machine cannot enforce all of
 that; --capabilities shows what it can. Arrays in the result are printed, or written by --output.
+Compiled models in packages are run by `torsh run`.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +24,11 @@ from torsh_package.errors import InvalidArgumentError
 from torsh_package.limits import MIB
 from torsh_package.storage import LocalStorage
 
-from . import FAILED, OK, Output, add_load_arguments, open_package
+from ..arguments import real, whole
+from . import FAILED, OK, USAGE, Output, add_load_arguments, open_package
+
+MOST = 1 << 24
+"""Of any limit: half a year in seconds, 16 TiB in MiB."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,11 +38,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="JSON, or @file.npy")
     parser.add_argument("--capabilities", action="store_true", help="show what can be enforced")
     parser.add_argument("--mode", choices=[str(mode) for mode in Mode], default=str(Mode.STRICT))
-    parser.add_argument("--memory", type=int, default=1024, metavar="MIB", help="address space")
-    parser.add_argument("--cpu", type=int, default=10, metavar="SECONDS", help="processor time")
-    parser.add_argument("--wall", type=float, default=30.0, metavar="SECONDS", help="clock time")
+    parser.add_argument(
+        "--memory", type=whole(1, MOST), default=1024, metavar="MIB", help="address space"
+    )
+    parser.add_argument(
+        "--cpu", type=whole(1, MOST), default=10, metavar="SECONDS", help="processor time"
+    )
+    parser.add_argument(
+        "--wall", type=real(0.001, most=MOST), default=30.0, metavar="SECONDS", help="clock time"
+    )
     parser.add_argument("--no-numpy", action="store_true", help="keep numpy out of the sandbox")
-    parser.add_argument("--output", metavar="NPZ", help="write arrays of the result there")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE.npz", help="write arrays of the result there"
+    )
     add_load_arguments(parser)
 
 
@@ -51,7 +65,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
         )
         return OK if found.strict else FAILED
     if args.package is None or args.entry is None:
-        raise InvalidArgumentError("give a package and an entry (module:function)")
+        print("torsh-package run: error: give PACKAGE and MODULE:FUNCTION", file=sys.stderr)
+        return USAGE
     options = SandboxOptions(
         mode=Mode(args.mode),
         memory=args.memory * MIB,

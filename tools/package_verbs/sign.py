@@ -9,14 +9,17 @@ import argparse
 import datetime as dt
 from pathlib import Path
 
-from torsh_package.errors import InvalidArgumentError
 from torsh_package.small_files import replace_file
 from torsh_package.trust.keys import PrivateKey
 from torsh_package.trust.model_signing import export_model_signing
 from torsh_package.trust.package_files import detached_path, sign_file
 from torsh_package.trust.signer import PackageSigner
 
+from ..arguments import whole
 from . import OK, Output, read_password
+
+LONGEST = 36500
+"""Days that a signature may count: a hundred years."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detached", metavar="FILE", nargs="?", const="", help="default: PACKAGE.sig"
     )
-    parser.add_argument("--expires-days", metavar="N", type=int, help="how long it counts")
-    parser.add_argument("--sequence", metavar="N", type=int, help="number of the release")
+    parser.add_argument(
+        "--expires-days", metavar="N", type=whole(1, LONGEST), help="how long it counts"
+    )
+    parser.add_argument("--sequence", metavar="N", type=whole(), help="number of the release")
     parser.add_argument(
         "--model-signing", metavar="FILE", help="write an OpenSSF bundle instead (ecdsa-p256)"
     )
@@ -53,8 +58,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _sign(args: argparse.Namespace, key: PrivateKey) -> str:
-    if args.expires_days is not None and args.expires_days <= 0:
-        raise InvalidArgumentError(f"--expires-days {args.expires_days}: give at least 1")
     after = None if args.expires_days is None else dt.timedelta(days=args.expires_days)
     signer = PackageSigner(key.public_key.algorithm, key, expires_after=after)
     detached: Path | None = None

@@ -16,26 +16,34 @@ from torsh_package.trust.keys import PrivateKey, PublicKey
 from torsh_package.trust.policy import RevocationReason, Role, RootPolicy
 from torsh_package.trust.store import TrustStore
 
+from ..arguments import whole
 from ..tables import table
 from . import OK, Output
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("store")
+    parser.add_argument("store", help="file of the store; made where there is none")
     parser.add_argument(
         "--allow", metavar="PATTERN", action="append", default=[], help="packages of the role"
     )
     parser.add_argument("--role", default="publisher", help="name of the role")
     parser.add_argument("--key", metavar="FILE.pub", action="append", default=[])
-    parser.add_argument("--threshold", metavar="N", type=int, default=1)
-    parser.add_argument("--min-sequence", metavar="N", type=int, help="oldest release to accept")
+    parser.add_argument(
+        "--threshold",
+        metavar="N",
+        type=whole(1),
+        help="keys of the role that must sign; default: 1",
+    )
+    parser.add_argument(
+        "--min-sequence", metavar="N", type=whole(), help="oldest release to accept"
+    )
     parser.add_argument("--revoke", metavar="KEYID", action="append", default=[])
     parser.add_argument(
         "--reason", choices=[r.value for r in RevocationReason], default="compromised"
     )
     parser.add_argument("--root", metavar="FILE.pub", action="append", default=[])
-    parser.add_argument("--root-threshold", metavar="N", type=int, default=1)
+    parser.add_argument("--root-threshold", metavar="N", type=whole(1), default=1)
     parser.add_argument("--sign-update", metavar="FILE", help="write the store as signed update")
     parser.add_argument("--root-key", metavar="FILE", action="append", default=[])
     parser.add_argument("--update", metavar="FILE", help="apply a signed update")
@@ -72,13 +80,17 @@ def _update(store: TrustStore, args: argparse.Namespace) -> TrustStore:
 
 def _allow(store: TrustStore, args: argparse.Namespace) -> TrustStore:
     if not args.allow:
+        if args.key or args.threshold is not None or args.min_sequence is not None:
+            raise InvalidArgumentError(
+                "--key, --threshold and --min-sequence describe a role; give --allow PATTERN too"
+            )
         return store
     keys = [PublicKey.load(path) for path in args.key]
     role = Role(
         name=args.role,
         packages=tuple(args.allow),
         key_ids=tuple(dict.fromkeys(key.key_id for key in keys)),
-        threshold=args.threshold,
+        threshold=1 if args.threshold is None else args.threshold,
         min_sequence=args.min_sequence,
     )
     return store.with_role(role, keys)

@@ -14,6 +14,7 @@ from torsh_package.canonical_json import JsonObject, JsonValue, dumps, loads
 from torsh_package.errors import (
     InvalidArgumentError,
     ManifestError,
+    PackageError,
     SignatureError,
     UnsupportedVersionError,
 )
@@ -213,7 +214,12 @@ class TrustStore:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "TrustStore":
         """Read a store file; raises as `parse`, and `StorageError` if it cannot be read."""
-        return cls.parse(read_file(path, MAX_STORE_BYTES))
+        data = read_file(path, MAX_STORE_BYTES)
+        try:
+            return cls.parse(data)
+        except PackageError as error:
+            error.place(os.fspath(path))
+            raise
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Replace a store file atomically."""

@@ -91,7 +91,7 @@ def test_run(coded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert code == 1
     assert "sandbox-code: the code raised ValueError: no" in err
     assert call(capsys, "run", coded, "net:f", "{", "--mode", MODE)[0] == 1
-    assert call(capsys, "run", coded)[0] == 1
+    assert call(capsys, "run", coded)[0] == 2
 
 
 def test_capabilities(capsys: pytest.CaptureFixture[str]) -> None:
