@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 import torsh_fx
@@ -89,7 +89,7 @@ def test_numbers_on_the_left(decompose):
 def test_circular_padding_cuts_where_it_is_negative(decompose):
     def function(x):
         pads = ((-1, 2, 2, -1), (-1, -1, 2, 1), (3, -2, 0, 0))
-        return tuple(F.pad(x, pad, mode="circular") for pad in pads)
+        return tuple(functional.pad(x, pad, mode="circular") for pad in pads)
 
     same(function, torch.randn(1, 2, 5, 6), decompose=decompose)
 
@@ -99,16 +99,35 @@ def test_circular_padding_cuts_where_it_is_negative(decompose):
 def test_antialiasing_with_aligned_corners(mode, extents):
     def function(x):
         return tuple(
-            F.interpolate(x, size=size, mode=mode, antialias=True, align_corners=True)
+            functional.interpolate(x, size=size, mode=mode, antialias=True, align_corners=True)
             for size in ((7, 4), (20, 30), (1, 5))
         )
 
     same(function, torch.randn(1, 2, *extents))
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("channels", [3, 6])
+@pytest.mark.parametrize("antialias", [True, False])
+def test_resampled_bytes_are_those_of_fixed_point(mode, channels, antialias):
+    def function(x):
+        return tuple(
+            functional.interpolate(
+                x, mode=mode, antialias=antialias, align_corners=align, **extents
+            )
+            for align in (True, False)
+            for extents in (dict(size=(7, 4)), dict(size=(1, 30)), dict(scale_factor=(1.3, 0.6)))
+        )
+
+    x = torch.randint(0, 256, (2, channels, 15, 16), dtype=torch.uint8)
+    same(function, x, tolerance=0)
+
+
 def test_antialiasing_with_aligned_corners_at_any_extent():
     module = Function(
-        lambda x: F.interpolate(x, size=(5, 9), mode="bilinear", antialias=True, align_corners=True)
+        lambda x: functional.interpolate(
+            x, size=(5, 9), mode="bilinear", antialias=True, align_corners=True
+        )
     )
     height = torch.export.Dim("height", min=2, max=40)
     compiled = torsh_fx.compile(
@@ -158,7 +177,7 @@ def test_differences_with_borders_and_flips():
 @pytest.mark.parametrize("norm", [2.0, 1.5])
 def test_embedding_of_bounded_norm(norm, decompose):
     def function(x, places):
-        return F.embedding(places, x, max_norm=1.0, norm_type=norm)
+        return functional.embedding(places, x, max_norm=1.0, norm_type=norm)
 
     same(function, ROWS, INTEGERS, decompose=decompose)
 
@@ -168,18 +187,18 @@ def test_margins_of_several_labels(reduction):
     labels = torch.tensor([[0, 2, -1, 1], [1, -1, 2, 3], [-1, 0, 1, 2], [3, 2, 1, 0]])
 
     def function(x, labels):
-        rows = F.multilabel_margin_loss(x, labels, reduction=reduction)
-        return rows, F.multilabel_margin_loss(x[0], labels[0], reduction=reduction)
+        rows = functional.multilabel_margin_loss(x, labels, reduction=reduction)
+        return rows, functional.multilabel_margin_loss(x[0], labels[0], reduction=reduction)
 
     same(function, torch.randn(4, 4), labels)
 
 
 def test_fractional_pooling_of_given_samples(decompose):
     def function(x, s, volume, t):
-        plane = F.fractional_max_pool2d(
+        plane = functional.fractional_max_pool2d(
             x, (2, 3), output_size=(3, 4), _random_samples=s, return_indices=True
         )
-        return *plane, *F.fractional_max_pool3d(
+        return *plane, *functional.fractional_max_pool3d(
             volume, (2, 3, 2), output_size=(3, 4, 1), _random_samples=t, return_indices=True
         )
 
@@ -212,3 +231,11 @@ def test_degrees_are_cut_to_whole_numbers(name):
         return polynomial(x, degrees), polynomial(x, -0.5), polynomial(x, 3.7)
 
     same(function, torch.linspace(-1, 1, 8), degrees, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("element", [torch.float32, torch.float64])
+def test_bessel_functions_have_no_limit_at_infinity(element):
+    special = torch.special
+    functions = (special.i0, special.i1, special.bessel_j0, special.bessel_j1, special.bessel_y0)
+    x = torch.tensor([torch.inf, -torch.inf, torch.nan, 0.0, 1.0, -3.5], dtype=element)
+    same(lambda x: tuple(function(x) for function in functions), x)

@@ -17,8 +17,9 @@ from torsh_dialect.ops import (
 from torsh_dialect.ops import (
     roi as regions,
 )
-from torsh_dialect.types import dims_of, rank_of
+from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, converts
+from torsh_fx.importers.torch_ops.resample_bytes import resampled_bytes
 
 
 def _resize(
@@ -92,13 +93,20 @@ def _interpolate(
     if cubic:
         more["cubic_a"] = -0.5 if smooth else -0.75
     way = "align_corners" if align and not smooth else "half_pixel"
-    if align and smooth:
-        more["factors"] = _aligned_factors(c, x)
     scales = _scales([*rest, *options.values()])
-    return _resize(c, x, "cubic" if cubic else "linear", way, scales, **more)
+    factors = _aligned_factors(c, x) if align and smooth else None
+    mode = "cubic" if cubic else "linear"
+    if element_type(x) == dtypes.ui8:
+        if factors is None and way == "half_pixel" and scales and None not in scales:
+            given = (1.0, 1.0, *scales)
+            factors = [c.constant(float(str(s)), dtypes.f64) for s in given]
+        return resampled_bytes(c, x, factors, {**more, "mode": mode, "coordinates": way})
+    if factors is not None:
+        more["factors"] = c.concat([c.reshape(factor, [1]) for factor in factors], 0)
+    return _resize(c, x, mode, way, scales, **more)
 
 
-def _aligned_factors(c: NodeBuilder, x: SSAValue) -> SSAValue:
+def _aligned_factors(c: NodeBuilder, x: SSAValue) -> list[SSAValue]:
     """Factors (m - 1) / (n - 1), and no distance at all between the results of an axis of one.
 
     With antialiasing, ATen takes from `align_corners` only the scale; the centres stay those of
@@ -110,7 +118,7 @@ def _aligned_factors(c: NodeBuilder, x: SSAValue) -> SSAValue:
         ratio = c.div(m, c.maximum(n, 1.0))
         still = c.either(c.eq(n, 0.0), c.eq(m, 0.0))
         factors.append(c.where(still, c.like(math.inf, ratio), ratio))
-    return c.concat([c.reshape(factor, [1]) for factor in factors], 0)
+    return factors
 
 
 @converts("grid_sampler_2d", "grid_sampler_3d", "grid_sampler", "_grid_sampler_2d_cpu_fallback")

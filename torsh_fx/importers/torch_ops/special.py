@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from xdsl.ir import SSAValue
 
-from torsh_dialect.ops import rounding, select, special
-from torsh_dialect.ops.bessel import AiryOp
-from torsh_fx.importers.torch_ops.base import NodeBuilder, converts
+from torsh_dialect.ops import bessel, rounding, select, special
+from torsh_dialect.ops.special import Special
+from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, converts
 
 
 @converts("logit")
@@ -33,11 +34,21 @@ def _mvlgamma(c: NodeBuilder, x: SSAValue, p: int) -> SSAValue:
     return total
 
 
-@converts("special_airy_ai")
-def _airy_ai(c: NodeBuilder, x: SSAValue) -> SSAValue:
-    """NaN at infinities, where torch has no limit."""
-    x = c.finished(x)
-    return c.where(c.b(rounding.IsInfOp, x), c.like(math.nan, x), c.b(AiryOp, x))
+def _without_limit(cls: type[Special]) -> Callable[[NodeBuilder, SSAValue], SSAValue]:
+    """A converter: NaN at infinities, where torch evaluates its series."""
+
+    def convert(c: NodeBuilder, x: SSAValue) -> SSAValue:
+        x = c.finished(x)
+        return c.where(c.b(rounding.IsInfOp, x), c.like(math.nan, x), c.b(cls, x))
+
+    return convert
+
+
+for _cls in (bessel.I0Op, bessel.I1Op, bessel.J0Op, bessel.J1Op, bessel.Y0Op, bessel.Y1Op):
+    for _name in _cls.SPELLED.torch:
+        CONVERTERS[_name] = _without_limit(_cls)
+
+converts("special_airy_ai")(_without_limit(bessel.AiryOp))
 
 
 @converts("special_ndtr")
