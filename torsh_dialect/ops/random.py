@@ -154,7 +154,8 @@ class Mt19937Op(Random):
 class WithinOp(Random):
     """The elements of x, which must lie from `low` to `high`; another one (or NaN) ends the call.
 
-    For parameters of distributions, which are known when the program runs. C1: x is of floats.
+    For parameters of distributions, which are known when the program runs. C1: x is of floats or
+    integers, which are compared as f64.
 
     %r = torsh.within %x {high = 1.0 : f64, low = 0.0 : f64} : (tensor<3xf32>) -> tensor<3xf32>
     """
@@ -166,8 +167,9 @@ class WithinOp(Random):
     y = result_def()
 
     def infer(self) -> Sequence[AnyTensor]:
-        if not dtypes.is_float(element_type(self.x)):
-            raise ShapeError(f"limits are of floats, not of {self.x.type} (C1)")
+        element = element_type(self.x)
+        if not (dtypes.is_float(element) or dtypes.is_integer(element)):
+            raise ShapeError(f"limits are of floats or integers, not of {self.x.type} (C1)")
         return (tensor(element_type(self.x), dims_of(self.x)),)
 
     def evaluate(self, *args: Array) -> Sequence[Array]:

@@ -373,6 +373,7 @@ def _random() -> list[Sample]:
             for kind in (np.float64, np.float32)
         ),
         Sample(random.WithinOp, (np.abs(real(3, 5)),), {"low": 0.0, "high": 9.0}),
+        Sample(random.WithinOp, (steps,), {"low": 0.0, "high": 7.0}),
         Sample(random.ShuffleOp, (steps,)),
         Sample(random.ShuffleOp, (steps[:0],)),
     ]

@@ -82,6 +82,26 @@ def test_integers_are_torchs():
     ))  # fmt: skip
 
 
+def drawn_below(x):
+    return torch.randint_like(x, x[0, 0].long()), torch.rand(2)
+
+
+@pytest.mark.parametrize("limit", [1, 2**28 - 1, 2**28, 2**40])
+def test_integers_below_a_value(limit):
+    """From 2**28 on of 64 bits."""
+    equal(drawn_below, torch.full((3, 4), limit, dtype=torch.int64))
+
+
+def test_an_empty_range_of_integers_ends_the_call():
+    f = torsh_fx.compile(Function(drawn_below), (torch.ones(2, 2),))
+    for bad in (0.0, -3.0):
+        x = torch.full((2, 2), bad)
+        with pytest.raises(RuntimeError, match="expects 'from' to be less than 'to'"):
+            drawn_below(x)
+        with pytest.raises(ExecutionError, match="element 0 of a distribution's parameters"):
+            f(x)
+
+
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_probabilities_of_a_tensor(dtype):
     equal(torch.bernoulli, torch.rand(200, generator=torch.Generator().manual_seed(1)).to(dtype))

@@ -239,11 +239,12 @@ def integers(c: NodeBuilder, low: int, width: int) -> SSAValue:
     return c.finished(in_memory_order(c, draw, c.out_dims()))
 
 
-def symbolic_integers(c: NodeBuilder, low: Dim, high: Dim) -> SSAValue:
-    """The same with a range that is known when the program runs."""
+def symbolic_integers(c: NodeBuilder, low: Dim, high: Dim | SSAValue) -> SSAValue:
+    """The same with a range that is known when the program runs, and checked then."""
     stream = stream_of(c)
     first = c.tensor(low, dtypes.i64)
-    width = c.cast(c.sub(c.tensor(high, dtypes.i64), first), dtypes.ui64)
+    width = within(c, c.sub(c.tensor(high, dtypes.i64), first), 1.0, 2.0**63)
+    width = c.cast(width, dtypes.ui64)
     wide = c.ge(width, c.like(WIDE_RANGE, width))
 
     def draw(dims: Sequence[Dim]) -> SSAValue:
@@ -251,6 +252,11 @@ def symbolic_integers(c: NodeBuilder, low: Dim, high: Dim) -> SSAValue:
         return c.add(c.cast(c.remainder(word, width), dtypes.i64), first)
 
     return c.finished(in_memory_order(c, draw, c.out_dims()))
+
+
+@converts("randint_like.Tensor")
+def _randint_below(c: NodeBuilder, x: SSAValue, high: SSAValue, **options: Any) -> SSAValue:
+    return symbolic_integers(c, 0, c.reshape(high, []))
 
 
 @converts("randint", "randint.low", "randint_like", "randint_like.low_dtype", "random.from",
