@@ -44,6 +44,7 @@ class Suite:
         parts: Into how many parts a full run is cut; `--sample` runs one of them.
         peers: What others pass, as text.
         sampled: Whether `--sample` runs a part of it.
+        apart: Whether each sample of a row is a case, instead of the row.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Suite:
     parts: int = 10
     peers: str = ""
     sampled: bool = True
+    apart: bool = False
 
     def result(self, part: int) -> Path:
         """The runner's result file of a part."""
@@ -66,7 +68,7 @@ class Suite:
         return [python, f"tests/{script}", *arguments, *chosen]
 
     def statuses(self, part: int) -> Statuses:
-        """The cases of a part; a torch op is one case, of the worst of its samples.
+        """The cases of a part; a torch op is the worst of its samples, unless these stand apart.
 
         Raises:
             SystemExit: The part has no results.
@@ -78,7 +80,16 @@ class Suite:
         rows: Mapping[str, Any] = data.get("results", data)
         if not rows:
             raise SystemExit(f"{self.title}: no case ran ({file})")
-        return {name: _status(row) for name, row in rows.items()}
+        cases = (
+            (f"{name}{end}", row) for name, whole in rows.items() for end, row in self._each(whole)
+        )
+        return {name: _status(row) for name, row in cases}
+
+    def _each(self, row: Mapping[str, Any]) -> Sequence[tuple[str, Mapping[str, Any]]]:
+        """The cases of a row, and how their names end."""
+        if self.apart and row.get("samples"):
+            return [(f"/{n}", sample) for n, sample in enumerate(row["samples"])]
+        return [("", row)]
 
 
 def _status(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -144,10 +155,12 @@ ARCHS = ("--list", "tests/conformance/hf/archs.json")
 DTYPES = ("int64", "bool", "float64", "bfloat16", "complex64")
 
 
-def _torch(name: str, title: str, *arguments: str, parts: int = 10, peers: str = "") -> Suite:
+def _torch(
+    name: str, title: str, *arguments: str, parts: int = 10, peers: str = "", apart: bool = False
+) -> Suite:
     runner = (*DATABASE, *arguments)
     select = by_number if parts > 1 else whole
-    return Suite(f"torch-{name}", title, runner, select, "torch", parts, peers)
+    return Suite(f"torch-{name}", title, runner, select, "torch", parts, peers, apart=apart)
 
 
 @dataclass(frozen=True)
@@ -198,7 +211,14 @@ SUITE_LIST = (
         _torch(f"op-{dtype}", f"PyTorch OpInfo, {dtype}", "--db", "op", "--dtype", dtype)
         for dtype in DTYPES
     ),
-    _torch("module", "PyTorch module_db", "--db", "module", parts=1, peers="306 samples export"),
+    _torch(
+        "module",
+        "PyTorch module_db, up to 4 samples a module",
+        *("--db", "module", "--samples", "4"),
+        parts=1,
+        peers="306 samples export",
+        apart=True,
+    ),
     _torch("hop", "PyTorch higher-order ops", "--db", "hop", parts=1, peers="11 samples export"),
     Suite(
         "torch-examples",

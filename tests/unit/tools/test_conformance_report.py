@@ -61,6 +61,14 @@ def test_a_case_has_the_worst_status_of_its_samples(tools):
     }
 
 
+def test_samples_of_modules_are_cases_of_their_own(tools):
+    suite = suite_of("torch-module")
+    rows = {"nn.A": samples("pass", "fail"), "nn.B": samples()}
+    suite.result(0).write_text(json.dumps({"results": rows}))
+    found = {name: status for name, (status, _) in suite.statuses(0).items()}
+    assert found == {"nn.A/0": "pass", "nn.A/1": "fail", "nn.B": "sample_error"}
+
+
 def test_surprises_are_unlisted_failures_and_listed_passes(tools):
     results = {
         "a#0": samples("crash"),
