@@ -341,14 +341,14 @@ def spelling(target: Any) -> str:
     return f"math.{name}" if module == "math" or target in vars(math).values() else name
 
 
-def _live(module: GraphModule, draws: bool) -> set[Node]:
+def _live(module: GraphModule, ordered: bool) -> set[Node]:
     """Nodes that the output needs; ops with effects that are only checks are not.
 
-    With `draws`, random ops are: those behind them draw the numbers that follow.
+    With `ordered`, those that draw random numbers are: nodes behind them draw what follows.
     """
     live: set[Node] = set()
     nodes = module.graph.nodes
-    work = [node for node in nodes if node.op == "output" or (draws and is_random(node))]
+    work = [node for node in nodes if node.op == "output" or (ordered and is_random(node))]
     while work:
         node = work.pop()
         if node not in live:
@@ -358,8 +358,13 @@ def _live(module: GraphModule, draws: bool) -> set[Node]:
 
 
 def is_random(node: Node) -> bool:
-    """Whether torch draws random numbers for a node; not so for dropout that is switched off."""
+    """Whether torch draws random numbers for a node, or for the graphs that it calls.
+
+    Not so for dropout that is switched off.
+    """
     target: Any = node.target
+    if isinstance(target, HigherOrderOperator):
+        return any(map(draws, graphs_of(node)))
     if not isinstance(target, OpOverload) or torch.Tag.nondeterministic_seeded not in target.tags:
         return False
     formal: Any = cast(Any, target)._schema.arguments
@@ -368,6 +373,19 @@ def is_random(node: Node) -> bool:
     given |= node.kwargs
     training = all(given.get(name, True) is not False for name in ("train", "training"))
     return training and all(given.get(name, 1) != 0 for name in ("dropout", "dropout_p"))
+
+
+def graphs_of(node: Node) -> list[GraphModule]:
+    """The graphs among a node's arguments."""
+    owner = node.graph.owning_module
+    names = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
+    found = [operator.attrgetter(name)(owner) for name in names]
+    return [graph for graph in found if isinstance(graph, GraphModule)]
+
+
+def draws(graph: GraphModule) -> bool:
+    """Whether torch draws random numbers in a graph, or in those in it."""
+    return any(is_random(node) for node in graph.graph.nodes)
 
 
 def type_of_fake(fake: torch.Tensor, shared: Shared, layout: Layout | None = None) -> Any:

@@ -12,6 +12,7 @@ from onnx import parser
 from torch._higher_order_ops import associative_scan, scan, while_loop
 from torch._higher_order_ops import map as map_rows
 from torch.nn.attention.flex_attention import flex_attention
+from torch_oracle import Function
 
 import torsh_fx
 from torsh_dialect.errors import (
@@ -138,17 +139,6 @@ def test_a_ratio_that_is_a_value_is_checked_in_training(bad):
 # -- torch
 
 
-class Drawing(torch.nn.Module):
-    """A model that is one function."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
-
-
 ZERO = torch.zeros((), dtype=torch.int64)
 MAPS = {
     "scan": lambda x: scan(
@@ -185,12 +175,42 @@ def test_draws_in_torchs_graphs_are_torchs(name):
         return (*(found if isinstance(found, tuple | list) else [found]), torch.rand(2))
 
     x = torch.ones(12)
-    compiled = torsh_fx.compile(Drawing(function), (x,), random="mt19937")
+    compiled = torsh_fx.compile(Function(function), (x,), random="mt19937")
     compiled.seed(3)
     torch.manual_seed(3)
     for _ in range(2):
         for wanted, found in zip(function(x), compiled(x), strict=True):
             torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+def without_gradients(x):
+    with torch.no_grad():
+        return x + torch.rand(12)
+
+
+UNUSED = {
+    "cond": lambda x: torch.cond(
+        x.sum() > 1,
+        lambda y: torch.cond(y.sum() > 2, lambda z: z + torch.rand(12), lambda z: z + 1, (y,)),
+        lambda y: y + torch.randn(12), (x,),
+    ),
+    "graph that is called": without_gradients,
+    **{name: MAPS[name] for name in ("scan", "nested")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNUSED)
+def test_graphs_that_nothing_uses_draw(name):
+    def function(x):
+        UNUSED[name](x)
+        return torch.rand(3)
+
+    x = torch.ones(12)
+    compiled = torsh_fx.compile(Function(function), (x,), random="mt19937")
+    compiled.seed(3)
+    torch.manual_seed(3)
+    for _ in range(2):
+        torch.testing.assert_close(compiled(x), function(x), rtol=0, atol=0)
 
 
 # -- what torch itself refuses
@@ -203,7 +223,7 @@ PLAIN_FLEX = "ignore:flex_attention called without torch.compile"
 
 @pytest.mark.filterwarnings(PLAIN_FLEX)
 def test_draws_of_single_attention_scores_are_refused_as_in_torch():
-    model = Drawing(lambda x: flex_attention(
+    model = Function(lambda x: flex_attention(
         x, x, x, score_mod=lambda score, b, h, i, j: score + torch.rand(())
     ))  # fmt: skip
     x = torch.rand(1, 2, 8, 4)
@@ -222,7 +242,7 @@ def test_numbers_drawn_before_attention_reach_its_scores():
         )
 
     x = torch.rand(1, 2, 8, 4, generator=torch.Generator().manual_seed(1))
-    compiled = torsh_fx.compile(Drawing(function), (x,), random="mt19937")
+    compiled = torsh_fx.compile(Function(function), (x,), random="mt19937")
     compiled.seed(3)
     torch.manual_seed(3)
     torch.testing.assert_close(compiled(x), function(x))
@@ -238,7 +258,7 @@ VMAPS = {
 
 @pytest.mark.parametrize("name", VMAPS)
 def test_draws_that_torch_refuses_to_map_are_refused(name):
-    model, x = Drawing(VMAPS[name]), torch.zeros(4, 3)
+    model, x = Function(VMAPS[name]), torch.zeros(4, 3)
     with pytest.raises(RuntimeError, match=REFUSED):
         model(x)
     with pytest.raises(ImportModelError, match=REFUSED):

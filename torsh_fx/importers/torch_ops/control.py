@@ -39,11 +39,9 @@ class Drawing:
     @staticmethod
     def of(c: NodeBuilder, *graphs: GraphModule) -> Drawing:
         """What the graphs of a node need."""
-        from torsh_fx.importers.torch_graph import is_random
+        from torsh_fx.importers.torch_graph import draws
 
-        inner = (m for graph in graphs for m in graph.modules() if isinstance(m, GraphModule))
-        draws = any(is_random(node) for module in inner for node in module.graph.nodes)
-        return Drawing(c.graph.shared.stream if draws else None)
+        return Drawing(c.graph.shared.stream if any(map(draws, graphs)) else None)
 
     def state(self, c: NodeBuilder) -> list[SSAValue]:
         """The state now."""
