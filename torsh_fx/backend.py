@@ -33,6 +33,7 @@ from torsh_fx.compiler import compile as compile_model
 from torsh_fx.importers.torch_aliases import Aliases
 from torsh_fx.importers.torch_floats import specialize_floats
 from torsh_fx.importers.torch_random import set_torch_state, torch_state
+from torsh_fx.importers.torch_trace import inline_checkpoints, trace
 from torsh_fx.importers.torch_types import to_numpy, to_torch
 from torsh_fx.random import STATE
 from torsh_fx.written import run_writing
@@ -194,9 +195,7 @@ class DynamoGraph:
         module = self._with_weights(args)
         users = tuple(_plain(args[position]) for position in self._users)
         shapes = tuple(self._dynamic(position) if dynamic else None for position in self._users)
-        program = torch.export.export(
-            module, users, dynamic_shapes=shapes if dynamic else None, strict=False
-        )
+        program = trace(module, users, shapes if dynamic else None)
         self._stamps = {position: Stamp.of(args[position]) for position in self._stored}
         return compile_model(program, **self._options)
 
@@ -223,6 +222,7 @@ class DynamoGraph:
                 _replace(
                     node, module.graph.call_function(torch.ops.aten.sym_size.int, (tensor, axis))
                 )
+        inline_checkpoints(module.graph)
         module.graph.lint()
         module.recompile()
         return module

@@ -14,6 +14,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from torsh_dialect.errors import ImportModelError
 from torsh_fx.importers.torch_recurrent import WholeRecurrent
+from torsh_fx.importers.torch_trace import trace
 from torsh_fx.importers.torch_types import layout_of_tensor
 
 ENLARGED = 3
@@ -45,7 +46,7 @@ def export(model: torch.nn.Module, inputs: tuple[Any, ...], dynamic_shapes: Any)
 
 def _export(model: torch.nn.Module, inputs: tuple[Any, ...], shapes: Any) -> ExportedProgram:
     with torch.no_grad(), WholeRecurrent() if shapes else nullcontext():
-        return torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
+        return trace(model, inputs, shapes)
 
 
 def enlarged(inputs: tuple[Any, ...], dynamic_shapes: Any) -> tuple[Any, ...] | None:
@@ -130,7 +131,7 @@ def _is_general(program: ExportedProgram, model: torch.nn.Module, inputs: tuple[
     """Whether the trace of the given example, with all sizes fixed, is the same program."""
     try:
         with torch.no_grad(), WholeRecurrent():
-            fixed = torch.export.export(model, inputs, strict=False)
+            fixed = trace(model, inputs)
     except Exception:  # torch names many; the example cannot be traced, so it proves nothing
         return False
     return Comparison().is_same(program.graph, fixed.graph)

@@ -93,7 +93,7 @@ NO_WRITES = ("aten.detach_.default",)
 def _is_plain(node: torch.fx.Node) -> bool:
     if node.op != "call_function" or node.target is operator.getitem:
         return True
-    if _projects(node):
+    if _projects(node) or _casts(node):
         return False
     target: Any = node.target
     if isinstance(target, OpOverload):
@@ -110,6 +110,11 @@ def _projects(node: torch.fx.Node) -> bool:
         return False
     hidden, cell = cast(Any, node.args[1])
     return hidden.meta["val"].shape[-1] != cell.meta["val"].shape[-1]
+
+
+def _casts(node: torch.fx.Node) -> bool:
+    """Whether a node runs a graph under autocast, which says nowhere what it casts."""
+    return spelling(node.target) == "wrap_with_autocast" and bool(node.args[2])
 
 
 def _source(output: torch.fx.Node, spec: Any) -> torch.fx.Node | None:

@@ -111,3 +111,25 @@ def test_multiples_are_symbolic_from_one_on(special, example):
             continue
         with torch.no_grad():
             torch.testing.assert_close(compiled(x), module(x), rtol=1e-4, atol=1e-5)
+
+
+class LongConvolution(nn.Module):
+    """A convolution as long as its input, by transforms of twice its length."""
+
+    def forward(self, x, kernel):
+        steps = x.shape[1]
+        spectrum = torch.fft.rfft(x, n=2 * steps) * torch.fft.rfft(kernel, n=2 * steps)
+        return torch.fft.irfft(spectrum, n=2 * steps)[:, :steps], torch.fft.irfft2(
+            torch.fft.rfft2(x), s=x.shape
+        )
+
+
+def test_inverse_transforms_of_any_length():
+    axes, module = {1: Dim("steps", min=2)}, LongConvolution()
+    compiled = torsh_fx.compile(
+        module, (torch.randn(2, 8), torch.randn(2, 8)), dynamic_shapes=(axes, axes)
+    )
+    for steps in (8, 7, 2, 31):
+        args = (torch.randn(2, steps), torch.randn(2, steps))
+        for y, expected in zip(compiled(*args), module(*args), strict=True):
+            torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
