@@ -53,6 +53,7 @@ class Case:
         attributes: Attributes of the node.
         sizes: Values of the symbols.
         outputs: Names of results.
+        data_dependent: Whether extents of results depend on data.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Case:
     weights: tuple[str, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict[str, Any])
     outputs: tuple[str, ...] = ("y",)
+    data_dependent: bool = False
 
     def inputs(self, sizes: Mapping[str, int]) -> dict[str, np.ndarray[Any, Any]]:
         """Arrays of the inputs at a size."""
@@ -360,7 +362,7 @@ def _moves() -> list[Case]:
         Case("tile/nm", "Tile", {"x": x, "r": ints([2, 3])}, PLANE),
         Case("one-hot/n", "OneHot", {"i": Tensor(("n",), "int64", 0, 20), "d": ints([20]),
              "v": np.asarray([0, 1], np.float32)}, LENGTH),
-        Case("nonzero/nm", "NonZero", {"x": x}, PLANE),
+        Case("nonzero/nm", "NonZero", {"x": x}, PLANE, data_dependent=True),
         Case("trilu/nm", "Trilu", {"x": x}, PLANE),
     ]  # fmt: skip
 

@@ -145,6 +145,60 @@ def _floor_division(text: Text, kind: str, type: str, a: Value, b: Value) -> Val
     return text.select(type, negative, text.binary("add", type, rest, b), rest)
 
 
+MOST_STEPPED = 1 << 20
+"""Up to this a quotient of integers is exact in f32: it rounds to its own side of the next one."""
+
+
+def stepped_division(
+    text: Text, kind: str, first: Value, step: int, lanes: int, divisor: Value
+) -> Value | None:
+    """`_floor_division` of `first + lane * step` by one positive number for all lanes.
+
+    One scalar division finds quotient and rest of the first lane. From there a divisor that is
+    larger than the way to the last lane is passed at most once; for smaller ones the numbers
+    are so small that f32 divides them exactly. None where another way is better.
+    """
+    way = abs(step) * (lanes - 1)
+    literal = is_literal(divisor)
+    if way >= MOST_STEPPED or (literal and int(divisor) & (int(divisor) - 1) == 0):
+        return None
+    type = f"<{lanes} x i64>"
+    quotient = _floor_division(text, "floordiv", "i64", first, divisor)
+    rest = text.sub(first, text.mul(quotient, divisor))
+    offsets = ", ".join(f"i64 {lane * step}" for lane in range(lanes))
+    along = text.binary("add", type, text.splat(type, rest), f"<{offsets}>")
+    other = text.splat(type, divisor)
+    if literal:
+        steps = (_passed if int(divisor) > way else _small_quotients)(text, lanes, along, other)
+    else:
+        far = text.splat(f"<{lanes} x i1>", text.compare("sgt", divisor, way))
+        passed = _passed(text, lanes, along, other)
+        steps = text.select(type, far, passed, _small_quotients(text, lanes, along, other))
+    if kind == "floordiv":
+        return text.binary("add", type, text.splat(type, quotient), steps)
+    return text.binary("sub", type, along, text.binary("mul", type, steps, other))
+
+
+def _passed(text: Text, lanes: int, along: Value, divisor: Value) -> Value:
+    """1 from the divisor on, -1 below zero, else 0."""
+    type = f"<{lanes} x i64>"
+    over = text.let(f"icmp sge {type} {along}, {divisor}", "c")
+    up = text.let(f"zext <{lanes} x i1> {over} to {type}")
+    return text.binary("add", type, up, text.binary("ashr", type, along, "splat (i64 63)"))
+
+
+def _small_quotients(text: Text, lanes: int, along: Value, divisor: Value) -> Value:
+    """Quotients of numbers below `MOST_STEPPED`, rounded down; anything for larger ones."""
+    wide, short, floats = (f"<{lanes} x {element}>" for element in ("i64", "i32", "float"))
+    a, b = (
+        text.let(f"sitofp {short} {narrow} to {floats}")
+        for narrow in (text.let(f"trunc {wide} {value} to {short}") for value in (along, divisor))
+    )
+    down = text.intrinsic("llvm.floor", floats, text.binary("fdiv", floats, a, b))
+    whole = text.let(f"fptosi {floats} {down} to {short}")
+    return text.let(f"sext {short} {whole} to {wide}")
+
+
 def unary(text: Text, kind: str, element: Attribute, x: Value, lanes: int) -> Value:
     """One of kern.unary's kinds."""
     type = vector_of(register_type(element), lanes)

@@ -42,6 +42,9 @@ def _index_binary(e: Emitter, kind: str, op: Operation) -> Val | None:
         step = (a.step or 0) + other
         lanes = max(a.lanes, b.lanes)
         return Val(base, "i64", lanes, step) if lanes > 1 else Val(base, "i64")
+    if kind in ("floordiv", "mod") and a.step and b.lanes == 1:
+        found = arithmetic.stepped_division(e.text, kind, a.text, a.step, a.lanes, b.text)
+        return None if found is None else Val(found, "i64", a.lanes)
     if kind == "mul":
         if b.is_literal and a.step is not None:
             return Val(e.text.mul(a.text, b.text), "i64", a.lanes, a.step * int(b.text))

@@ -51,6 +51,9 @@ from torsh_dialect.ops.strided_attention import StridedAttentionOp
 from torsh_dialect.target import TargetInfo
 from torsh_dialect.types import dims_of, element_type, rank_of
 
+LEAST_ROWS = 4
+"""Rows of A for which packing a whole B that all of them multiply pays."""
+
 Chooser = Callable[[FusedOp, Operation, TargetInfo], Kernel | None]
 
 
@@ -297,15 +300,22 @@ def matmul(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
         return matmul_integer(fused, op, target)
     a, b, y = dims_of(op.a), dims_of(op.b), dims_of(op.y)
     element = ELEMENTS.get(element_type(op.a))
-    plain = len(a) == len(b) == len(y) and len(y) >= 2 and a[:-2] == b[:-2]
+    stacks = len(a) == len(b) == len(y) and len(y) >= 2 and a[:-2] == b[:-2]
+    one_matrix = len(a) > len(b) == 2  # all rows of A are those of one product
     arguments = fused.body.block.args
-    if element is None or not plain or op.a not in arguments or op.b not in arguments:
+    if element is None or op.a not in arguments or op.b not in arguments:
         return None
-    m, k, n = a[-2], a[-1], b[-1]
+    if not stacks and not one_matrix:
+        return None
+    m, k, n = product(a[:-1]) if one_matrix else a[-2], a[-1], b[-1]
+    if one_matrix and static_or(m, LEAST_ROWS) < LEAST_ROWS:
+        return None
     static_n, static_k = (dim if isinstance(dim, int) else None for dim in (n, k))
     shared = static_k is None
-    params = batched.BatchedGemmParams(n=static_n, k=static_k, shared=shared, element=element)
-    batch = product(y[:-2])
+    params = batched.BatchedGemmParams(
+        n=static_n, k=static_k, inner=1, shared=shared, element=element
+    )
+    batch = 1 if one_matrix else product(y[:-2])
     shell = _product(fused, op, op.a, op.b)
     for dim in (m, n, k, 1, k, m * k, 0, n, k * n, 0, n, m * n, 0):
         shell.extent(dim)

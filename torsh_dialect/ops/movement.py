@@ -371,8 +371,9 @@ class TileOp(Movement):
         return (np.tile(args[0], fixed(self.repeats)),)
 
     def pick(self, ix: Indices[I, C], index: Sequence[I]) -> Sequence[Pick[I, C]]:
-        pairs = zip(index, dims_of(self.x), strict=True)
-        return (Pick(0, [ix.mod(position, ix.dim(extent)) for position, extent in pairs]),)
+        rows = zip(index, dims_of(self.x), extents_of(self.repeats), strict=True)
+        source = [i if times == 1 else ix.mod(i, ix.dim(extent)) for i, extent, times in rows]
+        return (Pick(0, source),)
 
     def contents(self) -> Contents | None:
         return moved(self)

@@ -12,7 +12,7 @@ from lowering.cpu.templates.epilogue import IDENTITY, Epilogue, dynamic_mask, lo
 from lowering.cpu.templates.gemm import contract
 from lowering.cpu.templates.microkernel import Tile, opaque_pointers
 from lowering.cpu.templates.schedule import ELEMENT_BYTES, Registers, register_tile
-from lowering.cpu.templates.tiling import Place, Tiling, Walker, store_tile
+from lowering.cpu.templates.tiling import Place, Tiling, Walker, each_unit, store_tile
 from lowering.cpu.text import Module, Text, Value
 from torsh_dialect.dims import Dim
 from torsh_dialect.target import TargetInfo
@@ -40,6 +40,7 @@ class BatchedGemmParams:
         transposed: Whether B is `[N, K]` rather than `[K, N]`.
         n: Columns if static.
         k: Steps if static.
+        inner: Inner batch extent if static.
         shared: Whether units have parts of one memory, rather than workers: for a dynamic K.
         element: `float` or `double`.
         epilogue: Applied to each result vector; its row is `batch * M + m`.
@@ -48,6 +49,7 @@ class BatchedGemmParams:
     transposed: bool = False
     n: int | None = None
     k: int | None = None
+    inner: int | None = None
     shared: bool = False
     element: str = "float"
     epilogue: Epilogue = IDENTITY
@@ -83,7 +85,7 @@ def emit(module: Module, name: str, params: BatchedGemmParams, target: TargetInf
     """Write kernel `name`; its parallel range is `parallel_extent`."""
     text = Text(module, name)
     emitter = _Emitter(text, params, registers_of(params, target))
-    text.loop("%lo", "%hi", 1, lambda index, _: emitter.unit(index))
+    each_unit(text, emitter.walker.groups, emitter.unit)
     text.finish()
 
 
@@ -94,7 +96,7 @@ class _Emitter:
         self.m = text.argument(3, "i64", "m")
         self.n = text.argument(4, "i64", "n") if params.n is None else str(params.n)
         self.k = text.argument(5, "i64", "k") if params.k is None else str(params.k)
-        self.inner = text.argument(6, "i64", "inner")
+        self.inner = text.argument(6, "i64", "inner") if params.inner is None else str(params.inner)
         self.strides = [text.argument(word, "i64", "stride") for word in range(7, 16)]
         self.base, self.size = text.argument(16, role="scratch"), text.argument(17, "i64", "bytes")
         self.scratch = text.at(self.base, text.mul("%worker", self.size), "i8")
@@ -102,12 +104,11 @@ class _Emitter:
         self.body = params.epilogue.begin(text)
         self.walker = Walker(text, cut, self.m, self.n)
 
-    def unit(self, index: Value) -> None:
+    def unit(self, index: Value, batch: Value, group: Value) -> None:
         """Write unit `index`: pack one group of panels of one matrix, multiply all rows by it."""
         text, walker = self.text, self.walker
         if self.params.shared:
             self.scratch = text.at(self.base, text.mul(index, self.size), "i8")
-        batch, group = text.udiv(index, walker.groups), text.urem(index, walker.groups)
         outer, inner = text.udiv(batch, self.inner), text.urem(batch, self.inner)
         a, b, c = (
             self._matrix(base, self.strides[3 * i + 1 : 3 * i + 3], outer, inner)

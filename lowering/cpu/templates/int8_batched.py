@@ -11,7 +11,7 @@ from lowering.cpu.templates.batched import BLOCK_TILES, GROUP_PANELS
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue
 from lowering.cpu.templates.int8 import MAXIMUM_K, STEPS, Dot, registers_of, way_of
 from lowering.cpu.templates.microkernel import Tile, opaque_pointers
-from lowering.cpu.templates.tiling import Place, Tiling, Walker, store_tile
+from lowering.cpu.templates.tiling import Place, Tiling, Walker, each_unit, store_tile
 from lowering.cpu.text import Module, Text, Value, is_literal
 from torsh_dialect.dims import Dim, ceildiv
 from torsh_dialect.errors import InvalidArgumentError
@@ -64,7 +64,7 @@ def emit(module: Module, name: str, params: Int8BatchedParams, target: TargetInf
     """Write kernel `name`."""
     text = Text(module, name)
     emitter = _Emitter(text, params, target)
-    text.loop("%lo", "%hi", 1, lambda index, _: emitter.unit(index))
+    each_unit(text, emitter.walker.groups, emitter.unit)
     text.finish()
 
 
@@ -92,12 +92,11 @@ class _Emitter:
         """Bytes of a packed panel."""
         return self.text.mul(self.words, self.registers.width * self.steps)
 
-    def unit(self, index: Value) -> None:
+    def unit(self, index: Value, batch: Value, group: Value) -> None:
         """Write unit `index`: pack one group of panels of one matrix, multiply all rows by it."""
         text, walker, params = self.text, self.walker, self.params
         if params.k is None:
             self.scratch = text.at(self.base, text.mul(index, self.size), "i8")
-        batch, group = text.udiv(index, walker.groups), text.urem(index, walker.groups)
         first = text.mul(group, GROUP_PANELS)
         b = text.at(self.b, text.mul(text.mul(batch, self.k), self.n), "i8")
         self._pack_group(b, first)

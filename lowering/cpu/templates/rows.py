@@ -147,8 +147,8 @@ def sweep(
     whole = text.add(start, text.mul(text.udiv(length, lanes), lanes))
     values = text.loop(start, whole, lanes, lambda c, v: step(c, lanes, None, v), types)
     if is_literal(length):
-        rest = int(length) % lanes
-        return step(whole, lanes, mask_of(lanes, rest), values) if rest else values
+        left = int(length) % lanes
+        return step(whole, lanes, mask_of(lanes, left), values) if left else values
     if exact:
         return values
     # A loop of at most one turn: the tail of a dynamic row.

@@ -7,6 +7,7 @@ the block of A stays in the level 2 cache while panels of packed B pass by once.
       for panel in group:  for tile in block:  register tile
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -132,6 +133,36 @@ def _static_segments(rows: int, height: int) -> tuple[Value, list[Segment]]:
     return str(tile), segments
 
 
+Unit = Callable[[Value, Value, Value], None]
+"""Writes unit `index`, which is group `inner` of matrix `outer`."""
+
+
+def each_unit(text: Text, groups: Value, unit: Unit) -> None:
+    """The loop over the units of a kernel, `groups` of them for each matrix.
+
+    Where their number is dynamic it counts them: dividing each unit's number takes as long as a
+    small one.
+    """
+    if is_literal(groups):
+        text.loop(
+            "%lo", "%hi", 1,
+            lambda index, _: unit(index, text.udiv(index, groups), text.urem(index, groups)),
+        )  # fmt: skip
+        return
+    each = text.maximum(groups, 1)
+
+    def body(index: Value, place: list[Value]) -> list[Value]:
+        outer, inner = place
+        unit(index, outer, inner)
+        following = text.add(inner, 1)
+        last = text.compare("eq", following, each)
+        over = text.let(f"zext i1 {last} to i64")
+        return [text.add(outer, over), text.choose(last, "0", following)]
+
+    first = [("i64", text.udiv("%lo", each)), ("i64", text.urem("%lo", each))]
+    text.loop("%lo", "%hi", 1, body, first)
+
+
 class Walker:
     """Writes the loops over the tiles of a unit. Made once per kernel, before the unit loop."""
 
@@ -161,7 +192,13 @@ class Walker:
             span = min(panels_for_rows(tiling.registers, segment.height), tiling.group_panels)
             spans.setdefault(span, []).append(segment)
         for span, segments in spans.items():
-            self._panels(span, segments, (low, high), (first, last), emit)
+            write = partial(self._panels, span, segments, (low, high), (first, last), emit)
+            if tiling.rows is None and len(spans) > 1:  # few rows pass by the loops of the others
+                begin = text.maximum(segments[0].first, low)
+                end = text.minimum(segments[-1].end, high)
+                text.when(text.compare("slt", begin, end), write)
+            else:
+                write()
         if self.tail != "0":
             self._last_panel((low, high), group, emit)
 

@@ -171,3 +171,28 @@ func.func @main(%x: tensor<3x5x?xf32, #torsh.dims<[3, 5, k]>>,
         known = re.sub(r", #torsh.dims<[^>]*>", "", known)
         fixed = compiled(Parser(ctx, known).parse_module())
         np.testing.assert_array_equal(fixed.run(arrays)[0].view(np.int32), found.view(np.int32))
+
+
+def test_rows_of_a_stack_by_one_matrix_are_one_product() -> None:
+    """Every number of rows and of real columns in the last panel, on the template."""
+    text = """
+func.func @main(%x: tensor<?x?x?xf32, #torsh.dims<[b, m, k]>>,
+    %y: tensor<?x?xf32, #torsh.dims<[k, n]>>) -> tensor<?x?x?xf32, #torsh.dims<[b, m, n]>> {
+  %z = torsh.matmul %x, %y : (tensor<?x?x?xf32, #torsh.dims<[b, m, k]>>,
+      tensor<?x?xf32, #torsh.dims<[k, n]>>) -> tensor<?x?x?xf32, #torsh.dims<[b, m, n]>>
+  %r = torsh.relu %z : (tensor<?x?x?xf32, #torsh.dims<[b, m, n]>>)
+      -> tensor<?x?x?xf32, #torsh.dims<[b, m, n]>>
+  func.return %r : tensor<?x?x?xf32, #torsh.dims<[b, m, n]>>
+}
+"""
+    program = compiled(Parser(Context(target=host_target()), text).parse_module())
+    rng = np.random.default_rng(0)
+    sizes = [(b, m, k, n) for b, m in ((1, 1), (2, 3), (3, 13), (0, 4), (2, 0)) for k in (0, 1, 300)
+             for n in (1, 15, 17, 33, 100)]  # fmt: skip
+    for b, m, k, n in sizes:
+        arrays = [rng.standard_normal(s).astype(np.float32) for s in ((b, m, k), (k, n))]
+        (found,) = program.run(arrays)
+        expected = np.maximum(arrays[0].astype(np.float64) @ arrays[1].astype(np.float64), 0)
+        np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, k) ** 0.5)
+        if b * m:
+            assert "batched_gemm" in program.profile(arrays).table()

@@ -135,3 +135,39 @@ def test_places_of_several_symbolic_axes_are_counted() -> None:
         for i, j in itertools.product(range(3), repeat=2):
             expected = np.maximum(expected, padded[:, :, i : i + h, j : j + w])
         np.testing.assert_array_equal(program.run([x])[0], expected)
+
+
+STEPPED = """
+func.func @main(%x: tensor<?xf32, #torsh.dims<[n]>>)
+    -> (tensor<?xf32, #torsh.dims<["9*n"]>>, tensor<?xf32, #torsh.dims<["9*n"]>>) {
+  %t = torsh.tile %x {repeats = #torsh.dims<[9]>} : (tensor<?xf32, #torsh.dims<[n]>>)
+      -> tensor<?xf32, #torsh.dims<["9*n"]>>
+  %b = torsh.flip %t {axes = array<i64: 0>} : (tensor<?xf32, #torsh.dims<["9*n"]>>)
+      -> tensor<?xf32, #torsh.dims<["9*n"]>>
+  %f = torsh.flip %x {axes = array<i64: 0>} : (tensor<?xf32, #torsh.dims<[n]>>)
+      -> tensor<?xf32, #torsh.dims<[n]>>
+  %u = torsh.tile %f {repeats = #torsh.dims<[9]>} : (tensor<?xf32, #torsh.dims<[n]>>)
+      -> tensor<?xf32, #torsh.dims<["9*n"]>>
+  func.return %b, %u : tensor<?xf32, #torsh.dims<["9*n"]>>, tensor<?xf32, #torsh.dims<["9*n"]>>
+}
+"""
+
+
+def test_lanes_are_divided_by_any_extent() -> None:
+    """Forwards and backwards, by divisors below and above the lanes of a vector."""
+    program = compiled(STEPPED)
+    for n in (*range(140), 1000):
+        x = numbers(n)
+        backwards, forwards = program.run([x])
+        np.testing.assert_array_equal(backwards, np.tile(x, 9)[::-1])
+        np.testing.assert_array_equal(forwards, np.tile(x[::-1], 9))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 31, 33, 60, 127, 129])
+def test_lanes_are_divided_by_a_known_extent(n: int) -> None:
+    known = STEPPED.replace('tensor<?xf32, #torsh.dims<["9*n"]>>', f"tensor<{9 * n}xf32>")
+    known = known.replace("tensor<?xf32, #torsh.dims<[n]>>", f"tensor<{n}xf32>")
+    x = numbers(n)
+    backwards, forwards = compiled(known).run([x])
+    np.testing.assert_array_equal(backwards, np.tile(x, 9)[::-1])
+    np.testing.assert_array_equal(forwards, np.tile(x[::-1], 9))
