@@ -36,33 +36,11 @@ sys.path.insert(0, str(HERE))
 import run_hf_arch  # noqa: E402
 from run_torch_ops import Proc, load_target  # noqa: E402
 
-FEW = re.compile(
-    "^(vocab_size|num_hidden_layers|n_layers?|num_layers|encoder_layers|decoder_layers|depths"
-    "|.*_config)$"
-)
-"""Settings that every architecture takes."""
-
 TOLERANCE = 1e-4
 """Largest error of an output, relative to its largest magnitude."""
 
 
-def configurations(model_type: str) -> Any:
-    """Shrunk configurations of an architecture, the smallest first, as `run_hf_arch.py` tries."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    cls = CONFIG_MAPPING[model_type]
-    full = run_hf_arch.shrink_kwargs(cls)
-    plain = {k: v for k, v in full.items() if "num_key_value" not in k[:13] and k != "head_dim"}
-    for given in (full, plain, {k: v for k, v in full.items() if FEW.match(k)}):
-        try:
-            config = cls(**given)
-        except Exception:
-            continue  # the next one has fewer settings
-        run_hf_arch.fix_tokens(config)
-        yield config
-
-
-def runnable(model_type: str, class_name: str) -> tuple[Any, dict[str, Any], Any]:
+def runnable(model_type: str, class_name: str) -> tuple[Any, dict[str, Any], list[Any]]:
     """A model, its arguments and the eager outputs.
 
     Raises:
@@ -71,26 +49,11 @@ def runnable(model_type: str, class_name: str) -> tuple[Any, dict[str, Any], Any
     import torch
 
     torch.manual_seed(0)
-    reason = "no configuration"
-    for config in configurations(model_type):
-        for _, cls in run_hf_arch.pick_class(model_type):
-            if cls.__name__ != class_name:
-                continue
-            try:
-                model = cls(config).eval()
-                for value in [*model.parameters(), *model.buffers()]:
-                    if value.is_floating_point() and not torch.isfinite(value).all():
-                        value.data.nan_to_num_(0.1, 0.1, 0.1)
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                continue
-            for inputs in run_hf_arch.inputs_for(model, config, torch):
-                try:
-                    with torch.no_grad():
-                        return model, inputs, tensors(model(**inputs))
-                except Exception as error:
-                    reason = f"{type(error).__name__}: {error}"
-    raise RuntimeError(f"{model_type}: {reason}")
+    reached: dict[str, Any] = {"status": "config"}
+    sample = run_hf_arch.sample_of(model_type, class_name, [], reached)
+    if sample is None:
+        raise RuntimeError(f"{model_type}: {reached['status']}: {reached.get('msg', 'no class')}")
+    return sample.module.m, sample.inputs, list(sample.ref)
 
 
 def tensors(outputs: Any) -> list[Any]:

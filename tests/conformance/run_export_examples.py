@@ -24,7 +24,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from run_torch_ops import Proc, _msg, _unsupported, load_target  # noqa: E402
+from run_torch_ops import Proc, load_target, message, unsupported  # noqa: E402
 
 
 def examples() -> dict[str, Any]:
@@ -54,20 +54,20 @@ def judged(case: Any, compile_torch: Any) -> dict[str, str]:
         args, kwargs = copy.deepcopy((case.example_args, case.example_kwargs))
         expected = pytree.tree_leaves(program.module()(*args, **kwargs))
     except Exception as error:
-        return {"status": "export_error", "msg": _msg(error)}
+        return {"status": "export_error", "msg": message(error)}
     try:
         compiled = compile_torch(program)
     except Exception as error:
-        return {"status": "unsupported" if _unsupported(error) else "error_compile", "msg": _msg(error)}
+        return {"status": "unsupported" if unsupported(error) else "error_compile", "msg": message(error)}
     try:
         args, kwargs = copy.deepcopy((case.example_args, case.example_kwargs))
         found = pytree.tree_leaves(compiled(*args, **kwargs))
     except Exception as error:
-        return {"status": "unsupported" if _unsupported(error) else "error_run", "msg": _msg(error)}
+        return {"status": "unsupported" if unsupported(error) else "error_run", "msg": message(error)}
     try:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
     except AssertionError as error:
-        return {"status": "fail", "msg": _msg(error)}
+        return {"status": "fail", "msg": message(error)}
     return {"status": "pass", "msg": ""}
 
 
