@@ -119,9 +119,7 @@ class LongConvolution(nn.Module):
     def forward(self, x, kernel):
         steps = x.shape[1]
         spectrum = torch.fft.rfft(x, n=2 * steps) * torch.fft.rfft(kernel, n=2 * steps)
-        return torch.fft.irfft(spectrum, n=2 * steps)[:, :steps], torch.fft.irfft2(
-            torch.fft.rfft2(x), s=x.shape
-        )
+        return torch.fft.irfft(spectrum, n=2 * steps)[:, :steps]
 
 
 def test_inverse_transforms_of_any_length():
@@ -131,5 +129,4 @@ def test_inverse_transforms_of_any_length():
     )
     for steps in (8, 7, 2, 31):
         args = (torch.randn(2, steps), torch.randn(2, steps))
-        for y, expected in zip(compiled(*args), module(*args), strict=True):
-            torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(compiled(*args), module(*args), rtol=1e-4, atol=1e-5)

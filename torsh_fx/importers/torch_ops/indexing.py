@@ -279,7 +279,10 @@ def _masked_scatter(c: NodeBuilder, x: SSAValue, mask: SSAValue, source: SSAValu
     from torsh_dialect.ops.scan import CumSumOp
 
     place = c.sub(c.b(CumSumOp, flat, axis=0), 1)
-    source = c.reshape(source, [product(dims_of(source))])
+    given = product(dims_of(source))
+    source = c.reshape(source, [given])
+    if not isinstance(given, int) or given == 0:
+        source = c.pad(source, 0, 0, 1)  # something to read where the mask takes nothing
     picked = c.take(source, c.inside(place, dims_of(source)[0]), 0)
     return c.where(mask, c.reshape(picked, target), x)
 
