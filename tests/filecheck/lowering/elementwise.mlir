@@ -18,14 +18,18 @@
 // KERN-LABEL: sym_name = "torsh_run"
 // KERN:         kern.launch %host, {{.*}}kernel = @{{[a-z_]+}}_
 
-// Whole vectors first, then one masked vector for the tail; no fast-math, no fused multiply-add.
+// Whole vectors first; then a quarter of one or halves, masked, for the tail; no fast-math, no
+// fused multiply-add.
 // LLVM-LABEL: define void @{{[a-z_]+}}_{{[0-9a-f]+}}(ptr noalias %args, i64 %lo, i64 %hi, i64 %worker) nounwind
 // LLVM:         load <32 x float>
 // LLVM:         fadd <32 x float>
 // LLVM:         store <32 x float>
-// LLVM:         call <32 x float> @llvm.masked.load.v32f32
-// LLVM:         fadd <32 x float>
-// LLVM:         call void @llvm.masked.store.v32f32
+// LLVM:         call <8 x float> @llvm.masked.load.v8f32
+// LLVM:         fadd <8 x float>
+// LLVM:         call void @llvm.masked.store.v8f32
+// LLVM:         call <16 x float> @llvm.masked.load.v16f32
+// LLVM:         fadd <16 x float>
+// LLVM:         call void @llvm.masked.store.v16f32
 // LLVM:         ret void
 // LLVM-NOT:     fadd fast
 // LLVM-LABEL: define i32 @torsh_plan(

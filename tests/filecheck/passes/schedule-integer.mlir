@@ -70,9 +70,9 @@ func.func @main(%a: tensor<2x64xi8>, %b: tensor<64x16xi8>) -> tensor<2x16xi32> {
 
 // -----
 
-// Does not fire: the number of steps is not known, so that their sum could exceed 32 bits.
+// Fires: the number of steps is known when it runs; sums are modulo 2^32, as the op says.
 // CHECK-LABEL: func.func @main
-// CHECK-NEXT:    torsh.matmul_integer %a, %b
+// CHECK-NEXT:    torsh.matmul %a, %b {accumulate = i32}
 // CHECK-NEXT:    func.return
 func.func @main(%a: tensor<2x?xi8, #torsh.dims<[2, k]>>, %b: tensor<?x16xi8, #torsh.dims<[k, 16]>>) -> tensor<2x16xi32> {
   %y = torsh.matmul_integer %a, %b {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<2x?xi8, #torsh.dims<[2, k]>>, tensor<?x16xi8, #torsh.dims<[k, 16]>>) -> tensor<2x16xi32>

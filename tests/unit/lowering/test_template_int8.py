@@ -106,6 +106,11 @@ def test_a_dynamic_number_of_steps_is_exact(target, signed):
         for unit in rng.permutation(units):
             kernel([a, b, c, m, n, scratch, size, k], int(unit), int(unit) + 1)
         np.testing.assert_array_equal(c, a.astype(np.int64) @ b.astype(np.int64))
+    k, extreme = 70_000, -128 if signed else 255
+    a, b = np.full((1, k), extreme, dtype), np.full((k, 1), -128, np.int8)
+    size = int8_batched.scratch_bytes(params, target, k)
+    kernel([a, b, c := np.zeros(1, np.int32), 1, 1, jit.aligned((size,), np.uint8), size, k], 0, 1)
+    assert c[0] == np.int64(k * extreme * -128).astype(np.int32), "sums are modulo 2^32"
 
 
 @pytest.mark.parametrize("target", ALL, ids=lambda t: t.name)
