@@ -20,6 +20,7 @@ from typing import TypeGuard, cast
 
 import numpy as np
 
+from lowering.runtime.views import byte_count, view_at
 from torsh_dialect.attributes import Array
 from torsh_dialect.dtypes import DTYPES, dtype_named, dtype_of_numpy
 from torsh_dialect.errors import ImportModelError, InvalidArgumentError
@@ -156,15 +157,13 @@ def _view(content: Array, entry: object, spelled: object, what: str) -> tuple[Ar
         if dims[-1:] != [dtype.bytes]:
             raise ImportModelError(f"{what} has {dims[-1:]} bytes an element, not {dtype.bytes}")
         dims = dims[:-1]
-    count = dtype.bytes
-    for extent in dims:
-        count *= extent
-    if not 0 <= begin <= end <= content.size or end - begin != count:
+    count = byte_count(dtype.numpy, tuple(dims))
+    if end - begin != count:
         raise ImportModelError(
-            f"{what} lies at bytes {begin}..{end} of {content.size}, but {dtype.name}{dims} takes "
-            f"{count}"
+            f"{what} lies at bytes {begin}..{end}, but {dtype.name}{dims} takes {count}"
         )
-    return content[begin:end].view(dtype.numpy).reshape(dims), begin, end
+    view = view_at(content, begin, dtype.numpy, tuple(dims), what, ImportModelError)
+    return view, begin, end
 
 
 def _are_extents(value: object) -> TypeGuard[list[int]]:
