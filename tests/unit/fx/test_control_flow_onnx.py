@@ -76,6 +76,25 @@ TEXTS = {
  s0 = SequenceConstruct(x,y,z)
  s = SequenceMap(s0) <body = b (float[q] e) => (float[q] f) { f = Exp(e) }>
 }""",
+    "sequence_map_taken": """agraph (float[a] x, float[b] y, float[2] z)
+   => (float[k] first, float[m] all, float[2,2] rows) {
+ s0 = SequenceConstruct(x,y)
+ s = SequenceMap(s0,z) <body = b (float[q] e, float[2] g) => (float[r] f) {
+   f = Concat<axis=0>(e,g) }>
+ i = Constant<value_int=1>() first = SequenceAt(s,i) all = ConcatFromSequence<axis=0>(s)
+ t0 = SequenceConstruct(z,z)
+ t = SequenceMap(t0) <body = d (float[2] e) => (float[2] f) { f = Exp(e) }>
+ rows = ConcatFromSequence<axis=0,new_axis=1>(t)
+}""",
+    "sequence_in_loop": """agraph (int64 k, float[2] x) => (float[2] y, seq(float[q]) kept) {
+ s0 = SequenceEmpty()
+ y, kept = Loop(k,,x,s0) <body = lb (int64 i, bool c, float[2] v, seq(float[q]) s)
+   => (bool c2, float[2] v2, seq(float[q]) s2) {
+   c2 = Identity(c) t0 = SequenceConstruct(v,v)
+   t = SequenceMap(t0) <body = d (float[2] e) => (float[2] f) { f = Neg(e) }>
+   j = Constant<value_int=0>() u = SequenceAt(t,j) one = Constant<value_float=1.0>()
+   v2 = Add(u,one) s2 = SequenceInsert(s,v2) }>
+}""",
     "nonzero_reshape": """agraph (float[n,m] x) => (int64[2,k] i, float[k2] v, float[1] s) {
  i = NonZero(x) it = Transpose<perm=[1,0]>(i) v = GatherND(x,it)
    ax = Constant<value_ints=[0]>() s = ReduceSum<keepdims=1>(v,ax)
@@ -132,6 +151,8 @@ FEEDS: dict[str, Feeds] = {
     "scan_of_unique": [{"h": normal(3), "x": normal(t, 3)} for t in (1, 4)],
     "scan_two": [{"s0": normal(2), "x": normal(t, 2), "y": normal(2, t)} for t in (1, 5)],
     "sequence_map": [{"x": normal(2), "y": normal(3), "z": normal(1)}],
+    "sequence_map_taken": [{"x": normal(n), "y": normal(3), "z": normal(2)} for n in (1, 4)],
+    "sequence_in_loop": [{"k": int64(k), "x": normal(2)} for k in (0, 3)],
     "nonzero_reshape": [
         {"x": normal(3, 4)},
         {"x": np.zeros((2, 2), np.float32)},
@@ -157,7 +178,7 @@ FEEDS: dict[str, Feeds] = {
     "scatter_swap": [{"k": int64(k), "a": normal(3), "b": normal(3)} for k in (0, 1, 2, 3)],
 }
 
-HOSTED = {"sequence_map"}
+HOSTED = {"sequence_map", "sequence_map_taken", "sequence_in_loop"}
 """Sequences are values of the host; everything else is native."""
 
 

@@ -102,6 +102,30 @@ def test_items_of_a_sequence_map_draw_one_after_the_other():
             np.testing.assert_array_equal(found, plain(x))
 
 
+TAKEN = """g (float[3] x, int64 k, bool b) => (float[3] y) {
+  y = If(b) <then_branch = t () => (float[3] p) {
+    p = Loop(k,,x) <body = lb (int64 i, bool c, float[3] v) => (bool c2, float[3] v2) {
+      c2 = Identity(c) s0 = SequenceConstruct(v, v)
+      s = SequenceMap(s0) <body = m (float[3] e) => (float[3] f) {
+        h = RandomUniformLike(e) f = Add(h, e) }>
+      i1 = Constant<value_int=1>() v2 = SequenceAt(s, i1) }> },
+  else_branch = e () => (float[3] q) { q = RandomUniformLike(x) }>
+}"""
+
+
+def test_sequence_maps_in_loops_and_branches_draw_from_the_stream():
+    """An iteration draws for two items and keeps the second."""
+    f = model_of(TAKEN)
+    plain = model_of("g (float[3] x) => (float[3] y) { y = RandomUniformLike(x) }")
+    x = np.zeros(3, np.float32)
+    for count, taken in ((2, True), (1, False), (0, True), (1, True)):
+        wanted = x if taken else plain(x)
+        for _ in range(count if taken else 0):
+            plain(x)
+            wanted = wanted + plain(x)
+        np.testing.assert_array_equal(f(x, np.array(count), np.array(taken)), wanted)
+
+
 def test_a_loop_with_dropout_in_inference_has_no_stream():
     f = model_of("""g (float[6] x, int64 k) => (float[6] y) {
       y = Loop(k,,x) <body = b (int64 i, bool c, float[6] v) => (bool d, float[6] w) {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import numpy as np
+from xdsl.dialects.builtin import TensorType
 from xdsl.ir import Attribute, Block, OpResult, Region, SSAValue
 
 from torsh_dialect import dtypes
@@ -17,6 +18,7 @@ from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.control import CondOp, LoopOp, YieldOp, unknown_extents
 from torsh_dialect.ops.movement import ReshapeOp
 from torsh_dialect.ops.select import CastOp
+from torsh_dialect.ops.sequence import UNKNOWN, SequenceConstructOp, SequenceInsertOp, item_of
 from torsh_dialect.types import dims_of, element_type, rank_of, tensor
 from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
 from torsh_fx.importers.onnx_ops.random import draws
@@ -184,7 +186,7 @@ def _loop_of(
     n: Node, trips: SSAValue, condition: SSAValue, carried: Sequence[SSAValue], scans: int,
     body: Body, extent: Dim | None = None,
 ) -> Sequence[SSAValue]:  # fmt: skip
-    """A `torsh.loop`: the body is built again until the extents that it changes are known."""
+    """A `torsh.loop`: the body is built again until what it changes is known: extents, items."""
     changing: dict[tuple[int, int], Dim] = {}
     while True:
         report = n.scope.importing.report
@@ -193,6 +195,10 @@ def _loop_of(
         block = Block(arg_types=[tensor(dtypes.i64, ()), *types])
         builder = BlockBuilder(block, location=n.scope.builder.location)
         values = [builder_scalar(builder, v, i) for i, v in enumerate(body(builder, block.args))]
+        if known := _with_items(n, carried, block.args[1:], values[1:]):
+            report.restore(saved)
+            carried = known
+            continue
         new = _changes(carried, types, values[1:], changing)
         if not new:
             break
@@ -209,6 +215,27 @@ def _loop_of(
         extent=None if count is None else dims_attribute([count]),
         changing=flat or None, symbols=names or None,
     )  # fmt: skip
+
+
+def _with_items(
+    n: Node, carried: Sequence[SSAValue], first: Sequence[SSAValue], last: Sequence[SSAValue]
+) -> list[SSAValue] | None:
+    """The carried values, if empty sequences among them get items of a rank that is now known.
+
+    `first` and `last` are what an iteration starts from and gives.
+    """
+    found = list(carried)
+    for number, (value, before, after) in enumerate(zip(carried, first, last, strict=False)):
+        made, put = value.owner, after.owner
+        if not isinstance(made, SequenceConstructOp) or made.items:
+            continue
+        if not isinstance(put, SequenceInsertOp) or put.sequence is not before:
+            continue
+        if isinstance(put.value.type, TensorType) and not isinstance(item_of(value), TensorType):
+            dims = [d if isinstance(d, int) else UNKNOWN for d in dims_of(put.value)]
+            item = tensor(element_type(put.value), dims)
+            found[number] = n(SequenceConstructOp, [], item=item)
+    return found if any(a is not b for a, b in zip(found, carried, strict=True)) else None
 
 
 def builder_scalar(builder: BlockBuilder, value: SSAValue, index: int) -> SSAValue:
