@@ -20,6 +20,8 @@ from torsh_dialect.ops import (
     norm,
     pool,
     quant,
+    random,
+    rejection,
     resize,
     sampling,
     signal,
@@ -34,6 +36,13 @@ EPS = {"epsilon": 1e-5}
 
 def x(*shape: int, dtype: Any = F32) -> Any:
     return np.zeros(shape, dtype)
+
+
+STATE, WORDS = x(2, dtype=np.uint64), x(628, dtype=np.uint32)
+
+
+def drawn(*dims: int, **more: Any) -> dict[str, Any]:
+    return {"target": dims_attribute(dims), **more}
 
 
 CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any], str]] = [
@@ -52,6 +61,18 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any], str]] = [
     (conv.ConvOp, (x(1, 3, 8), x(4, 3, 3, dtype=F64)), {}, "C4"),
     (conv.ConvOp, (x(1, 3, 8), x(4, 3, 3)), {"data_layout": "CHWN"}, "NCHW or NHWC"),
     (conv.ConvTransposeOp, (x(1, 3, 8), x(4, 3, 3)), {}, "C2"),
+    (random.PhiloxOp, (x(2, dtype=I64),), drawn(3, skip=dims_attribute([0]), word=0), "C1"),
+    (random.PhiloxOp, (STATE,), drawn(3, skip=dims_attribute([0]), word=4), "C2"),
+    (random.Mt19937Op, (STATE, x(dtype=I64)), drawn(3), "C1"),
+    (random.Mt19937Op, (WORDS, x(1, dtype=I64)), drawn(3), "C2"),
+    (random.Mt19937Op, (WORDS, x(dtype=I64)), drawn(3, 2), "C3"),
+    (random.WithinOp, (x(3, dtype=np.bool_),), {"low": 0.0, "high": 1.0}, "C1"),
+    (random.ShuffleOp, (x(3),), {}, "C1"),
+    (rejection.PoissonOp, (x(3, dtype=np.uint64), x(3, dtype=F64)), {}, "C1"),
+    (rejection.PoissonOp, (STATE, x(3)), {}, "f64 of equal extents .C2"),
+    (rejection.BinomialOp, (STATE, x(3), x(3, dtype=F64)), {}, "C2"),
+    (rejection.BinomialOp, (WORDS, x(3), x(4)), {}, "C2"),
+    (rejection.StandardGammaOp, (STATE, x(3, dtype=np.float16)), {}, "f32 or f64 .* .C2"),
     (pool.MaxPoolOp, (x(1, 3),), {"kernel": []}, "C1"),
     (pool.MaxPoolOp, (x(1, 3, 8),), {"kernel": [2, 2]}, "spatial axes"),
     (pool.AdaptiveAvgPoolOp, (x(1, 3, 8),), {"output": [2, 2]}, "C1"),
