@@ -196,6 +196,19 @@ class EinsumOp(Contract):
         return (narrow(np.einsum(self.equation.data, *map(precise, args)), args[0]),)
 
 
+def explicit_equation(equation: str) -> str:
+    """An equation of any spelling without spaces and with a result.
+
+    An implicit result has the axes of the ellipsis, then the letters that occur once, in order.
+    """
+    equation = "".join(equation.split())
+    if "->" in equation:
+        return equation
+    letters = equation.replace("...", "").replace(",", "")
+    once = sorted(x for x in set(letters) if letters.count(x) == 1)
+    return f"{equation}->{'...' if '...' in equation else ''}{''.join(once)}"
+
+
 def _split(term: str, rank: int, stretch: tuple[str, ...]) -> tuple[str, ...]:
     before, dots, after = term.partition("...")
     middle = stretch[len(stretch) - (rank - len(before) - len(after)) :] if dots else ()

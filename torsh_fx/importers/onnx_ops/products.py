@@ -11,7 +11,7 @@ from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import Dim, floordiv, product
 from torsh_dialect.dtypes import is_integer
 from torsh_dialect.kinds import TensorOp
-from torsh_dialect.ops.contract import EinsumOp, LinearOp, MatMulOp
+from torsh_dialect.ops.contract import EinsumOp, LinearOp, MatMulOp, explicit_equation
 from torsh_dialect.ops.conv import ConvOp, ConvTransposeOp
 from torsh_dialect.ops.join import PadOp
 from torsh_dialect.ops.pool import (
@@ -94,13 +94,7 @@ def fused_matmul(n: Node) -> SSAValue:
 
 @converter("Einsum")
 def einsum(n: Node) -> SSAValue:
-    """An implicit result has the letters that occur once, in order, after the ellipsis."""
-    equation = n.str("equation").replace(" ", "")
-    if "->" not in equation:
-        letters = equation.replace("...", "").replace(",", "")
-        once = sorted(x for x in set(letters) if letters.count(x) == 1)
-        equation += "->" + ("..." if "..." in equation else "") + "".join(once)
-    return n(EinsumOp, n.inputs, equation=equation)
+    return n(EinsumOp, n.inputs, equation=explicit_equation(n.str("equation")))
 
 
 # -- convolutions

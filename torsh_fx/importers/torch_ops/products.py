@@ -99,6 +99,15 @@ def _grouped_mm(c: NodeBuilder, x: SSAValue, w: SSAValue, offs: SSAValue) -> SSA
 def _einsum(
     c: NodeBuilder, equation: str, tensors: Sequence[SSAValue], path: Any = None
 ) -> SSAValue:
+    equation = contract.explicit_equation(equation)
+    inputs, _, output = equation.partition("->")
+    if "..." in inputs and "..." not in output:  # torch sums these axes; numpy refuses them
+        spare = "".join(x for x in string.ascii_letters if x not in equation)
+        terms = list[str]()
+        for term, x in zip(inputs.split(","), tensors, strict=True):
+            width = rank_of(x) - len(term) + len("...")
+            terms.append(term.replace("...", spare[:width][::-1]))
+        equation = f"{','.join(terms)}->{output}"
     return c.b(contract.EinsumOp, list(tensors), equation=equation)
 
 
