@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +48,21 @@ def guarded(program: str, action: Callable[[], int], *, debug: bool) -> int:
             raise
         print(f"{program}: error: not enough memory: {error}", file=sys.stderr)
         return FAILED
+
+
+@contextmanager
+def ended_by_interrupt() -> Generator[None]:
+    """While native code runs, Ctrl-C ends the process: Python would wait until the call is over,
+    and a loop of a model may never be.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def message_of(error: Exception) -> str:

@@ -156,6 +156,8 @@ def _random(
 ) -> Array:
     try:
         return _drawn(rng, spec, shape, integers)
+    except InvalidArgumentError:
+        raise
     except (MemoryError, ValueError) as error:  # numpy's word for an extent beyond its limit
         raise InvalidArgumentError(
             f"no random input {spec.name!r} of extents {list(shape)}: {error}; "

@@ -8,7 +8,7 @@ from lowering.program.entry import LARGEST_EXTENT
 from torsh_dialect.types import MOST_ELEMENTS
 from torsh_fx.importers.onnx import NEWEST, OLDEST, TRIES
 from torsh_fx.importers.onnx_ops.node import MOST_AXES
-from torsh_fx.importers.onnx_scope import KNOWN_LIMIT
+from torsh_fx.importers.onnx_scope import KNOWN_LIMIT, MOST_INLINED
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ def limits() -> list[Limit]:
               f"{OLDEST} to {NEWEST}", "an error of the import"),
         Limit("elements of a value that the ONNX import computes", f"{KNOWN_LIMIT:,}",
               "it is computed when the model runs"),
+        Limit("nodes of the functions of an ONNX model, where they are called",
+              f"{MOST_INLINED:,}", "an error of the import"),
         Limit("readings of an ONNX model whose ranks are ambiguous", f"{TRIES}",
               "the error of the first reading"),
     ]  # fmt: skip

@@ -26,7 +26,7 @@ from torsh_dialect.errors import InvalidArgumentError
 from ..arguments import real, whole
 from ..package_verbs import add_load_arguments, load_options
 from ..tables import table
-from .console import FAILED, OK, options_text, require_extension
+from .console import FAILED, OK, ended_by_interrupt, options_text, require_extension
 from .inputs import add_input_arguments, inputs_of_arguments, random_inputs
 from .model import (
     PACKAGE,
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     with StepsOnTerminal(quiet=args.quiet) as watch:
         loaded, compiled = compile_from(args, watch)
         inputs = inputs_of_arguments(args, loaded.entry)
-        with watch.step("run"):
+        with watch.step("run"), ended_by_interrupt():
             outputs = compiled.run(inputs)
         theirs: Sequence[Array] | None = None
         if args.compare:
@@ -166,7 +166,8 @@ def run_package(args: argparse.Namespace) -> int:
         identities=opening.identities,
     )
     inputs = inputs_of_arguments(args, model.executable.spec)
-    outputs = model.run(inputs)
+    with ended_by_interrupt():
+        outputs = model.run(inputs)
     if args.output:
         named = dict(zip(model.output_names, outputs, strict=True))
         np.savez(Path(args.output), **named)  # pyright: ignore[reportArgumentType]

@@ -18,7 +18,13 @@ from torsh_dialect.types import element_type
 from torsh_fx.importers.model import MALFORMED, Fate
 from torsh_fx.importers.onnx_findings import NoConverter, finding_of
 from torsh_fx.importers.onnx_ops.node import CONVERTERS, MS, Converter, Node, NotSupported
-from torsh_fx.importers.onnx_scope import Scope, Skipped, hint_of, named_location
+from torsh_fx.importers.onnx_scope import (
+    MOST_INLINED,
+    Scope,
+    Skipped,
+    hint_of,
+    named_location,
+)
 from torsh_fx.importers.onnx_signature import Signature, function_signature, signature
 
 if TYPE_CHECKING:
@@ -234,12 +240,19 @@ def inline(
     """Convert a function's body in place of the node that calls it.
 
     Raises:
-        NotSupported: Functions call each other in a circle.
+        NotSupported: Functions call each other in a circle, or so often that they are too long.
     """
     importing = scope.importing
     key = (function.domain, function.name)
     if key in importing.calling:
         raise NotSupported(f"the function {function.name} calls itself", "repair the model")
+    importing.inlined += len(function.node)
+    if importing.inlined > MOST_INLINED:
+        raise NotSupported(
+            "the bodies of functions, where they are called, "
+            f"have more than {MOST_INLINED:,} nodes",
+            "call fewer functions",
+        )
     inner = Scope(importing, scope.builder, None, f"{name}/")
     for position, formal in enumerate(function.input):
         actual = node.input[position] if position < len(node.input) else ""

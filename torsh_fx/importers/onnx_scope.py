@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 KNOWN_LIMIT = 65536
 """Most elements of an intermediate value that is computed during import."""
 
+MOST_INLINED = 200_000
+"""Most nodes of functions that are put where these are called: functions that call each other twice
+double with each, so that a small file can stand for a model without end."""
+
 CONSTANT_LIMIT = 1024
 """Most elements of an integer initializer that becomes a constant instead of a weight."""
 
@@ -74,6 +78,7 @@ class Importing:
         custom: Those that the caller gave, of which nobody knows the form.
         bounds: Bounds of symbols.
         calling: Functions that are being inlined.
+        inlined: Nodes of functions that were put where these are called.
         report: What became of each node.
         decisions: Readings of nodes that an earlier try found not to fit, and their opposites.
         taken: Readings of this try, in order.
@@ -93,6 +98,7 @@ class Importing:
     custom: frozenset[tuple[str, str]] = frozenset()
     bounds: dict[str, Bounds] = field(default_factory=dict[str, Bounds])
     calling: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    inlined: int = 0
     report: Report = field(default_factory=Report)
     decisions: dict[str, bool] = field(default_factory=dict[str, bool])
     taken: dict[str, bool] = field(default_factory=dict[str, bool])

@@ -1,11 +1,13 @@
 """`torsh` and `torsh-opt` refuse before they work: one message, the right exit code, no file."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper, save
 
 from tools.torsh import main
 from tools.torsh_opt import main as opt_main
@@ -197,3 +199,87 @@ def test_version(tool):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{tool.replace('_', '-')} ")
     assert f"Python {sys.version_info[0]}.{sys.version_info[1]}" in done.stdout
+
+
+def loop_model(path, trips):
+    """y = -x, as often as the loop runs."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Neg", ["v"], ["w"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, [4]),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, [4]),
+        ],
+    )
+    stored = [numpy_helper.from_array(np.array(trips), "t")]
+    node = helper.make_node("Loop", ["t", "", "x"], ["y"], body=body)
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [4]) for n in "xy")
+    graph = helper.make_graph([node], "g", [x], [y], stored)
+    opsets = [helper.make_opsetid("", 21)]
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+
+
+def test_a_loop_without_end_is_ended_by_an_interrupt(tmp_path):
+    loop_model(tmp_path / "loop.onnx", 2**62)
+    root = Path(__file__).resolve().parents[3]
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "loop.onnx")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGINT, done.stderr
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from contextlib import contextmanager
+import tools.torsh_verbs.run as run
+from tools.torsh import main
+inner = run.ended_by_interrupt
+@contextmanager
+def soon():
+    with inner():
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        yield
+run.ended_by_interrupt = soon
+sys.exit(main(["run", sys.argv[1], "--no-cache"]))
+"""
+"""Ctrl-C half a second after the model's code began."""
+
+
+def test_functions_that_double_each_other_are_refused(torsh, tmp_path, monkeypatch):
+    monkeypatch.setattr("torsh_fx.importers.onnx_graph.MOST_INLINED", 1000)
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("f", 1)]
+    functions = [
+        helper.make_function(
+            "f", f"F{n}", ["a"], ["b"],
+            [
+                helper.make_node(f"F{n + 1}", ["a"], ["c"], domain="f"),
+                helper.make_node(f"F{n + 1}", ["c"], ["b"], domain="f"),
+            ],
+            opsets,
+        )
+        for n in range(40)
+    ]  # fmt: skip
+    last = [helper.make_node("Relu", ["a"], ["b"])]
+    functions.append(helper.make_function("f", "F40", ["a"], ["b"], last, opsets))
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [4]) for n in "xy")
+    graph = helper.make_graph([helper.make_node("F0", ["x"], ["y"], domain="f")], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10, functions=functions)
+    save(model, tmp_path / "laughs.onnx")
+    code, _, err = torsh("run", tmp_path / "laughs.onnx")
+    assert code == 1
+    assert "have more than 1,000 nodes" in err
+
+
+def test_strings_have_no_random_values(torsh, tmp_path):
+    x, y = (helper.make_tensor_value_info(n, TensorProto.STRING, [2]) for n in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y])
+    opsets = [helper.make_opsetid("", 21)]
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=10), tmp_path / "s.onnx")
+    code, _, err = torsh("run", tmp_path / "s.onnx")
+    assert code == 1
+    assert "give 'x' by --input" in err
+    assert "smaller extents" not in err
