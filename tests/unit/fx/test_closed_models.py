@@ -19,7 +19,8 @@ from torsh_dialect.errors import ExecutionError
 from torsh_fx.compiled import CompiledModule
 from torsh_fx.hosted import HostedModule
 from torsh_fx.linked import LinkedModel
-from torsh_fx.packaged import PackagedModel
+from torsh_fx.packaged import PackagedModel, runner
+from torsh_package import Package
 
 CLOSED = "^the model was closed; compile or load it again$"
 X = np.float32([1, -2])
@@ -184,10 +185,15 @@ def test_a_session_of_a_closed_model_refuses_calls_and_keeps_its_state(open_mode
 
 def test_a_packaged_model_may_leave_the_stream_out_as_a_compiled_one(tmp_path: Path):
     ours, theirs = compiled(DRAWS)(tmp_path), packaged(DRAWS)(tmp_path)
+    (first,), (same,) = ours.run([X]), theirs.run([X])
+    assert same.tobytes() == first.tobytes()
     for given in ([X], {"x": X}, [X]):
         (expected,), (found,) = ours.run(given), theirs.run(given)
-        assert found.tobytes() == expected.tobytes()
+        assert found.tobytes() == expected.tobytes() != first.tobytes()
     assert theirs(X).tobytes() == ours(X).tobytes()
+    with Package.load(tmp_path / "m.torshpkg") as package:  # as entry points of packages run
+        named = runner(package)(package.entrypoints["main"], {"x": X})
+    assert {name: array.tobytes() for name, array in named.items()} == {"y": first.tobytes()}
     whole = [X, theirs.state_arrays[0]]
     assert [a.tobytes() for a in theirs.run(whole)] == [a.tobytes() for a in ours.run(whole)]
 
