@@ -257,7 +257,7 @@ def _stirling(k: float) -> float:
 
 
 def _hoermann_binomial(count: Any, chance: Any, uniform: Callable[[], float]) -> float:
-    kind = type(count)
+    kind: Any = type(count)
     one, n = kind(1), float(count)
     spread = float(np.sqrt(count * chance * (one - chance)))
     b = 1.15 + 2.53 * spread
@@ -308,7 +308,8 @@ class StandardGammaOp(Rejecting):
 
     def sample(self, source: Source, *parameters: Any) -> float:
         (shape,) = parameters
-        kind, scale = type(shape), 1.0
+        kind: Any = type(shape)
+        scale = 1.0
         if not shape > 0:
             return 0.0
         if shape < 1:
