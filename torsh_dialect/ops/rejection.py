@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 from xdsl.irdl import operand_def, result_def
@@ -257,7 +257,7 @@ def _stirling(k: float) -> float:
 
 
 def _hoermann_binomial(count: Any, chance: Any, uniform: Callable[[], float]) -> float:
-    kind: Any = type(count)
+    kind = cast("Callable[[float], Any]", type(count))
     one, n = kind(1), float(count)
     spread = float(np.sqrt(count * chance * (one - chance)))
     b = 1.15 + 2.53 * spread
@@ -308,7 +308,7 @@ class StandardGammaOp(Rejecting):
 
     def sample(self, source: Source, *parameters: Any) -> float:
         (shape,) = parameters
-        kind: Any = type(shape)
+        kind = cast("Callable[[float], Any]", type(shape))
         scale = 1.0
         if not shape > 0:
             return 0.0
