@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from xdsl.ir import SSAValue
 
-from torsh_dialect import dtypes
 from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import Dim, floordiv
 from torsh_dialect.dtypes import i1, i64
@@ -200,61 +199,3 @@ def written(
     index = c.concat([c.reshape(t, (batch, length, 1)) for t in (entries, places)], 2)
     moved = [c.transpose(t, order) for t in (past, update)]
     return c.transpose(n(ScatterNdOp, moved[0], index, moved[1], reduction="none"), back)
-
-
-@converter("MultiHeadAttention", domain=MS)
-def multi_head_attention(n: Node) -> Sequence[SSAValue | None]:
-    """Separate q, k, v [batch, length, hidden], a bias, a key padding mask, an attention bias."""
-    if n.optional(1) is None or n.optional(2) is None:
-        raise NotSupported("packed q, k and v")
-    c, heads = n.c, n.int("num_heads")
-    q, k, v = (n.input(i) for i in range(3))
-    bias = n.optional(3)
-    if bias is not None:
-        width = dims_of(q)[2]
-        q, k = (c.add(t, c.slice(bias, 0, width * i, width)) for i, t in enumerate((q, k)))
-        v = c.add(v, c.slice(bias, 0, width * 2, dims_of(v)[2]))
-    q = heads_apart(n, q, heads)
-    k, v = (t if rank_of(t) == 4 else heads_apart(n, t, heads) for t in (k, v))
-    past = n.optional(6)
-    if past is not None:
-        k, v = c.concat([past, k], 2), c.concat([n.input(7), v], 2)
-    mask = padding(n, n.optional(4), n.float("mask_filter_value", -10000.0), q)
-    extra = n.optional(5)
-    if extra is not None:
-        mask = extra if mask is None else c.add(mask, extra)
-    causal = bool(n.int("unidirectional", 0))
-    scale = n.float("scale", 0.0) or None
-    y = n(AttentionOp, q, k, v, mask, causal=causal or None, scale=scale)
-    return [heads_together(n, y), k, v]
-
-
-def padding(n: Node, mask: SSAValue | None, hidden: float, like: SSAValue) -> SSAValue | None:
-    """A key padding mask [batch, keys] (0 hides) as what is added to scores."""
-    if mask is None:
-        return None
-    if rank_of(mask) != 2:
-        raise NotSupported(f"a key padding mask of rank {rank_of(mask)}")
-    c = n.c
-    batch, keys = dims_of(mask)
-    shown = c.reshape(c.cast(mask, dtypes.i1), (batch, 1, 1, keys))
-    return c.where(shown, c.like(0.0, like), c.like(hidden, like))
-
-
-@converter("Attention", domain=MS)
-def ms_attention(n: Node) -> Sequence[SSAValue | None]:
-    """Onnxruntime's self-attention: one product gives q, k and v."""
-    c, heads = n.c, n.int("num_heads")
-    if n.optional(4) is not None or (
-        n.has("qkv_hidden_sizes") and len(set(n.ints("qkv_hidden_sizes"))) > 1
-    ):
-        raise NotSupported("a past state, or hidden sizes that differ")
-    packed = c.matmul(n.input(0), n.input(1))
-    if n.optional(2) is not None:
-        packed = c.add(packed, n.input(2))
-    width = floordiv(dims_of(packed)[2], 3)
-    q, k, v = (heads_apart(n, c.slice(packed, 2, width * i, width), heads) for i in range(3))
-    mask = padding(n, n.optional(3), n.float("mask_filter_value", -10000.0), q)
-    causal = bool(n.int("unidirectional", 0)) or None
-    y = n(AttentionOp, q, k, v, mask, causal=causal, scale=n.float("scale", 0.0) or None)
-    return [heads_together(n, y), None]

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
+from torsh_dialect.dims import product
 from torsh_dialect.dtypes import f32, i32, i64
-from torsh_dialect.ops.activation import HardSigmoidOp, LeakyReluOp, ReluOp, SigmoidOp
+from torsh_dialect.ops.activation import (
+    EluOp,
+    HardSigmoidOp,
+    LeakyReluOp,
+    ReluOp,
+    SigmoidOp,
+    SoftplusOp,
+    SoftsignOp,
+)
 from torsh_dialect.ops.gather import GatherOp
 from torsh_dialect.ops.logic import BitwiseAndOp, ShiftRightOp
 from torsh_dialect.ops.maths import TanhOp
@@ -40,12 +50,25 @@ def _activated(n: Node, x: SSAValue) -> SSAValue:
             alpha = values[0] if values else n.float("activation_alpha", 0.01)
             return n(LeakyReluOp, x, alpha=alpha)
         case "HardSigmoid":
-            alpha, beta = values or (0.2, 0.5)
+            alpha, beta = values or _parameters(n, 0.2, 0.5)
             return n(HardSigmoidOp, x, alpha=alpha, beta=beta)
+        case "Elu":
+            return n(EluOp, x, alpha=_parameters(n, 1.0, 0.0)[0])
+        case "ThresholdedRelu":
+            alpha = _parameters(n, 1.0, 0.0)[0]
+            return n.c.where(n.c.gt(x, alpha), x, n.c.like(0.0, x))
+        case "Softplus":
+            return n(SoftplusOp, x, beta=1.0, threshold=math.inf)
+        case "Softsign":
+            return n(SoftsignOp, x)
         case "Clip":
             return n.c.minimum(n.c.maximum(x, values[0]), values[1])
         case _:
             raise NotSupported(f"the fused activation {name!r}")
+
+
+def _parameters(n: Node, alpha: float, beta: float) -> tuple[float, float]:
+    return n.float("activation_alpha", alpha), n.float("activation_beta", beta)
 
 
 @converter("FusedConv", domain=MS)
@@ -113,10 +136,14 @@ def qlinear_leaky_relu(n: Node) -> SSAValue:
 
 @converter("QLinearSoftmax", domain=MS)
 def qlinear_softmax(n: Node) -> SSAValue:
-    axis = n.int("axis", -1)
-    if n.int("opset", 13) < 13:
-        raise NotSupported("the flattening softmax of opset 12 and before")
-    return _through_floats(n, lambda x: n(SoftmaxOp, x, axis=axis), 3)
+    """Before opset 13 all axes from `axis` on are one."""
+    axis, dims = n.axis(-1), n.dims()
+    if n.int("opset") >= 13 or axis == len(dims) - 1:
+        return _through_floats(n, lambda x: n(SoftmaxOp, x, axis=axis), 3)
+    flat = (*dims[:axis], product(dims[axis:]))
+    return _through_floats(
+        n, lambda x: n.c.reshape(n(SoftmaxOp, n.c.reshape(x, flat), axis=axis), dims), 3
+    )
 
 
 @converter("QLinearGlobalAveragePool", domain=MS)
@@ -176,19 +203,20 @@ def matmul_nbits(n: Node) -> SSAValue:
     """X @ transpose(w), where w [N, K] is packed in blocks of 4 or 8 bits with a scale each."""
     c, bits = n.c, n.int("bits", 4)
     rows, depth, block = n.int("N"), n.int("K"), n.int("block_size")
-    if bits not in (4, 8):
+    if bits not in (2, 4, 8):
         raise NotSupported(f"weights of {bits} bits")
-    if n.optional(4) is not None:
-        raise NotSupported("permuted columns (g_idx)")
-    x, packed = n.input(0), n.input(1)
+    x, packed, groups = n.input(0), n.input(1), n.optional(4)
     blocks = -(-depth // block)
     whole = c.reshape(_unpacked(n, packed, bits, rows * blocks * block), (rows, blocks * block))
     w, zero = c.slice(whole, 1, 0, depth), n.optional(3)
     scale = c.reshape(n.input(2), (rows, blocks))
-    if zero is not None and element_type(zero) != dtypes.ui8:
-        offset = c.slice(c.repeat(c.reshape(zero, (rows, blocks)), block, 1), 1, 0, depth)
-        spread = c.slice(c.repeat(c.cast(scale, f32), block, 1), 1, 0, depth)
-        w = c.mul(c.sub(c.cast(w, f32), c.cast(offset, f32)), spread)
+    if groups is not None or bits == 2 or (zero is not None and element_type(zero) != dtypes.ui8):
+        offset = _offset(n, zero, bits, (rows, blocks))
+        if groups is None:
+            groups = n.constant(np.arange(depth) // block)
+        group = c.slice(c.cast(groups, i64), 0, 0, depth)
+        spread, offset = (c.take(c.cast(t, f32), group, 1) for t in (scale, offset))
+        w = c.mul(c.sub(c.cast(w, f32), offset), spread)
     else:
         w, zero = _weights_and_zero(n, w, zero, bits, (rows, blocks))
         w = n(DequantizeLinearOp, w, c.cast(scale, f32), zero, axis=1, block_size=block)
@@ -212,13 +240,24 @@ def _weights_and_zero(
     return c.cast(w, narrow), c.cast(point, narrow)
 
 
+def _offset(n: Node, zero: SSAValue | None, bits: int, dims: tuple[int, int]) -> SSAValue:
+    """What is taken off the stored weights of each block: numbers [rows, blocks]."""
+    c, (rows, blocks) = n.c, dims
+    if zero is None:
+        return c.broadcast(c.constant(float(2 ** (bits - 1)), f32), dims)
+    if element_type(zero) != dtypes.ui8:
+        return c.reshape(zero, dims)
+    width = -(-blocks * bits // 8) * 8 // bits
+    return c.slice(c.reshape(_unpacked(n, zero, bits, rows * width), (rows, width)), 1, 0, blocks)
+
+
 def _unpacked(n: Node, packed: SSAValue, bits: int, count: int) -> SSAValue:
     """Bytes as one integer for each group of `bits`, the low bits first."""
-    c = n.c
-    flat = c.reshape(packed, (count * bits // 8,))
+    c, each = n.c, 8 // bits
+    flat = c.reshape(packed, (count // each,))
     if bits == 8:
         return flat
-    low = n(BitwiseAndOp, flat, c.like(15, flat))
-    high = n(ShiftRightOp, flat, c.like(4, flat))
-    ends = [c.reshape(v, (count // 2, 1)) for v in (low, high)]
-    return c.reshape(c.concat(ends, 1), (count,))
+    mask = c.like(2**bits - 1, flat)
+    shifted = (n(ShiftRightOp, flat, c.like(bits * i, flat)) if i else flat for i in range(each))
+    parts = [c.reshape(n(BitwiseAndOp, v, mask), (count // each, 1)) for v in shifted]
+    return c.reshape(c.concat(parts, 1), (count,))

@@ -13,6 +13,7 @@ from torsh_dialect import dtypes
 from torsh_dialect.attributes import dims_attribute, literal
 from torsh_dialect.dims import product
 from torsh_dialect.dtypes import f32, i64
+from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.contract import MatMulOp
 from torsh_dialect.ops.gather import GatherOp
 from torsh_dialect.ops.reduce import AnyOp
@@ -85,6 +86,17 @@ def label_encoder(n: Node) -> SSAValue:
     return c.where(known, found, n.constant(np.asarray(default, values.dtype)))
 
 
+@converter("CategoryMapper", domain=ML)
+def category_mapper(n: Node) -> SSAValue:
+    """Strings as integers, or integers as strings, by one table read in either direction."""
+    names, numbers = n.strs("cats_strings"), n.ints("cats_int64s")
+    if n.kind() == "string":
+        values = np.asarray([*numbers, n.int("default_int64", -1)])
+        return n(LookupOp, n.input(0), keys=string_array(names), values=literal(values))
+    values = string_array([*names, n.str("default_string", "_Unused")])
+    return n(LookupOp, n.input(0), keys=literal(np.asarray(numbers)), values=values)
+
+
 def as_floats(n: Node, x: SSAValue) -> SSAValue:
     return x if n.kind() == "float" else n.c.cast(x, f32)
 
@@ -94,7 +106,7 @@ def scaler(n: Node) -> SSAValue:
     c, x = n.c, as_floats(n, n.input(0))
     offset, scale = n.floats("offset", [0.0]), n.floats("scale", [1.0])
     moved = c.sub(x, c.constant(np.asarray(offset), element_type(x)))
-    return c.mul(moved, c.constant(np.asarray(scale), element_type(x)))
+    return c.cast(c.mul(moved, c.constant(np.asarray(scale), element_type(x))), f32)
 
 
 @converter("Normalizer", domain=ML)
@@ -111,7 +123,7 @@ def normalizer(n: Node) -> SSAValue:
             size = c.sqrt(c.sum(c.mul(x, x), axis, keep=True))
         case other:
             raise NotSupported(f"norm {other!r}", "use MAX, L1 or L2")
-    return c.div(x, c.where(c.eq(size, 0.0), c.like(1.0, size), size))
+    return c.cast(c.div(x, c.where(c.eq(size, 0.0), c.like(1.0, size), size)), f32)
 
 
 @converter("Imputer", domain=ML)
@@ -137,10 +149,14 @@ def feature_vectorizer(n: Node) -> SSAValue:
 
 @converter("OneHotEncoder", domain=ML)
 def one_hot_encoder(n: Node) -> SSAValue:
-    if n.has("cats_strings"):
-        raise NotSupported("categories that are strings", "encode them with LabelEncoder first")
     c, x = n.c, n.input(0)
-    categories = n.constant(np.asarray(n.ints("cats_int64s")))
+    if n.has("cats_strings"):
+        names = n.strs("cats_strings")
+        numbers = literal(np.asarray([*range(len(names)), -1]))
+        x = n(LookupOp, x, keys=string_array(names), values=numbers)
+        categories = c.iota(len(names))
+    else:
+        categories = n.constant(np.asarray(n.ints("cats_int64s")))
     hit = c.eq(c.reshape(c.cast(x, i64), (*dims_of(x), 1)), categories)
     return c.cast(hit, f32)
 
@@ -149,16 +165,46 @@ def one_hot_encoder(n: Node) -> SSAValue:
 
 
 def transformed(n: Node, y: SSAValue) -> SSAValue:
-    """Scores after `post_transform`."""
+    """Scores after `post_transform`; they are f32, whatever the operator computes in."""
     match n.str("post_transform", "NONE"):
         case "NONE":
-            return y
+            found = y
         case "SOFTMAX":
-            return n(SoftmaxOp, y, axis=1)
+            found = n(SoftmaxOp, y, axis=1)
         case "LOGISTIC":
-            return n.c.sigmoid(y)
+            found = n.c.sigmoid(y)
+        case "SOFTMAX_ZERO":
+            found = _softmax_zero(n.c, y)
+        case "PROBIT":
+            found = _probit(n.c, y)
         case other:
-            raise NotSupported(f"the transform {other}", "use NONE, SOFTMAX or LOGISTIC")
+            raise NotSupported(f"the transform {other}", "repair the model")
+    return n.c.cast(found, f32)
+
+
+TINY = 1e-7
+"""Scores of at most this magnitude are zeros to SOFTMAX_ZERO."""
+
+
+def _softmax_zero(c: Compose, y: SSAValue) -> SSAValue:
+    """A softmax in which zeros stay zeros."""
+    top = c.max(y, [1], keep=True)
+    live = c.gt(c.abs(y), TINY)
+    e = c.where(live, c.exp(c.sub(y, top)), c.mul(y, c.exp(c.neg(top))))
+    total = c.sum(e, [1], keep=True)
+    return c.div(e, c.where(c.eq(total, 0.0), c.like(1.0, total), total))
+
+
+def _probit(c: Compose, y: SSAValue) -> SSAValue:
+    """sqrt(2) * erfinv(2 y - 1), with Winitzki's erfinv (a = 0.147).
+
+    Onnxruntime and the reference evaluator both have this approximation, of 2e-3.
+    """
+    x = c.sub(c.mul(y, 2.0), 1.0)
+    log = c.log(c.mul(c.sub(c.like(1.0, x), x), c.add(x, 1.0)))
+    v = c.add(c.mul(log, 0.5), 2 / (3.14159 * 0.147))
+    root = c.sqrt(c.sub(c.sqrt(c.sub(c.mul(v, v), c.mul(log, 1 / 0.147))), v))
+    return c.mul(c.where(c.lt(x, 0.0), c.neg(root), root), 1.41421356)
 
 
 def _scores(n: Node, classes: int) -> SSAValue:
@@ -176,13 +222,16 @@ def linear_regressor(n: Node) -> SSAValue:
 
 @converter("LinearClassifier", domain=ML)
 def linear_classifier(n: Node) -> Sequence[SSAValue]:
-    """The label of the best score, and all scores; one row of weights means two classes."""
+    """The label of the best score, and all scores.
+
+    One row of weights for two classes is that of the second; the first has the opposite score.
+    """
     names = n.strs("classlabels_strings", [])
     labels = np.asarray(n.ints("classlabels_ints", list(range(len(names)))))
     rows = len(n.floats("intercepts", [])) or len(labels)
     scores = _scores(n, rows)
     if rows == 1 and len(labels) == 2:
-        raise NotSupported("two classes with one row of weights", "store a row for each class")
+        scores = n.c.concat([n.c.neg(scores), scores], 1)
     return [labelled(n, scores, labels, names), transformed(n, scores)]
 
 

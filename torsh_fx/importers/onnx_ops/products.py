@@ -78,18 +78,26 @@ def _scaled(n: Node, x: SSAValue, factor: float) -> SSAValue:
 
 @converter("FusedMatMul", "TransposeMatMul", domain=MS)
 def fused_matmul(n: Node) -> SSAValue:
-    a, b = n.input(0), n.input(1)
-    if n.int("transBatchA", 0) or n.int("transBatchB", 0):
-        raise NotSupported("transposed batches", "transpose explicitly")
-    a, b = (
-        n.c.transpose(t, [*range(rank_of(t) - 2), rank_of(t) - 1, rank_of(t) - 2])
-        if n.int(name, 0) and rank_of(t) > 1
-        else t
-        for t, name in ((a, "transA"), (b, "transB"))
-    )
-    y = n(MatMulOp, a, b)
+    y = n(MatMulOp, _turned(n, n.input(0), "A"), _turned(n, n.input(1), "B"))
     alpha = n.float("alpha", 1.0)
     return y if alpha == 1 else n.c.mul(y, alpha)
+
+
+def _turned(n: Node, t: SSAValue, side: str) -> SSAValue:
+    """An operand as [batches..., rows, columns].
+
+    `transBatch` says that it is [rows, batches..., columns], `trans` that its last axis (the rows
+    then) and its other one (the columns) have changed places.
+    """
+    rank = rank_of(t)
+    if rank < 2:
+        return t
+    order = list(range(rank))
+    if n.int(f"transBatch{side}", 0):
+        order = [*order[1:-1], 0, rank - 1]
+    if n.int(f"trans{side}", 0):
+        order[-2:] = order[:-3:-1]
+    return n.c.transpose(t, order)
 
 
 @converter("Einsum")

@@ -120,7 +120,12 @@ def qlinear_matmul(n: Node) -> SSAValue:
 
 @converter("QLinearConv")
 def qlinear_conv(n: Node) -> SSAValue:
-    x, x_scale, _, w, w_scale, _, y_scale, y_zero = (n.input(i) for i in range(8))
+    return qlinear_convolution(n, n.input(0))
+
+
+def qlinear_convolution(n: Node, x: SSAValue) -> SSAValue:
+    """The node's result for x [batch, channels, ...] in place of its first input."""
+    x_scale, _, w, w_scale, _, y_scale, y_zero = (n.input(i) for i in range(1, 8))
     c, bias = n.c, n.optional(8)
     more = window(n, rank_of(x) - 2)
     zeros = zero_point(n, 2), zero_point(n, 5)

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from xdsl.ir import SSAValue
 
 from torsh_dialect.builder import BlockBuilder
-from torsh_dialect.dims import floordiv
 from torsh_dialect.dtypes import f32, i1
 from torsh_dialect.kinds import Builder
-from torsh_dialect.ops.attention import AttentionOp
 from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.control import LoopOp
 from torsh_dialect.ops.quant import DynamicQuantizeLinearOp, MatMulIntegerOp
 from torsh_dialect.ops.recurrent import LstmOp
 from torsh_dialect.types import dims_of
-from torsh_fx.importers.onnx_ops.attention import heads_apart, heads_together, padding
+from torsh_fx.importers.onnx_ops.contrib_attention import self_attention
 from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
 from torsh_fx.importers.onnx_ops.quant import zero_point
 from torsh_fx.importers.onnx_ops.recurrent import lstm_options
@@ -26,19 +24,13 @@ from torsh_fx.importers.onnx_ops.recurrent import lstm_options
 @converter("QAttention", domain=MS)
 def qattention(n: Node) -> Sequence[SSAValue | None]:
     """Self-attention whose q, k and v are one product of 8-bit integers."""
-    c, heads = n.c, n.int("num_heads")
-    if n.optional(8) is not None or n.int("do_rotary", 0):
-        raise NotSupported("a past state, or rotary embedding")
+    c = n.c
+    if n.int("do_rotary", 0):
+        raise NotSupported("rotary embedding")
     zeros = (zero_point(n, 6), zero_point(n, 7))
     total = n(MatMulIntegerOp, n.input(0), n.input(1), *zeros)
     packed = c.mul(c.cast(total, f32), c.mul(n.scalar(n.input(3)), _one_or_each(n, 4)))
-    packed = c.add(packed, n.input(2))
-    width = floordiv(dims_of(packed)[2], 3)
-    q, k, v = (heads_apart(n, c.slice(packed, 2, width * i, width), heads) for i in range(3))
-    mask = padding(n, n.optional(5), n.float("mask_filter_value", -10000.0), q)
-    causal = bool(n.int("unidirectional", 0)) or None
-    y = n(AttentionOp, q, k, v, mask, causal=causal, scale=n.float("scale", 0.0) or None)
-    return [heads_together(n, y), None]
+    return self_attention(n, c.add(packed, n.input(2)), 5, 8, None)
 
 
 def _one_or_each(n: Node, index: int) -> SSAValue:
@@ -133,7 +125,7 @@ class _Direction:
         gates = self.turned(gates)
         zeros = c.broadcast(c.constant(0.0, f32), (batch, hidden))
         given = (n.optional(5), n.optional(6))
-        first = [zeros if v is None else self.of(v) for v in given]
+        first = [zeros if v is None else n.fitted(self.of(v), (batch, hidden)) for v in given]
         peephole = None if n.optional(7) is None else self.of(n.input(7))
 
         def body(inner: BlockBuilder, args: Sequence[SSAValue]) -> Sequence[SSAValue]:

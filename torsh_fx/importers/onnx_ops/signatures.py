@@ -39,6 +39,27 @@ _SCALED = ("axis", "block_size", "output_dtype", "saturate")
 _SIMPLE = _form((2, 2), (1, 2), ints=("axis", "stash_type"), floats=("epsilon",))
 
 _CONTRIB: Mapping[str, Signature] = {
+    "CDist": _form((2, 2), texts=("metric",)),
+    "ExpandDims": _form((2, 2)),
+    "GatherBlockQuantized": _form(
+        (3, 4), ints=("bits", "block_size", "gather_axis", "quantize_axis")
+    ),
+    "GatherND": _form((2, 2)),
+    "GridSample": _form((2, 2), ints=("align_corners",), texts=("mode", "padding_mode")),
+    "MatMulBnb4": _form(
+        (3, 3), ints=("K", "N", "block_size", "quant_type"), fixed={"training_mode": 0,
+        "transB": 1}, needed=("K", "N", "block_size", "quant_type"),
+    ),
+    "NhwcMaxPool": _form(
+        (1, 1), lists=_WINDOW, texts=("auto_pad",), ints=("ceil_mode",), needed=("kernel_shape",)
+    ),
+    "Pad": _form((2, 3), texts=("mode",)),
+    "QLinearConv": _form(
+        (8, 9), lists=_WINDOW, texts=("auto_pad",), ints=("channels_last", "group")
+    ),
+    "QLinearWhere": _form((9, 9)),
+    "Trilu": _form((1, 2), ints=("upper",)),
+    "Unique": _form((1, 1), (3, 3)),
     "Attention": _form(
         (2, 7), (1, 2), ints=("num_heads", "unidirectional"), lists=("qkv_hidden_sizes",),
         floats=("mask_filter_value", "scale"), needed=("num_heads",),
@@ -60,7 +81,7 @@ _CONTRIB: Mapping[str, Signature] = {
         floats=("activation_alpha", "activation_beta", "activation_gamma", "alpha", "beta"),
     ),
     "FusedMatMul": _form(
-        (2, 2), ints=_PRODUCT, floats=("alpha",), fixed={"transBatchA": 0, "transBatchB": 0}
+        (2, 2), ints=(*_PRODUCT, "transBatchA", "transBatchB"), floats=("alpha",)
     ),
     "Gelu": _form((1, 1)),
     "GroupQueryAttention": _form(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from xdsl.ir import SSAValue
 
+from torsh_dialect.dtypes import f32
 from torsh_dialect.types import dims_of, element_type
 from torsh_fx.importers.onnx_ops.ml import as_floats, labelled, transformed
 from torsh_fx.importers.onnx_ops.node import ML, Node, NotSupported, converter
@@ -53,13 +54,20 @@ def _array(n: Node, name: str, *dims: int) -> Any:
     return values.reshape(dims)
 
 
+def _features(n: Node, stored: str, rows: int) -> tuple[SSAValue, int]:
+    """The input as floats, and how many features it has: as the `rows` of an attribute do."""
+    x, values = as_floats(n, n.input(0)), len(n.floats(stored))
+    size = dims_of(x)[1]
+    if not isinstance(size, int):
+        size = values // max(rows, 1)
+    return n.fitted(x, (dims_of(x)[0], size)), size
+
+
 @converter("SVMRegressor", domain=ML)
 def svm_regressor(n: Node) -> SSAValue:
     """The weighted sum of kernels; a machine of one class says 1 or -1."""
-    c, x = n.c, as_floats(n, n.input(0))
-    count, size = n.int("n_supports", 0), dims_of(x)[1]
-    if not isinstance(size, int):
-        raise NotSupported(f"{size} features", "fix their number")
+    c, count = n.c, n.int("n_supports", 0)
+    x, size = _features(n, "support_vectors" if count else "coefficients", count or 1)
     rho = n.floats("rho")[0]
     if count:
         kernels = _kernel(n, x, _array(n, "support_vectors", count, size), n.str("kernel_type"))
@@ -68,7 +76,7 @@ def svm_regressor(n: Node) -> SSAValue:
         kernels, weights = x, _array(n, "coefficients", size, 1)
     y = c.add(c.matmul(kernels, c.constant(weights, element_type(x))), rho)
     if n.int("one_class", 0):
-        return c.where(c.gt(y, 0.0), c.like(1.0, y), c.like(-1.0, y))
+        return c.cast(c.where(c.gt(y, 0.0), c.like(1.0, y), c.like(-1.0, y)), f32)
     return transformed(n, y)
 
 
@@ -79,13 +87,11 @@ def svm_classifier(n: Node) -> Sequence[SSAValue]:
     With `prob_a` and `prob_b` the probability of each class stands for the scores; as in
     onnxruntime, the class is still the one of most votes.
     """
-    x = as_floats(n, n.input(0))
     names = n.strs("classlabels_strings", [])
     labels = np.asarray(n.ints("classlabels_ints", list(range(len(names)))))
     counts = n.ints("vectors_per_class", [])
-    size = dims_of(x)[1]
-    if not isinstance(size, int):
-        raise NotSupported(f"{size} features", "fix their number")
+    stored = ("support_vectors", sum(counts)) if counts else ("coefficients", len(labels))
+    x, size = _features(n, *stored)
     if not counts:
         weights = _array(n, "coefficients", len(labels), size)
         c = n.c
