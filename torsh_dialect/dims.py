@@ -26,6 +26,9 @@ Dim: TypeAlias = "int | Expr"
 Bounds: TypeAlias = "tuple[int, int | None]"
 FUNCTIONS = ("floordiv", "min", "max", "bcast")
 
+MOST_FACTORS, MOST_TERMS = 256, 4096
+"""Of a product of expressions: a few squarings of shapes would fill the memory otherwise."""
+
 LARGEST_EXTENT = 10**9 - 1
 """No symbol is larger, unless its bounds say so: checked when a program is called.
 
@@ -87,6 +90,7 @@ class Expr:
         return -self + other
 
     def __mul__(self, other: Dim) -> Dim:
+        _limit_product(self, other)
         return _collect((_sorted((*m, *n)), a * b) for m, a in self.terms for n, b in _terms(other))
 
     def __rmul__(self, other: int) -> Dim:
@@ -122,6 +126,23 @@ def symbol(name: str) -> Expr:
 def symbols_of(dim: Dim) -> frozenset[str]:
     """The names of all symbols in `dim`; none for an integer."""
     return frozenset() if isinstance(dim, int) else dim.symbols()
+
+
+def _limit_product(a: Expr, b: Dim) -> None:
+    """Refuse a product that nothing could work with.
+
+    Raises:
+        InvalidArgumentError: It has too many terms or factors.
+    """
+    if isinstance(b, int):
+        return
+    terms = len(a.terms) * len(b.terms)
+    factors = max(len(m) for m, _ in a.terms) + max(len(m) for m, _ in b.terms)
+    if terms > MOST_TERMS or factors > MOST_FACTORS:
+        raise InvalidArgumentError(
+            f"an extent is a product of {factors} factors in {terms} terms; at most "
+            f"{MOST_FACTORS} and {MOST_TERMS} are allowed: give symbols their values"
+        )
 
 
 def _sorted(monomial: Monomial) -> Monomial:

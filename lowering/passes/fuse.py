@@ -56,6 +56,10 @@ from torsh_dialect.types import dims_of, element_type, rank_of
 MOST_OPS = 64
 """Ops of a region: more would make code that the instruction cache does not hold."""
 
+MOST_READS = 64
+"""How often the code for one element of a region may ask an op for an element: joins of a value
+with itself double that, each time at another place."""
+
 MOST_SOURCES = 8
 """Operands of a movement op that joins a region: each becomes a masked access."""
 
@@ -96,8 +100,21 @@ class Group:
     root: Operation
     ops: list[Operation] = field(default_factory=list[Operation])
     template: Operation | None = None
+    reads: dict[Operation, int] = field(default_factory=dict[Operation, int])
+
+    def reads_of(self, op: Operation) -> int:
+        """How often one element of the root asks an op, all of whose uses are here, for one."""
+        moved, kept = 0, 1
+        for user in (use.operation for result in op.results for use in result.uses):
+            times = self.reads.get(user, 1)
+            if isinstance(user, Movement):
+                moved += times
+            else:
+                kept = max(kept, times)  # uses at the same place share the code
+        return max(moved, kept)
 
     def add(self, op: Operation) -> None:
+        self.reads[op] = self.reads_of(op) if self.ops else 1
         self.ops.append(op)
         if is_template_root(op) or isinstance(op, WinogradFiltersOp | StridedAttentionOp):
             self.template = op
@@ -112,7 +129,7 @@ class Fuser:
             if is_outside(op):
                 continue
             group = self._group_of_users(op)
-            if group is None or not joins(op, group):
+            if group is None or group.reads_of(op) > MOST_READS or not joins(op, group):
                 group = Group(op)
             group.add(op)
             self.groups[op] = group

@@ -110,13 +110,17 @@ def _replaces(op: ConcatOp, argument: BlockArgument) -> bool:
 
 
 def _bases(value: SSAValue) -> Iterator[SSAValue]:
-    """What a value is joined from, through slices and inner joins."""
-    base = box_of(value)[0]
-    if isinstance(base.owner, ConcatOp):
-        for item in base.owner.operands:
-            yield from _bases(item)
-    else:
-        yield base
+    """What a value is joined from, through slices and inner joins; each once."""
+    waiting, seen = [value], set[SSAValue]()
+    while waiting:
+        base = box_of(waiting.pop())[0]
+        if base in seen:
+            continue
+        seen.add(base)
+        if isinstance(base.owner, ConcatOp):
+            waiting.extend(reversed(base.owner.operands))
+        else:
+            yield base
 
 
 def _is_next(value: SSAValue, argument: BlockArgument) -> bool:

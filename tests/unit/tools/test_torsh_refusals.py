@@ -283,3 +283,24 @@ def test_strings_have_no_random_values(torsh, tmp_path):
     assert code == 1
     assert "give 'x' by --input" in err
     assert "smaller extents" not in err
+
+
+def test_shapes_that_square_themselves_are_refused(torsh, tmp_path):
+    """n, n * n, n ** 4, ...: thirty nodes ask for a billion factors."""
+    nodes, last = [], "x"
+    for n in range(30):
+        nodes += [
+            helper.make_node("Shape", [last], [f"s{n}"]),
+            helper.make_node("Mul", [f"s{n}", f"s{n}"], [f"q{n}"]),
+            helper.make_node("Expand", ["one", f"q{n}"], [f"e{n}"]),
+        ]
+        last = f"e{n}"
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])
+    y = helper.make_tensor_value_info(last, TensorProto.FLOAT, None)
+    one = numpy_helper.from_array(np.ones(1, np.float32), "one")
+    opsets = [helper.make_opsetid("", 21)]
+    graph = helper.make_graph(nodes, "g", [x], [y], [one])
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=10), tmp_path / "power.onnx")
+    code, _, err = torsh("run", tmp_path / "power.onnx")
+    assert code == 1
+    assert "512 factors" in err
