@@ -169,7 +169,8 @@ def test_ranges_with_their_ends(decompose):
 
 def test_differences_with_borders_and_flips():
     def function(x):
-        return x.diff(prepend=x[:, :1]), x.diff(n=2, dim=0, append=x), x.fliplr(), x.flipud()
+        none = x[:0].diff(dim=0), x.diff(n=7), (x > 0).diff()
+        return x.diff(prepend=x[:, :1]), x.diff(n=2, dim=0, append=x), x.fliplr(), x.flipud(), *none
 
     same(function, ROWS)
 
@@ -239,3 +240,52 @@ def test_bessel_functions_have_no_limit_at_infinity(element):
     functions = (special.i0, special.i1, special.bessel_j0, special.bessel_j1, special.bessel_y0)
     x = torch.tensor([torch.inf, -torch.inf, torch.nan, 0.0, 1.0, -3.5], dtype=element)
     same(lambda x: tuple(function(x) for function in functions), x)
+
+
+@pytest.mark.parametrize("element", [torch.float16, torch.bfloat16])
+def test_numbers_times_halves_are_not_rounded(element, decompose):
+    def function(x):
+        products = x * 0.7013, 0.7013 * x, x * torch.tensor(0.3), x * 1001, x * 0.1 + 0.1
+        quotients = x / 0.7013, x / torch.tensor(1.7), 0.7013 / x, x / 3
+        sums = torch.addcmul(x, x, x, value=0.7), torch.addcdiv(x, x, x + 19, value=0.7)
+        return *products, *quotients, *sums, torch.lerp(x, x * 2, 0.3), x + 0.1, x - 0.3
+
+    same(function, (torch.randn(37, 6) * 3).to(element), tolerance=0, decompose=decompose)
+
+
+@pytest.mark.parametrize("element", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_rms_norm_adds_the_epsilon_of_the_wide_type(element, decompose):
+    def function(x):
+        return functional.rms_norm(x, (6,)), functional.rms_norm(x, (5, 6), x, eps=0.1)
+
+    x = (torch.randn(5, 6) * 0.01).to(element)
+    same(function, x, tolerance=1e-6, decompose=decompose)
+
+
+def test_values_are_searched_in_the_common_type():
+    def function(row, values):
+        places = torch.searchsorted(row, 2.5), torch.bucketize(2.5, row, right=True)
+        return *places, torch.searchsorted(row, values), torch.bucketize(values.int(), row)
+
+    same(function, torch.tensor([1, 2, 3, 5]), torch.tensor([2.5, 1.0, 7.0]))
+
+
+def test_complex_progressions_and_steps():
+    def function(z):
+        steps = torch.lerp(z, z * 2, 0.3), torch.lerp(z, z * 2, 0.7 + 0.2j), torch.lerp(z, z + 1, z)
+        return *steps, torch.linspace(0, 1 + 2j, 5) * z, torch.logspace(0, 1j, 3)
+
+    same(function, torch.randn(5, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max", "min", "prod"])
+@pytest.mark.parametrize("initial", [None, 2.0])
+def test_segments_along_any_axis(reduce, initial):
+    offsets = torch.tensor([[0, 2, 2, 4], [1, 1, 3, 3]])
+
+    def function(x, offsets):
+        options = dict(initial=initial, unsafe=True)
+        by_offsets = torch.segment_reduce(x, reduce, offsets=offsets, axis=1, **options)
+        return by_offsets, torch.segment_reduce(x, reduce, lengths=offsets[1, :2], **options)
+
+    same(function, torch.randn(4, 5, 3)[:2], offsets)

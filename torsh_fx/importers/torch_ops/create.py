@@ -11,6 +11,7 @@ from torsh_dialect import dtypes
 from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import Dim
 from torsh_dialect.dtypes import is_complex, is_float, is_integer
+from torsh_dialect.ops.complex import ComplexOp, ImagOp, RealOp
 from torsh_dialect.ops.shape import ExtentsOp, IotaOp, RampOp
 from torsh_dialect.types import dims_of, element_type
 from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts
@@ -81,10 +82,15 @@ def _linspace(
 ) -> SSAValue:
     """From both ends, as torch: start + step * i, then end - step * (n - 1 - i)."""
     element, (count,) = c.out_element(), c.out_dims()
-    if is_complex(element):
-        raise c.refuse("a complex progression")
     wide = element if is_float(element) and dtypes.dtype_of(element).bits >= 32 else dtypes.f32
-    y = progression(c, c.tensor(start, wide), c.tensor(end, wide), count)
+    if is_complex(element):
+        first, last = c.tensor(start, element), c.tensor(end, element)
+        pair = [
+            progression(c, c.b(part, first), c.b(part, last), count) for part in (RealOp, ImagOp)
+        ]
+        y = c.b(ComplexOp, *pair)
+    else:
+        y = progression(c, c.tensor(start, wide), c.tensor(end, wide), count)
     if "logspace" in str(c.node.target):
         y = c.pow(c.like(float(base), y), y)
     return c.cast(y, element)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as KIND
 from torch._prims_common import elementwise_dtypes  # pyright: ignore[reportUnknownVariableType]
@@ -25,7 +26,7 @@ from torsh_dialect.ops import (
     special,
 )
 from torsh_dialect.ops.complex import ComplexAbsOp
-from torsh_dialect.types import element_type
+from torsh_dialect.types import element_type, rank_of
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, Scalar, converts
 from torsh_fx.importers.torch_types import element_of
 
@@ -87,6 +88,42 @@ for _cls in OPS:
             CONVERTERS.setdefault(_name, one_to_one(_cls))
 
 
+HALVES = (dtypes.f16, dtypes.bf16)
+
+
+def _scaled(cls: type[TensorOp]) -> Callable[..., SSAValue]:
+    """Products and quotients of half-precision tensors with one number, which stays in f32.
+
+    As of `mul_kernel` and `div_true_kernel` of aten/native/cpu/BinaryOpsKernel.cpp; other kernels
+    round the number first. It may be either factor, but of a quotient only the divisor.
+    """
+    divides = cls is elementwise.DivOp
+    plain = one_to_one(cls)
+
+    def convert(c: NodeBuilder, a: Scalar, b: Scalar, **rest: Any) -> SSAValue:
+        element = promoted(c, *c.node.args[:2], inexact=divides)
+        if element in HALVES and any(_loses(v, element) for v in ([b] if divides else [a, b])):
+            return c.finished(c.b(cls, c.tensor(a, dtypes.f32), c.tensor(b, dtypes.f32)))
+        return plain(c, a, b, **rest)
+
+    return convert
+
+
+def _loses(value: Scalar, element: Element) -> bool:
+    """Whether a number, or a scalar tensor of another type, would be rounded to `element`."""
+    if isinstance(value, SSAValue):
+        return rank_of(value) == 0 and element_type(value) != element
+    if not isinstance(value, int | float):
+        return False
+    storage = dtypes.dtype_of(element).numpy
+    return float(np.asarray(value, np.float64).astype(storage)) != value
+
+
+for _name in ("Tensor", "Scalar"):
+    CONVERTERS[f"aten.mul.{_name}"] = _scaled(elementwise.MulOp)
+    CONVERTERS[f"aten.div.{_name}"] = _scaled(elementwise.DivOp)
+
+
 def _with_alpha(cls: type[TensorOp], swap: bool = False) -> Callable[..., SSAValue]:
     def convert(c: NodeBuilder, a: Scalar, b: Scalar, alpha: Scalar = 1) -> SSAValue:
         element = promoted(c, *c.node.args[:2])
@@ -126,11 +163,11 @@ def _div_mode(c: NodeBuilder, a: Scalar, b: Scalar, rounding_mode: str | None = 
 
 @converts("addcmul", "addcdiv")
 def _addc(c: NodeBuilder, x: Scalar, a: Scalar, b: Scalar, value: Scalar = 1) -> SSAValue:
-    element = c.out_element()
+    element = dtypes.f32 if c.out_element() in HALVES else c.out_element()
     x, a, b = (c.tensor(v, element) for v in (x, a, b))
     scaled = a if value == 1 else c.mul(a, c.tensor(value, element))
     divides = "addcdiv" in str(c.node.target)
-    return c.add(x, c.div(scaled, b) if divides else c.mul(scaled, b))
+    return c.finished(c.add(x, c.div(scaled, b) if divides else c.mul(scaled, b)))
 
 
 @converts("abs")
@@ -198,7 +235,14 @@ def _masked_fill(c: NodeBuilder, x: SSAValue, mask: SSAValue, value: Scalar) -> 
 
 @converts("lerp.Scalar", "lerp.Tensor")
 def _lerp(c: NodeBuilder, a: SSAValue, b: SSAValue, weight: Scalar) -> SSAValue:
-    return c.b(select.LerpOp, a, b, c.tensor(weight, element_type(a)))
+    if element_type(a) in HALVES:
+        a, b = c.cast(a, dtypes.f32), c.cast(b, dtypes.f32)
+    share, rise = c.tensor(weight, element_type(a)), c.sub(b, a)
+    if not is_complex(element_type(a)):
+        return c.finished(c.b(select.LerpOp, a, b, share))
+    near = c.lt(c.b(ComplexAbsOp, share), 0.5)
+    far = c.sub(b, c.mul(rise, c.sub(c.like(1, share), share)))
+    return c.where(near, c.add(a, c.mul(share, rise)), far)
 
 
 @converts("gcd", "lcm")

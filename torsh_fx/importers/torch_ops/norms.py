@@ -63,8 +63,8 @@ def _rms_norm(
 ) -> Any:
     import torch
 
-    meta = c.meta() if isinstance(c.meta(), torch.Tensor) else c.meta(0)
-    small = float(torch.finfo(meta.dtype).eps) if eps is None else float(eps)
+    default = torch.float64 if element_type(x) == dtypes.f64 else torch.float32
+    small = float(torch.finfo(default).eps) if eps is None else float(eps)
     y = c.b(norm.RmsNormOp, x, w, axis=rank_of(x) - len(shape), epsilon=small)
     if "fused" not in str(c.node.target):
         return y

@@ -19,6 +19,7 @@ from torsh_dialect.ops.compare import NotEqualOp
 from torsh_dialect.ops.complex import ComplexAbsOp, ImagOp, RealOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts
+from torsh_fx.importers.torch_ops.elementwise import promoted
 
 Axes = int | Sequence[int] | None
 
@@ -249,9 +250,12 @@ def _diff(
     axis = dim % rank_of(x)
     parts = [c.finished(part) for part in (prepend, x, append) if part is not None]
     x = c.concat(parts, axis) if len(parts) > 1 else x
+    if c.out_dims()[axis] == 0:
+        return c.cut(x, axis, 0, 0)
     for _ in range(n):
         count = dims_of(x)[axis] - 1
-        x = c.sub(c.cut(x, axis, 1, count), c.cut(x, axis, 0, count))
+        pair = c.cut(x, axis, 1, count), c.cut(x, axis, 0, count)
+        x = c.b(NotEqualOp, *pair) if element_type(x) == dtypes.i1 else c.sub(*pair)
     return x
 
 
@@ -388,14 +392,18 @@ def _searchsorted(
     sorter: SSAValue | None = None,
 ) -> SSAValue:
     row = row if sorter is None else c.take_along(row, sorter, rank_of(row) - 1)
-    values = c.tensor(values, element_type(row))
-    y = c.b(sort.SearchSortedOp, row, values, right=(right or side == "right") or None)
-    return c.finished(y)
+    return _place(c, row, values, right or side == "right")
 
 
 @converts("bucketize.Tensor", "bucketize.Scalar")
 def _bucketize(
     c: NodeBuilder, values: Scalar, row: SSAValue, *, out_int32: bool = False, right: bool = False
 ) -> SSAValue:
-    y = c.b(sort.SearchSortedOp, row, c.tensor(values, element_type(row)), right=right or None)
-    return c.finished(y)
+    return _place(c, row, values, right)
+
+
+def _place(c: NodeBuilder, row: SSAValue, values: Scalar, right: bool) -> SSAValue:
+    """Both in the type that torch promotes them to."""
+    element = promoted(c, *c.node.args[:2])
+    row, values = c.cast(row, element), c.tensor(values, element)
+    return c.finished(c.b(sort.SearchSortedOp, row, values, right=right or None))

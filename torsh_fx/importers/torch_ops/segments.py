@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
-from torsh_dialect.dims import Expr, product
+from torsh_dialect.dims import Dim, Expr, product
 from torsh_dialect.ops import datadependent, scatter, sort
 from torsh_dialect.ops.compare import NotEqualOp
 from torsh_dialect.ops.reduce import AnyOp
@@ -101,27 +102,47 @@ def _segment_reduce(
     initial: Scalar | None = None,
 ) -> SSAValue:
     given = lengths if offsets is None else offsets
-    if given is None or rank_of(given) != 1 or axis != 0:
-        raise c.refuse("segments along another axis than the first")
-    rows, rest = dims_of(x)[0], dims_of(x)[1:]
-    if offsets is None:
-        ends = c.b(CumSumOp, c.cast(given, dtypes.i64), axis=0)
-    else:
-        ends = c.slice(c.cast(given, dtypes.i64), 0, 1, dims_of(given)[0] - 1)
-    count = dims_of(ends)[0]
-    segment = c.b(sort.SearchSortedOp, ends, c.iota(rows), right=True)
-    first = c.tensor(START[reduce] if initial is None else initial, element_type(x))
-    start = c.full(first, [count, *rest], element_type(x))
-    place = c.reshape(segment, [rows, 1])
-    y = c.b(scatter.ScatterNdOp, start, place, x, reduction=FOLD[reduce])
+    if given is None:
+        raise c.refuse("segments by indices")
+    axis, element = axis % rank_of(x), element_type(x)
+    outer, rows, inner = dims_of(x)[:axis], dims_of(x)[axis], dims_of(x)[axis + 1 :]
+    segment, count = _segments(c, c.cast(given, dtypes.i64), rows, offsets is not None)
+    slots = product(outer) * (count + 1)
+    first = c.tensor(START[reduce] if initial is None else initial, element)
+
+    def folded(start: Scalar, values: SSAValue, rest: Sequence[Dim]) -> SSAValue:
+        """Rows added up, the last of the slots being for those outside of all segments."""
+        start = c.full(start, [slots, *rest], element)
+        y = c.b(scatter.ScatterNdOp, start, segment, values, reduction=FOLD[reduce])
+        y = c.reshape(y, [product(outer), count + 1, *rest])
+        return c.reshape(c.slice(y, 1, 0, count), [*outer, count, *rest])
+
+    y = folded(first, c.reshape(x, [product(outer) * rows, *inner]), inner)
     if reduce != "mean":
         return y
-    ones = c.full(1.0, [rows], element_type(x))
-    size = c.b(
-        scatter.ScatterNdOp, c.full(0.0, [count], element_type(x)), place, ones, reduction="add"
-    )
-    mean = c.div(y, c.reshape(size, [count, *[1] * len(rest)]))
-    if initial is None:
-        return mean
-    empty = c.eq(c.reshape(size, [count, *[1] * len(rest)]), 0.0)
-    return c.where(empty, first, mean)
+    size = folded(0.0, c.full(1.0, [product(outer) * rows], element), [])
+    size = c.reshape(size, [*outer, count, *[1] * len(inner)])
+    mean = c.div(y, size)
+    return mean if initial is None else c.where(c.eq(size, 0.0), first, mean)
+
+
+def _segments(c: NodeBuilder, given: SSAValue, rows: Dim, bounds: bool) -> tuple[SSAValue, Dim]:
+    """The slot of each row [n, 1], and how many segments there are along the axis.
+
+    Args:
+        c: The builder.
+        given: Lengths [..., segments], or with `bounds` the offsets [..., segments + 1].
+        rows: The extent of the axis.
+        bounds: Whether `given` is offsets.
+    """
+    *outer, last = dims_of(given)
+    batch, count = product(outer), last - 1 if bounds else last
+    flat = c.reshape(given, [batch, last])
+    if not bounds:
+        total = c.b(CumSumOp, flat, axis=1)
+        flat = c.concat([c.full(0, [batch, 1], dtypes.i64), total], 1)
+    places = c.broadcast(c.unsqueeze(c.iota(rows), 0), [batch, rows])
+    segment = c.sub(c.b(sort.SearchSortedOp, flat, places, right=True), 1)
+    segment = c.where(c.lt(segment, 0), c.dim(count), segment)
+    base = c.mul(c.unsqueeze(c.iota(batch), 1), c.dim(count + 1))
+    return c.reshape(c.add(segment, base), [batch * rows, 1]), count
