@@ -104,9 +104,11 @@ def undefined_symbols(elf: bytes) -> list[str]:
 
 @pytest.mark.parametrize("name", TARGET_NAMES)
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_objects_have_no_undefined_symbols(name, kernel):
+def test_objects_import_what_the_loader_gives(name, kernel):
+    """Nothing; a transposition, which copies single rows and columns, memcpy."""
     target = TARGETS[name]
-    assert undefined_symbols(jit.object_file(module_of(kernel, target), target)) == []
+    imports = undefined_symbols(jit.object_file(module_of(kernel, target), target))
+    assert imports == (["memcpy"] if kernel == "int8 transpose" else [])
 
 
 def test_undefined_symbols_are_found():
