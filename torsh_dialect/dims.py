@@ -129,15 +129,9 @@ def symbols_of(dim: Dim) -> frozenset[str]:
 
 
 def _limit_product(a: Expr, b: Dim) -> None:
-    """Refuse a product that nothing could work with.
-
-    Raises:
-        InvalidArgumentError: It has too many terms or factors.
-    """
-    if isinstance(b, int):
-        return
-    terms = len(a.terms) * len(b.terms)
-    factors = max(len(m) for m, _ in a.terms) + max(len(m) for m, _ in b.terms)
+    """Refuse a product of too many terms or factors to work with: `InvalidArgumentError`."""
+    terms = len(a.terms) * len(_terms(b))
+    factors = sum(max(len(m) for m, _ in _terms(dim)) for dim in (a, b))
     if terms > MOST_TERMS or factors > MOST_FACTORS:
         raise InvalidArgumentError(
             f"an extent is a product of {factors} factors in {terms} terms; at most "

@@ -223,10 +223,32 @@ def expected_paths(manifest: Manifest) -> list[str]:
 
 
 def _check_entries(reader: Reader, manifest: Manifest) -> dict[str, bytes]:
+    """Archive and manifest agree; returns the entries that no manifest names."""
+    _check_names(reader, manifest)
+    for entry in manifest.entries():
+        found = reader.entry(entry.path)
+        if (found.size, found.crc32) != (entry.size, entry.crc32):
+            raise IntegrityError(
+                f"archive has {found.size} bytes with CRC {found.crc32:08x}, the manifest "
+                f"{entry.size} with {entry.crc32:08x}",
+                entry=entry.path,
+            )
+    unbound = _read_unbound(reader)
+    if (ENCRYPTION_PATH in unbound) != manifest.sealed:
+        raise ContainerError(
+            "is there although nothing is encrypted, or missing although something is",
+            entry=ENCRYPTION_PATH,
+        )
+    return unbound
+
+
+def _check_names(reader: Reader, manifest: Manifest) -> None:
+    """The archive has all entries that it should have, no other, and in canonical form in order."""
     expected = expected_paths(manifest)
     present = [path for path in UNBOUND_PATHS if path in reader]
+    known = {*expected, *present}
     for path in reader.names:
-        if path not in expected and path not in present:
+        if path not in known:
             raise ContainerError("entry is in the archive but not in the manifest", entry=path)
     for path in expected:
         reader.entry(path)
@@ -237,24 +259,17 @@ def _check_entries(reader: Reader, manifest: Manifest) -> dict[str, bytes]:
             raise ContainerError(
                 f"entries are aligned to {reader.alignment}, manifest says {manifest.alignment}"
             )
-    for entry in manifest.entries():
-        found = reader.entry(entry.path)
-        if (found.size, found.crc32) != (entry.size, entry.crc32):
-            raise IntegrityError(
-                f"archive has {found.size} bytes with CRC {found.crc32:08x}, the manifest "
-                f"{entry.size} with {entry.crc32:08x}",
-                entry=entry.path,
-            )
+
+
+def _read_unbound(reader: Reader) -> dict[str, bytes]:
+    """Signatures and encryption header, whose own checks follow."""
     unbound: dict[str, bytes] = {}
-    for path in present:
+    for path in UNBOUND_PATHS:
+        if path not in reader:
+            continue
         if reader.entry(path).size > MAX_UNBOUND_BYTES:
             raise LimitError(f"over {MAX_UNBOUND_BYTES} bytes", entry=path)
         unbound[path] = bytes(reader.read_checked(path))
-    if (ENCRYPTION_PATH in unbound) != manifest.sealed:
-        raise ContainerError(
-            "is there although nothing is encrypted, or missing although something is",
-            entry=ENCRYPTION_PATH,
-        )
     return unbound
 
 

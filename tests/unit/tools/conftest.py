@@ -4,6 +4,20 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
+from tools.torsh import main
+
+
+@pytest.fixture
+def torsh(capsys):
+    """Runs `torsh`; gives exit code, output and messages."""
+
+    def run(*args):
+        code = main([str(arg) for arg in args])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
 
 @pytest.fixture(scope="session")
 def mlp(tmp_path_factory):

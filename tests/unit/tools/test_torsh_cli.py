@@ -14,22 +14,10 @@ from lowering.runtime.executable import Executable
 from lowering.runtime.load import load_program
 from lowering.runtime.spec import EntrySpec, SymbolSpec, TensorSpec
 from tools.tables import markdown_table, size_text, table, time_text
-from tools.torsh import VERBS, main
+from tools.torsh import VERBS
 from tools.torsh_verbs.bench import PairedTimes, measure
 from tools.torsh_verbs.inputs import random_inputs
 from tools.torsh_verbs.peers import difference
-
-
-@pytest.fixture
-def torsh(capsys):
-    """Runs the tool; gives exit code, output and messages."""
-
-    def run(*args):
-        code = main([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def reference(path, x):

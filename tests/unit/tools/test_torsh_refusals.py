@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from tools.torsh import main
 from tools.torsh_opt import main as opt_main
 
 ADD = """func.func @main(%x: tensor<4xf32>, %b: tensor<4xf32>) -> tensor<4xf32> {KEYS} {{
@@ -17,18 +16,6 @@ ADD = """func.func @main(%x: tensor<4xf32>, %b: tensor<4xf32>) -> tensor<4xf32> 
   func.return %y : tensor<4xf32>
 }}
 """
-
-
-@pytest.fixture
-def torsh(capsys):
-    """Runs the tool; gives exit code, output and messages."""
-
-    def run(*args):
-        code = main([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.mark.parametrize(
