@@ -40,7 +40,8 @@ class AtomicFile:
         durable: Bring file and directory to disk before the new name is seen.
 
     Raises:
-        StorageError: No space, no permission, or another writer came first.
+        StorageError: No space, no permission, another writer came first, or `path` is a folder, a
+            device or a pipe.
     """
 
     def __init__(
@@ -60,8 +61,11 @@ class AtomicFile:
         with storage_errors(self._path):
             self._directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
+                mode = self._present_mode()
                 self._reap()
                 self._create()
+                if mode is not None:
+                    os.fchmod(self._fd, mode)
             except BaseException:
                 self._close()
                 raise
@@ -148,10 +152,16 @@ class AtomicFile:
             if os.fstat(fd).st_nlink:
                 break
             os.close(fd)  # Another writer took it for left-over before it was locked.
-        with _ignoring(FileNotFoundError):
-            old = os.stat(self._path.name, dir_fd=self._directory, follow_symlinks=False)
-            if stat.S_ISREG(old.st_mode):
-                os.fchmod(self._fd, stat.S_IMODE(old.st_mode))
+
+    def _present_mode(self) -> int | None:
+        """The permissions of the file that is to be replaced, if there is one."""
+        try:
+            old = os.stat(self._path.name, dir_fd=self._directory, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return None
+        if not (stat.S_ISREG(old) or stat.S_ISLNK(old)):
+            raise StorageError("is no regular file; choose another name", entry=str(self._path))
+        return stat.S_IMODE(old) if stat.S_ISREG(old) else None
 
     def _open_uncached(self) -> int:
         flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -95,6 +95,24 @@ def test_temporary_file_of_a_living_writer_is_left_alone(tmp_path: Path) -> None
     assert leftovers(tmp_path) == []
 
 
+def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path) -> None:
+    """A rename would put a file where a device, a pipe or a folder was."""
+    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for path in (pipe, folder):
+        with pytest.raises(StorageError, match="is no regular file") as error:
+            package(b"x").save(path)
+        assert path.name in str(error.value)
+    assert pipe.is_fifo()
+    assert leftovers(tmp_path) == []
+    link = tmp_path / "link"
+    link.symlink_to(pipe)
+    package(b"x").save(link)  # The link is replaced, not what it names.
+    assert content(link) == b"x"
+    assert pipe.is_fifo()
+
+
 def test_temporary_file_taken_for_left_over_before_it_was_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
