@@ -144,8 +144,9 @@ def test_all_unsupported_nodes_are_reported_at_once():
         ([helper.make_node("Reshape", ["x"], ["y"])], r"input 1 \(shape\) is missing"),
         ([helper.make_node("Concat", ["x", "w"], ["y"], axis=7)], "axis 7"),
         ([helper.make_node("Conv", ["x", "w"], ["y"])], "C1"),
+        ([helper.make_node("Split", ["x"], ["y"], num_outputs=2**40)], "the node has 1 outputs"),
     ],
-    ids=["undefined", "too-few", "attribute-type", "missing-input", "axis", "rank"],
+    ids=["undefined", "too-few", "attribute-type", "missing-input", "axis", "rank", "outputs"],
 )  # fmt: skip
 def test_malformed_nodes(nodes: list[onnx.NodeProto], says: str):
     with pytest.raises(TorshError, match=says):

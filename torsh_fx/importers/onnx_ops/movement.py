@@ -260,7 +260,9 @@ def split(n: Node) -> Sequence[SSAValue]:
     if n.version < 13 and n.has("split"):
         given = list(n.ints("split"))
     if given is None:
-        count = n.int("num_outputs", count)
+        if n.int("num_outputs", count) != count:
+            wrong = f"num_outputs is {n.int('num_outputs')}, and the node has {count} outputs"
+            raise NotSupported(wrong, "repair the model")
         each = ceildiv(extent, count)
         given = [each] * (count - 1)
         given.append(extent - each * (count - 1))
