@@ -10,6 +10,7 @@ from xdsl.ir import SSAValue
 from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import (
     Dim,
+    bounds_of,
     ceildiv,
     maximum,
     minimum,
@@ -127,7 +128,7 @@ def _slice(
     step: Dim = 1,
 ) -> SSAValue:
     axis = dim % rank_of(x)
-    first, size = slice_span(dims_of(x)[axis], start, end, step)
+    first, size = slice_span(c, dims_of(x)[axis], start, end, step)
     return c.cut(x, axis, first, _said(c, axis, size), int(str(step)))
 
 
@@ -139,39 +140,48 @@ def _said(c: NodeBuilder, axis: int, size: Dim) -> Dim:
     return said if symbols_of(said) <= c.graph.shared.known else size
 
 
-def slice_span(extent: Dim, start: Dim | None, end: Dim | None, step: Dim) -> tuple[Dim, Dim]:
+def slice_span(
+    c: NodeBuilder, extent: Dim, start: Dim | None, end: Dim | None, step: Dim
+) -> tuple[Dim, Dim]:
     """The first element and the number of elements that a Python slice means."""
-    first = _inside(extent, 0 if start is None else start)
-    last = extent if end is None else _inside(extent, end)
+    first = _inside(c, extent, 0 if start is None else start)
+    last = extent if end is None else _inside(c, extent, end)
     return first, maximum(ceildiv(last - first, step), 0)
 
 
-def _inside(extent: Dim, place: Dim) -> Dim:
-    if isinstance(place, int):
-        if place >= 2**62:
-            return extent
-        if place < 0:
-            return maximum(extent + place, 0)
-        if place == 0:
-            return 0
-    return place if provably_equal(place, extent) else minimum(place, extent)
+def _inside(c: NodeBuilder, extent: Dim, place: Dim) -> Dim:
+    """Where a slice begins or ends, in 0..extent."""
+    if isinstance(place, int) and place >= 2**62:
+        return extent
+    place = place_of(c, place, extent)
+    low, _ = bounds_of(place, c.graph.shared.bounds)
+    place = place if low is not None and low >= 0 else maximum(place, 0)
+    if place == 0 or provably_equal(place, extent):
+        return place
+    high = bounds_of(extent - place, c.graph.shared.bounds)[0]
+    return place if high is not None and high >= 0 else minimum(place, extent)
 
 
 @converts("narrow", "narrow_copy")
 def _narrow(c: NodeBuilder, x: SSAValue, dim: int, start: Dim, length: Dim) -> SSAValue:
     axis = dim % rank_of(x)
-    return c.cut(x, axis, place_of(start, dims_of(x)[axis]), length)
+    return c.cut(x, axis, place_of(c, start, dims_of(x)[axis]), length)
 
 
 @converts("select.int", "select_copy.int")
 def _select(c: NodeBuilder, x: SSAValue, dim: int, index: Dim) -> SSAValue:
     axis = dim % rank_of(x)
-    return c.squeeze(c.cut(x, axis, place_of(index, dims_of(x)[axis]), 1), axis)
+    return c.squeeze(c.cut(x, axis, place_of(c, index, dims_of(x)[axis]), 1), axis)
 
 
-def place_of(index: Dim, extent: Dim) -> Dim:
+def place_of(c: NodeBuilder, index: Dim, extent: Dim) -> Dim:
     """The element that a Python index means; negative ones count from the end."""
-    return index + extent if isinstance(index, int) and index < 0 else index
+    low, high = bounds_of(index, c.graph.shared.bounds)
+    if low is not None and low >= 0:
+        return index
+    if high is not None and high < 0:
+        return index + extent
+    return index + extent * minimum(maximum(-index, 0), 1)  # its sign only the run knows
 
 
 @converts("cat", "concat", "concatenate", "prims.cat")

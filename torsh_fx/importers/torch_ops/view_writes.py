@@ -25,7 +25,7 @@ def _slice_scatter(
     step: Dim = 1,
 ) -> SSAValue:
     axis = dim % rank_of(x)
-    first, size = slice_span(dims_of(x)[axis], start, end, step)
+    first, size = slice_span(c, dims_of(x)[axis], start, end, step)
     source = c.cast(source, element_type(x))
     if step == 1:
         return _between(c, x, source, axis, first)
@@ -39,7 +39,7 @@ def _select_scatter(
 ) -> SSAValue:
     axis = dim % rank_of(x)
     row = c.unsqueeze(c.cast(source, element_type(x)), axis)
-    return _between(c, x, row, axis, place_of(index, dims_of(x)[axis]))
+    return _between(c, x, row, axis, place_of(c, index, dims_of(x)[axis]))
 
 
 def _between(c: NodeBuilder, x: SSAValue, part: SSAValue, axis: int, first: Dim) -> SSAValue:
