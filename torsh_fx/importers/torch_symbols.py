@@ -21,6 +21,18 @@ FUNCTIONS: dict[str, Callable[[Dim, Dim], Dim]] = {
     "Min": minimum,
 }
 
+ROUNDINGS: dict[str, Callable[[Dim, Dim], Dim]] = {
+    "TruncToInt": floordiv,
+    "FloorToInt": floordiv,
+    "floor": floordiv,
+    "CeilToInt": ceildiv,
+    "ceiling": ceildiv,
+}
+"""Floats as integers; what is cut is a quotient that is not negative."""
+EXACT = ("Identity", "ToFloat")
+SMALL = 4096
+"""The largest numerator or denominator of a float; such times extents below 2**41 are exact."""
+
 
 def dim_of(size: Any) -> Dim:
     """An int, SymInt or sympy expression as an extent.
@@ -40,8 +52,13 @@ def _expression(expr: Any) -> Dim:
         return int(expr)
     if expr.is_Symbol:
         return symbol(str(expr))
-    arguments = [_expression(argument) for argument in expr.args if not expr.is_Pow]
     name = type(expr).__name__
+    if name in ROUNDINGS:
+        over, under = _ratio(expr.args[0], negative=name != "TruncToInt")
+        return over if under == 1 else ROUNDINGS[name](over, under)
+    if name in EXACT:
+        return _expression(expr.args[0])
+    arguments = [_expression(argument) for argument in expr.args if not expr.is_Pow]
     if expr.is_Add or expr.is_Mul:
         total = arguments[0]
         for argument in arguments[1:]:
@@ -54,14 +71,43 @@ def _expression(expr: Any) -> Dim:
             for _ in range(int(power)):
                 total = total * _expression(base)
             return total
-    if name in ("Identity", "ToFloat", "TruncToInt", "IntTrueDiv") and len(arguments) == 1:
-        return arguments[0]
-    if name in ("floor", "ceiling") or name not in FUNCTIONS:
+    if name not in FUNCTIONS:
         raise UnsupportedError(f"the size expression {expr} uses {name}, which extents lack")
     result = arguments[0]
     for argument in arguments[1:]:
         result = FUNCTIONS[name](result, argument)
     return result
+
+
+def _ratio(expr: Any, *, negative: bool) -> tuple[Dim, int]:
+    """A float expression as the exact quotient of an extent and a positive number.
+
+    Args:
+        expr: What torch computes in f64.
+        negative: Whether numbers below 0 may take part.
+    """
+    name = type(expr).__name__
+    if name in EXACT:
+        return _ratio(expr.args[0], negative=negative)
+    if expr.is_Number:
+        over, under = float(expr).as_integer_ratio()
+        if max(abs(over), under) > SMALL:
+            raise UnsupportedError(
+                f"a size is a product with {float(expr)}, which floats round; give the size itself"
+            )
+        if over < 0 and not negative:
+            raise UnsupportedError(f"a size with the negative term {float(expr)} is cut")
+        return over, under
+    if not (expr.is_Add or expr.is_Mul):
+        return _expression(expr), 1
+    total, divisor = _ratio(expr.args[0], negative=negative)
+    for argument in expr.args[1:]:
+        over, under = _ratio(argument, negative=negative)
+        if expr.is_Mul:
+            total, divisor = total * over, divisor * under
+        else:
+            total, divisor = total * under + over * divisor, divisor * under
+    return total, divisor
 
 
 def bounds_of_range(values: Any) -> Bounds:

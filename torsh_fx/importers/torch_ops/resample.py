@@ -10,6 +10,7 @@ from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import dims_attribute
+from torsh_dialect.dims import Dim
 from torsh_dialect.ops import (
     resize,
     sampling,
@@ -28,8 +29,20 @@ def _resize(
     mode: str,
     coordinates: str,
     scales: Sequence[float | None] = (),
+    kept: Sequence[int] = (),
     **more: Any,
 ) -> SSAValue:
+    """Resampling by the node's extents, or by factors.
+
+    Args:
+        c: The builder.
+        x: The image.
+        mode: How to interpolate.
+        coordinates: Where the results lie.
+        scales: Factors of the spatial axes that the caller gave.
+        kept: Whole factors that count instead of those of `scales` where the extents have them.
+        more: Other properties of `torsh.resize`, and `factors`.
+    """
     output, rank = c.out_dims(), rank_of(x)
     factors = more.pop("factors", None)
     if (
@@ -38,7 +51,16 @@ def _resize(
         and coordinates != "align_corners"
         and factors is None
     ):
-        more["scales"] = [1.0, 1.0, *(float(str(s)) for s in scales)]
+        given = [1.0, 1.0, *(float(str(s)) for s in scales)]
+        found = [
+            _factor(c, before, behind, scale, kept)
+            for before, behind, scale in zip(dims_of(x), output, given, strict=True)
+        ]
+        if any(isinstance(factor, SSAValue) for factor in found):
+            parts = [c.reshape(c.tensor(factor, dtypes.f64), [1]) for factor in found]
+            factors = c.concat(parts, 0)
+        else:
+            more["scales"] = found
     return c.b(
         resize.ResizeOp,
         x,
@@ -51,6 +73,27 @@ def _resize(
     )
 
 
+def _factor(
+    c: NodeBuilder, before: Dim, behind: Dim, scale: float, kept: Sequence[int]
+) -> float | SSAValue:
+    """A factor that was given, or one of `kept` if the extents have it.
+
+    So do `compute_source_index_and_lambda` and `nearest_idx` of aten/native/UpSample.h. Symbolic
+    extents of more than one element can only have it if less than a half is cut off.
+    """
+    factor: float | SSAValue = scale
+    for whole in kept:
+        if behind == before * whole:
+            return float(whole)
+        if not (isinstance(before, int) and isinstance(behind, int)) and 0 < scale - whole < 0.5:
+            factor = c.where(
+                c.eq(c.dim(behind), c.dim(before * whole)),
+                c.constant(float(whole), dtypes.f64),
+                c.constant(scale, dtypes.f64),
+            )
+    return factor
+
+
 def _scales(rest: Sequence[Any]) -> Sequence[Any]:
     given = [r for r in rest if r is not None]
     return cast(Any, given[0]) if len(given) == 1 and isinstance(given[0], list) else rest
@@ -59,7 +102,9 @@ def _scales(rest: Sequence[Any]) -> Sequence[Any]:
 @converts(*(f"upsample_nearest{n}d{v}" for n in (1, 2, 3) for v in ("", ".vec")))
 def _nearest(c: NodeBuilder, x: SSAValue, output: Any, *rest: Any, **options: Any) -> SSAValue:
     scales = _scales([*rest, *options.values()])
-    return _resize(c, x, "nearest", "asymmetric", scales, nearest="floor")
+    # Of images alone: lines and volumes go through a loop that knows no such cases.
+    kept = (1, 2) if rank_of(x) == 4 else ()
+    return _resize(c, x, "nearest", "asymmetric", scales, kept, nearest="floor")
 
 
 @converts(*(f"_upsample_nearest_exact{n}d{v}" for n in (1, 2, 3) for v in ("", ".vec")))
@@ -103,7 +148,7 @@ def _interpolate(
         return resampled_bytes(c, x, factors, {**more, "mode": mode, "coordinates": way})
     if factors is not None:
         more["factors"] = c.concat([c.reshape(factor, [1]) for factor in factors], 0)
-    return _resize(c, x, mode, way, scales, **more)
+    return _resize(c, x, mode, way, scales, () if cubic and not smooth else (1,), **more)
 
 
 def _aligned_factors(c: NodeBuilder, x: SSAValue) -> list[SSAValue]:
