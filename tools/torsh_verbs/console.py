@@ -18,7 +18,7 @@ from torsh_dialect.settings import Numerics, Settings, environment_settings
 from torsh_package.errors import PackageError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-WIDEST = 200
+WIDEST = 800
 """Characters of a line of a message: a line of MLIR text that is quoted can have millions."""
 
 
@@ -73,8 +73,9 @@ def message_of(error: Exception) -> str:
 
 
 def _cut(line: str) -> str:
-    """A line without what is beyond `WIDEST`."""
-    return line if len(line) <= WIDEST else f"{line[:WIDEST]}..."
+    """A line without its middle beyond `WIDEST`: the end says what to do."""
+    half = WIDEST // 2
+    return line if len(line) <= WIDEST else f"{line[:half]} ... {line[-half:]}"
 
 
 def read_file(path: str) -> bytes:

@@ -73,7 +73,7 @@ def test_loading_asks_for_a_password(tmp_path):
     assert same(Package.load(path, password="password"), make())
     with pytest.raises(DecryptionError) as caught:
         Package.load(path, password="Password")
-    assert str(caught.value) == CANNOT_DECRYPT
+    assert str(caught.value) == f"{path}: {CANNOT_DECRYPT}"
 
 
 @pytest.mark.parametrize("compress", [False, True])
