@@ -51,10 +51,12 @@ class Progress:
 
     Attributes:
         left: Parts of each suite that are still to run.
+        typical: Time of a part of each suite, where the record has it.
         seconds: Time of the parts of each suite that ran.
     """
 
     left: dict[str, int]
+    typical: dict[str, float]
     seconds: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
 
     def done(self, suite: Suite, seconds: float) -> None:
@@ -63,10 +65,10 @@ class Progress:
         self.seconds.setdefault(suite.name, []).append(seconds)
 
     def minutes_left(self) -> float:
-        """An estimate by the parts of each suite that ran."""
+        """An estimate by the parts of each suite that ran, or else by the record."""
         total = 0.0
         for name, count in self.left.items():
-            past = self.seconds.get(name, [SECONDS_PER_PART])
+            past = self.seconds.get(name, [self.typical.get(name, SECONDS_PER_PART)])
             total += count * sum(past) / len(past)
         return total / 60
 
@@ -178,7 +180,9 @@ def conformance(python: str, options: Options) -> None:
     number = turn() if options.part is None else options.part
     todo = {suite: parts_of(suite, options, number) for suite in suites}
     sources = digest_of(PRODUCT)
-    progress = Progress({suite.name: len(parts) for suite, parts in todo.items()})
+    record = read_record()
+    typical = {s.name: 60 * record[s.name].minutes / s.parts for s in suites if s.name in record}
+    progress = Progress({suite.name: len(parts) for suite, parts in todo.items()}, typical)
     different: list[str] = []
     print(f"{sum(progress.left.values())} parts of {len(suites)} suites, turn {number}", flush=True)
     for suite, parts in todo.items():
