@@ -24,3 +24,14 @@ def twister_drops():
     torch.set_rng_state(before)
     if not torch.equal(found, own):
         pytest.skip("on this CPU torch draws dropout from a generator of MKL")
+
+
+@pytest.fixture
+def fresh_dynamo():
+    """What Dynamo has compiled is forgotten, before and after; the same random numbers in all."""
+    import torch
+
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()

@@ -12,13 +12,7 @@ from torch_oracle import Total
 import torsh_fx.backend
 from torsh_dialect.errors import InvalidArgumentError, UnsupportedError
 
-
-@pytest.fixture(autouse=True)
-def fresh_dynamo():
-    torch.manual_seed(0)
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 
 
 class Mlp(torch.nn.Module):

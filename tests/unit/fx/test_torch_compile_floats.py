@@ -23,16 +23,14 @@ class Block(torch.nn.Module):
 
 
 @pytest.fixture
-def programs(monkeypatch):
+def programs(fresh_dynamo, monkeypatch):
     """The programs that the backend compiled."""
-    torch._dynamo.reset()
     made = []
     original = torsh_fx.backend.compile_model
     monkeypatch.setattr(
         torsh_fx.backend, "compile_model", lambda *a, **k: made.append(1) or original(*a, **k)
     )
-    yield made
-    torch._dynamo.reset()
+    return made
 
 
 @torch.no_grad()

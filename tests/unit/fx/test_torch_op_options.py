@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 from torch.utils import _pytree as pytree
+from torch_oracle import Function
 
 import torsh_fx
 
@@ -14,15 +15,6 @@ pytestmark = [
 ]
 
 torch.manual_seed(11)
-
-
-class Function(torch.nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args):
-        return self.function(*args)
 
 
 def same(function, *args, tolerance=1e-5, decompose=False):

@@ -7,8 +7,11 @@ import torch
 
 import torsh_fx
 
-# torch's own forward derivatives are scripted
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is dep:DeprecationWarning")
+pytestmark = [
+    # torch's own forward derivatives are scripted
+    pytest.mark.filterwarnings("ignore:.torch.jit.script. is dep:DeprecationWarning"),
+    pytest.mark.usefixtures("fresh_dynamo"),
+]
 
 
 class Energy(torch.nn.Module):
@@ -64,14 +67,6 @@ class Checkpointed(torch.nn.Module):
         from torch.utils.checkpoint import checkpoint
 
         return checkpoint(lambda at: self.linear(at).relu(), x, use_reentrant=False)
-
-
-@pytest.fixture(autouse=True)
-def fresh_dynamo():
-    torch.manual_seed(0)
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 def compared(actual, expected, tolerance):

@@ -13,12 +13,7 @@ import torsh_fx
 import torsh_fx.backend
 from torsh_dialect.errors import InputError
 
-
-@pytest.fixture(autouse=True)
-def fresh_dynamo():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 
 
 def both(function, *args, dynamic=None):
