@@ -8,7 +8,7 @@ import os
 
 from torsh_package.container.atomic import AtomicFile
 from torsh_package.container.source import ArchiveSource
-from torsh_package.container.writer import ArchiveWriter
+from torsh_package.container.writer import ArchiveWriter, Coming
 from torsh_package.errors import IntegrityError
 from torsh_package.limits import DEFAULT_LIMITS, Limits
 from torsh_package.manifest import ENCRYPTION_PATH, LEAVES_PATH, MANIFEST_PATH, SIGNATURES_PATH
@@ -55,7 +55,7 @@ def write_unbound(
         leaves: list[bytes] = []
         for content in loaded.contents:
             entry = content.form.entry
-            written = archive.add(entry.path, [content.form.data], expected=entry.size)
+            written = archive.add(entry.path, [content.form.data], Coming(entry.size))
             if written.root != entry.root:
                 raise IntegrityError("changed since it was verified", entry=entry.path)
             if len(written.leaves) > 1:

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from torsh_package.codecs import CodecSpec, compress, worthwhile
 from torsh_package.container.hashing import Hasher, Written
-from torsh_package.container.writer import ArchiveWriter
+from torsh_package.container.writer import ArchiveWriter, Coming
 from torsh_package.content import Content, FileContent, seal_context
 from torsh_package.digest import DigestSpec, default_workers
 from torsh_package.errors import IntegrityError, LimitError
@@ -42,16 +42,8 @@ class Sink(Protocol):
 
     hasher: Hasher
 
-    def add(
-        self,
-        name: str,
-        pieces: Iterator[Buffer],
-        *,
-        expected: int = 0,
-        streamed: bool = False,
-        cached: bool = True,
-    ) -> Written:
-        """Takes one entry of about `expected` bytes, which are in memory unless `streamed`."""
+    def add(self, name: str, pieces: Iterator[Buffer], coming: Coming) -> Written:
+        """Takes one entry."""
         ...
 
 
@@ -61,15 +53,7 @@ class Measure:
     def __init__(self, hasher: Hasher):
         self.hasher = hasher
 
-    def add(
-        self,
-        name: str,
-        pieces: Iterator[Buffer],
-        *,
-        expected: int = 0,
-        streamed: bool = False,
-        cached: bool = True,
-    ) -> Written:
+    def add(self, name: str, pieces: Iterator[Buffer], coming: Coming) -> Written:
         """Hashes one entry."""
         return self.hasher.measure(pieces)
 
@@ -241,9 +225,8 @@ def _add(
     expected = resource.size if encoded.spool is None else encoded.spool.size
     watching = watched(pieces, resource.name, resource.size, progress)
     # What is sealed is for another machine or another day; few read it back at once.
-    written = sink.add(
-        entry.path, watching, expected=expected, streamed=streamed, cached=sealer is None
-    )
+    coming = Coming(expected, streamed, cached=sealer is None)
+    written = sink.add(entry.path, watching, coming)
     entry = replace(entry, size=written.size, root=written.root, crc32=written.crc32)
     return entry, written.leaves
 
@@ -257,7 +240,7 @@ def _pass_on(
 ) -> tuple[ResourceEntry, tuple[bytes, ...]]:
     """Copies a stored form; digests are made again, so damage cannot be passed on."""
     pieces = watched(iter([data]), resource.name, len(data), progress)
-    written = sink.add(entry.path, pieces, expected=len(data))
+    written = sink.add(entry.path, pieces, Coming(len(data)))
     if written.root != entry.root:
         raise IntegrityError(
             "stored bytes do not have the digest of the manifest; the file is damaged",

@@ -27,6 +27,13 @@ byte; the largest are often such as nobody has used for long, and dear in a virt
 """
 BLOCK_BYTES = 4096
 """Offsets, sizes and addresses of writes past the page cache are multiples of it."""
+UNCACHED_FROM = 256 << 20
+"""Bytes from which writing past the page cache pays."""
+
+
+def pays_uncached(total: int, leaf_bytes: int) -> bool:
+    """Whether a content is so big, and its window, which leaves make, at most a quarter of it."""
+    return total >= max(UNCACHED_FROM, 4 * LANE_GROUP * leaf_bytes)
 
 
 class CachedWriter:

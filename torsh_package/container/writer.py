@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from torsh_package.container.big import CachedWriter, UncachedWriter
+from torsh_package.container.big import CachedWriter, UncachedWriter, pays_uncached
 from torsh_package.container.hashing import Hasher, Written
 from torsh_package.container.layout import (
     ArchiveEntry,
@@ -21,8 +22,26 @@ from torsh_package.protocols import BlobWriter, Buffer, FileBlob
 
 RESERVE_FROM = 1 << 20
 """Bytes from which it is worth a system call to take the space at once."""
-UNCACHED_FROM = 256 << 20
-"""Bytes from which writing past the page cache pays; a quarter of it is what that needs."""
+
+
+@dataclass(frozen=True)
+class Coming:
+    """What is known of an entry's content before it comes.
+
+    Attributes:
+        size: About how many bytes it has; 0 where that is not known.
+        streamed: Whether they are not in memory, so that little memory may be used.
+        cached: Whether they are likely to be read soon on this machine.
+    """
+
+    size: int = 0
+    streamed: bool = False
+    cached: bool = True
+
+    def is_uncached(self, spec: DigestSpec) -> bool:
+        """Whether to write it past the page cache."""
+        fits = not self.streamed and not self.cached
+        return fits and pays_uncached(self.size, spec.leaf_bytes)
 
 
 class ArchiveWriter:
@@ -68,23 +87,13 @@ class ArchiveWriter:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def add(
-        self,
-        name: str,
-        pieces: Iterable[Buffer],
-        *,
-        expected: int = 0,
-        streamed: bool = False,
-        cached: bool = True,
-    ) -> Written:
+    def add(self, name: str, pieces: Iterable[Buffer], coming: Coming = Coming()) -> Written:
         """Writes one entry from a content in pieces of any size.
 
         Args:
             name: Its path.
             pieces: Its bytes.
-            expected: About how many bytes these are, if that is known.
-            streamed: Whether they are not in memory, so that little memory may be used.
-            cached: Whether they are likely to be read soon on this machine.
+            coming: What is known of them before.
 
         Raises:
             InvalidArgumentError: The name is unsafe.
@@ -94,11 +103,11 @@ class ArchiveWriter:
         begin = self._end
         offset = data_offset(begin, name.encode("utf-8"), self._alignment)
         file = self._blob if isinstance(self._blob, FileBlob) else None
-        if file is not None and expected >= RESERVE_FROM:
-            file.reserve(offset, expected)
+        if file is not None and coming.size >= RESERVE_FROM:
+            file.reserve(offset, coming.size)
         spec = self.hasher.spec
-        lanes = spec.lanes(expected, streamed=streamed)
-        if file is not None and expected >= UNCACHED_FROM and not streamed and not cached:
+        lanes = spec.lanes(coming.size, streamed=coming.streamed)
+        if file is not None and coming.is_uncached(spec):
             written = UncachedWriter(file, spec, lanes, self._pool).write(offset, pieces)
         elif file is not None and lanes is not None:
             written = CachedWriter(file, spec, lanes, self._pool).write(offset, pieces)

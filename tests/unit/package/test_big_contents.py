@@ -11,9 +11,9 @@ import pytest
 from torsh_package import Package, PackageEncryptor, PackageError, ResourceType, X25519Identity
 from torsh_package.container import writer
 from torsh_package.container.atomic import AtomicFile
-from torsh_package.container.big import BLOCK_BYTES, UncachedWriter
+from torsh_package.container.big import BLOCK_BYTES, UncachedWriter, pays_uncached
 from torsh_package.container.hashing import Written
-from torsh_package.container.writer import ArchiveWriter
+from torsh_package.container.writer import ArchiveWriter, Coming
 from torsh_package.digest import LANE_GROUP, DigestSpec
 from torsh_package.sha256_lanes import LaneHasher, compiled
 
@@ -42,7 +42,7 @@ def uncached(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         sizes.append(written.size)
         return written
 
-    monkeypatch.setattr(writer, "UNCACHED_FROM", 0)
+    monkeypatch.setattr(writer, "pays_uncached", lambda *_: True)
     monkeypatch.setattr(UncachedWriter, "write", watched)
     return sizes
 
@@ -65,7 +65,7 @@ def archive(path: Path, contents: list[bytes], *, cached: bool, spec: DigestSpec
         for i, data in enumerate(contents):
             # What goes through the cache is hashed later, from buffers that must not change.
             pieces = [data] if cached else in_pieces(data, i)
-            made.append(out.add(f"resources/{i}", pieces, expected=len(data), cached=cached))
+            made.append(out.add(f"resources/{i}", pieces, Coming(len(data), cached=cached)))
         out.finish()
     return made
 
@@ -147,6 +147,13 @@ def test_full_disk_is_an_error_and_leaves_nothing(
     with pytest.raises(PackageError, match=r"No space left.*free some space"):
         archive(tmp_path / "a", [bytes(GROUP + 5)], cached=False, spec=SPEC)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_window_is_at_most_a_quarter() -> None:
+    assert pays_uncached(256 << 20, 4 << 20)
+    assert not pays_uncached((256 << 20) - 1, 1 << 16)
+    assert pays_uncached(4 << 30, 64 << 20)
+    assert not pays_uncached((4 << 30) - 1, 64 << 20)
 
 
 def test_what_is_sealed_in_memory_goes_past_the_cache(tmp_path: Path, uncached: list[int]) -> None:
