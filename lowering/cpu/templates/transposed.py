@@ -11,7 +11,7 @@ Unit of the parallel range: matrix x block of rows x block of columns. Argument 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -305,10 +305,27 @@ class _Transposer:
 
     def square(self, block: _Block, row: Value, column: Value) -> None:
         """A whole square."""
-        text, lanes = self.text, self.lanes
-        rows = [self.load(self.source(block, text.add(row, n), column)) for n in range(lanes)]
-        for n, made in enumerate(self.turned(rows)):
-            self.store(made, self.result(block, row, text.add(column, n)))
+        rows = [self.load(at) for at in self.down(block, row, column)]
+        for made, place in zip(self.turned(rows), self.across(block, row, column), strict=True):
+            self.store(made, place)
+
+    def down(self, block: _Block, row: Value, column: Value) -> Iterator[Value]:
+        """Addresses of the first column of a square in x, row by row."""
+        return self.following(self.source(block, row, column), [self.columns] * (self.lanes - 1))
+
+    def across(self, block: _Block, row: Value, column: Value) -> Iterator[Value]:
+        """Addresses of the first row of a square in y, column by column."""
+        return self.following(self.result(block, row, column), [self.rows] * (self.lanes - 1))
+
+    def following(self, address: Value, ways: Sequence[Value]) -> Iterator[Value]:
+        """Addresses of elements, each `ways[n]` elements behind the one before it.
+
+        Where extents are dynamic, an addition for each instead of a multiplication.
+        """
+        yield address
+        for way in ways:
+            address = self.text.at(address, way, self.element)
+            yield address
 
     def edge(self, block: _Block, rows: tuple[Value, Value], columns: tuple[Value, Value]) -> None:
         """A square of which only some rows and columns are in the matrix."""
@@ -316,15 +333,17 @@ class _Transposer:
         (row, high), (column, wide) = rows, columns
         size = self.params.bytes
         mask = dynamic_mask(text, lanes, wide)
-        last = text.sub(text.minimum(high, lanes), 1)
-        vectors: list[Value] = []
-        for n in range(lanes):
-            # Past the end the last row is read again; what it gives is not stored.
-            at = self.source(block, text.add(row, text.minimum(n, last)), column)
-            vectors.append(text.masked_load(self.vector, at, mask, "zeroinitializer", size))
+        # Past the end the last row is read again; what it gives is not stored.
+        ways = [
+            text.choose(text.compare("slt", n, high), self.columns, "0") for n in range(1, lanes)
+        ]
+        vectors = [
+            text.masked_load(self.vector, at, mask, "zeroinitializer", size)
+            for at in self.following(self.source(block, row, column), ways)
+        ]
         mask = dynamic_mask(text, lanes, high)
-        for n, made in enumerate(self.turned(vectors)):
-            place = self.result(block, row, text.add(column, n))
+        places = self.across(block, row, column)
+        for n, (made, place) in enumerate(zip(self.turned(vectors), places, strict=True)):
             inside = text.compare("slt", n, wide)
 
             def store(made: Value = made, place: Value = place) -> None:
