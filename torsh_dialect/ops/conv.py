@@ -187,6 +187,8 @@ class TransposedConvolution(SlidingWindow):
         batch, channels, spatial = self.split(self.x)
         require_equal("channels and the first extent of w (C2)", channels, dims_of(self.w)[0])
         groups = _groups(self.groups)
+        if groups < 1 or (isinstance(channels, int) and channels % groups):
+            raise ShapeError(f"{groups} groups do not divide {channels} channels (C2)")
         filters = dims_of(self.w)[1] * groups
         if self.bias is not None:
             _require_bias(self.bias, filters)

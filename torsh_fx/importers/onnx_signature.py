@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 UNCHECKED = "__"
 """Attributes of such names are annotations, as onnx's own checker has it."""
 
+LEAST: Mapping[str, int] = {
+    "block_size": 0, "blocksize": 1, "dilations": 1, "group": 1, "head_size": 0, "hidden_size": 1,
+    "kernel_shape": 1, "kv_num_heads": 1, "num_groups": 1, "num_heads": 1, "num_outputs": 1,
+    "offset_group": 1, "output_height": 0, "output_padding": 0, "output_shape": 0,
+    "output_width": 0, "p": 1, "pads": 0, "pooled_shape": 1, "q_num_heads": 1,
+    "rotary_embedding_dim": 0, "sampling_ratio": 0, "size": 1, "strides": 1,
+}  # fmt: skip
+"""The least value of integer attributes (each of a list's), as the operators' texts say."""
+
+ZERO_IS_NONE = frozenset({("RotaryEmbedding", "num_heads")})
+"""Attributes whose 0 stands for a missing one."""
+
+SIGNED = frozenset({("Pad", "pads")})
+"""Attributes of a name in `LEAST` that mean something else: pads of `Pad` may crop."""
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -52,6 +67,7 @@ class Signature:
                 yield f"attribute {attribute.name!r} is given twice"
             given.add(attribute.name)
             yield from self._attribute(attribute)
+            yield from _too_small(node.op_type, attribute)
         for name in sorted(self.needed - given):
             yield f"attribute {name!r} is missing"
 
@@ -91,6 +107,20 @@ class Signature:
             value = attribute.i if isinstance(wanted, int) else attribute.s.decode()
             if value != wanted:
                 yield f"attribute {attribute.name!r} is {value!r}; only {wanted!r} is supported"
+
+
+def _too_small(operator: str, attribute: AttributeProto) -> Iterator[str]:
+    from onnx import AttributeProto
+
+    name = attribute.name
+    if name not in LEAST or (operator, name) in SIGNED:
+        return
+    least = 0 if (operator, name) in ZERO_IS_NONE else LEAST[name]
+    single = attribute.type == AttributeProto.INT
+    values = [attribute.i] if single else list(attribute.ints)
+    if min(values, default=least) < least:
+        given = values[0] if single else values
+        yield f"attribute {name!r} is {given}, expected {least} or more"
 
 
 def _listed(names: Mapping[str, int]) -> str:

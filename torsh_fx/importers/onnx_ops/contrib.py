@@ -30,7 +30,7 @@ from torsh_dialect.ops.reduce import MeanOp
 from torsh_dialect.ops.softmax import SoftmaxOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
-from torsh_fx.importers.onnx_ops.products import conv, gemm, window
+from torsh_fx.importers.onnx_ops.products import conv, gemm, kernel_shape, window
 
 
 def _activated(n: Node, x: SSAValue) -> SSAValue:
@@ -154,7 +154,7 @@ def qlinear_global_average_pool(n: Node) -> SSAValue:
 
 @converter("QLinearAveragePool", domain=MS)
 def qlinear_average_pool(n: Node) -> SSAValue:
-    kernel = n.ints("kernel_shape")
+    kernel = kernel_shape(n)
     more = window(n, len(kernel))
     if n.int("channels_last", 0):
         more["data_layout"] = "NHWC"

@@ -22,7 +22,7 @@ from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.onnx_ops.indexing import gather_nd, trilu
 from torsh_fx.importers.onnx_ops.movement import pad as plain_pad
 from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
-from torsh_fx.importers.onnx_ops.products import window
+from torsh_fx.importers.onnx_ops.products import kernel_shape, window
 from torsh_fx.importers.onnx_ops.quant import qlinear_convolution
 from torsh_fx.importers.onnx_ops.sampling import grid_sample
 
@@ -51,7 +51,7 @@ def qlinear_conv(n: Node) -> SSAValue:
 
 @converter("NhwcMaxPool", domain=MS)
 def nhwc_max_pool(n: Node) -> SSAValue:
-    kernel = n.ints("kernel_shape")
+    kernel = kernel_shape(n)
     ceil = bool(n.int("ceil_mode", 0)) or None
     x = channels_first(n, n.input(0))
     return channels_last(

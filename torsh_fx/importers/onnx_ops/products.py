@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xdsl.ir import SSAValue
 
 from torsh_dialect.attributes import dims_attribute
-from torsh_dialect.dims import Dim, floordiv, product
+from torsh_dialect.dims import Dim, floordiv, product, provably_different
 from torsh_dialect.dtypes import is_integer
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.ops.contract import EinsumOp, LinearOp, MatMulOp, explicit_equation
@@ -31,19 +31,63 @@ AUTO = {"SAME_UPPER": "same_upper", "SAME_LOWER": "same_lower"}
 
 
 def window(n: Node, rank: int) -> dict[str, Any]:
-    """Strides, dilations and padding of a node with a window of `rank` axes."""
+    """Strides, dilations and padding of a node with a window of `rank` axes.
+
+    Raises:
+        NotSupported: One has the wrong number of entries.
+    """
     found: dict[str, Any] = {}
     for name in ("strides", "dilations"):
-        if n.has(name) and any(v != 1 for v in n.ints(name)):
-            found[name] = n.ints(name)
+        entries = _entries(n, name, rank, 1)
+        if any(v != 1 for v in entries):
+            found[name] = entries
+    pads = _entries(n, "pads", 2 * rank, 0)
     auto = n.str("auto_pad", "NOTSET")
     if auto in AUTO:
         found["auto_pad"] = AUTO[auto]
     elif auto not in ("NOTSET", "VALID"):
         raise NotSupported(f"auto_pad is {auto!r}", "use NOTSET, VALID, SAME_UPPER or SAME_LOWER")
-    elif auto == "NOTSET" and any(pads := n.ints("pads", [0] * 2 * rank)):
+    elif auto == "NOTSET" and any(pads):
         found["pads"] = pads
     return found
+
+
+def _entries(n: Node, name: str, count: int, default: int) -> list[int]:
+    values = n.ints(name, [default] * max(count, 0))
+    if len(values) != max(count, 0):
+        raise NotSupported(
+            f"attribute {name!r} is {values}, {len(values)} entries instead of {max(count, 0)}",
+            "repair the model",
+        )
+    return values
+
+
+def kernel_shape(n: Node) -> list[int]:
+    """The extents of a pool's window, one for each axis of the input behind the first two."""
+    _ = n.value("kernel_shape")
+    return _entries(n, "kernel_shape", n.rank() - 2, 1)
+
+
+def weights(n: Node, index: int = 1) -> SSAValue:
+    """The weights of a convolution, which `kernel_shape` says the window of once more.
+
+    Raises:
+        NotSupported: It says something else.
+    """
+    w = n.input(index)
+    if not n.has("kernel_shape"):
+        return w
+    dims = dims_of(w)
+    for axis, extent in enumerate(_entries(n, "kernel_shape", len(dims) - 2, 1), 2):
+        if provably_different(dims[axis], extent):
+            raise NotSupported(
+                f"attribute 'kernel_shape' is {n.ints('kernel_shape')}, the weights are "
+                f"{list(dims)}",
+                "repair the model",
+            )
+        if dims[axis] != extent:
+            w = n.assume(w, dims[axis], "eq", extent)
+    return w
 
 
 # -- products
@@ -112,7 +156,7 @@ def einsum(n: Node) -> SSAValue:
 def conv(n: Node) -> SSAValue:
     groups = n.int("group", 1)
     more = window(n, n.rank() - 2)
-    operands = (n.input(0), n.input(1), n.optional(2))
+    operands = (n.input(0), weights(n), n.optional(2))
     return n(ConvOp, *operands, groups=groups if groups != 1 else None, **more)
 
 
@@ -120,18 +164,32 @@ def conv(n: Node) -> SSAValue:
 def conv_transpose(n: Node) -> SSAValue:
     rank, groups = n.rank() - 2, n.int("group", 1)
     more = window(n, rank)
-    if n.has("output_padding") and any(n.ints("output_padding")):
-        more["output_padding"] = n.ints("output_padding")
+    if any(extra := _entries(n, "output_padding", rank, 0)):
+        _require_padding(extra, more)
+        more["output_padding"] = extra
     if n.has("output_shape"):
         more["output_extents"] = n.ints("output_shape")[-rank:]
         more.pop("pads", None)
-    operands = (n.input(0), n.input(1), n.optional(2))
+    operands = (n.input(0), weights(n), n.optional(2))
     return n(ConvTransposeOp, *operands, groups=groups if groups != 1 else None, **more)
+
+
+def _require_padding(extra: Sequence[int], more: Mapping[str, Any]) -> None:
+    """Padding of the output is less than the stride or the dilation of its axis."""
+    ones = [1] * len(extra)
+    steps = zip(more.get("strides", ones), more.get("dilations", ones), strict=True)
+    limits = [max(pair) for pair in steps]
+    if any(one >= limit for one, limit in zip(extra, limits, strict=True)):
+        raise NotSupported(
+            f"attribute 'output_padding' is {list(extra)}, expected less than the strides or "
+            f"dilations {limits}",
+            "repair the model",
+        )
 
 
 @converter("DeformConv")
 def deform_conv(n: Node) -> SSAValue:
-    operands = (n.input(0), n.input(1), n.input(2), n.optional(3), n.optional(4))
+    operands = (n.input(0), weights(n), n.input(2), n.optional(3), n.optional(4))
     counts = {"groups": n.int("group", 1), "offset_groups": n.int("offset_group", 1)}
     return n(DeformConvOp, *operands, **counts, **window(n, 2))
 
@@ -141,8 +199,10 @@ def col2im(n: Node) -> SSAValue:
     """Elements of blocks added at their places; what lies in the padding is cut off."""
     x, image, block = n.input(0), n.extents(n.input(1)), n.extents(n.input(2))
     c, rank = n.c, len(image)
-    strides, dilations = n.ints("strides", [1] * rank), n.ints("dilations", [1] * rank)
-    pads = n.ints("pads", [0] * 2 * rank)
+    strides, dilations = (_entries(n, name, rank, 1) for name in ("strides", "dilations"))
+    pads = _entries(n, "pads", 2 * rank, 0)
+    if min((v for v in block if isinstance(v, int)), default=1) < 1:
+        raise NotSupported(f"the block is {block}, expected 1 or more", "repair the model")
     batch, rows, columns = dims_of(x)
     whole = [size + pads[i] + pads[rank + i] for i, size in enumerate(image)]
     counts = [
@@ -179,7 +239,7 @@ def _along(axis: int, rank: int, extent: Dim) -> list[Dim]:
 
 
 def _pool(n: Node, cls: type[TensorOp], **more: Any) -> Sequence[SSAValue]:
-    kernel = n.ints("kernel_shape")
+    kernel = kernel_shape(n)
     ceil = bool(n.int("ceil_mode", 0)) or None
     return n.all(cls, n.input(0), kernel=kernel, ceil_mode=ceil, **window(n, len(kernel)), **more)
 
@@ -224,9 +284,9 @@ def lp_pool(n: Node) -> SSAValue:
 def max_unpool(n: Node) -> SSAValue:
     """Indices count over the whole pooled-from tensor; `output_shape` may be larger than that."""
     dims, c = n.dims(), n.c
-    kernel = n.ints("kernel_shape")
+    kernel = kernel_shape(n)
     rank = len(kernel)
-    strides, pads = n.ints("strides", [1] * rank), n.ints("pads", [0] * 2 * rank)
+    strides, pads = _entries(n, "strides", rank, 1), _entries(n, "pads", 2 * rank, 0)
     plain: list[Dim] = [
         (extent - 1) * strides[i] + kernel[i] - pads[i] - pads[rank + i]
         for i, extent in enumerate(dims[2:])

@@ -19,7 +19,7 @@ from torsh_dialect.ops.quant import (
 )
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.onnx_ops.node import MS, Node, converter
-from torsh_fx.importers.onnx_ops.products import window
+from torsh_fx.importers.onnx_ops.products import weights, window
 
 
 def _grouping(n: Node, scale: SSAValue, x: SSAValue) -> dict[str, int | None]:
@@ -93,7 +93,7 @@ def matmul_integer(n: Node) -> SSAValue:
 
 @converter("ConvInteger")
 def conv_integer(n: Node) -> SSAValue:
-    operands = (n.input(0), n.input(1), zero_point(n, 2), zero_point(n, 3))
+    operands = (n.input(0), weights(n), zero_point(n, 2), zero_point(n, 3))
     return n(ConvIntegerOp, *operands, groups=n.int("group", 1), **window(n, n.rank() - 2))
 
 
@@ -125,7 +125,9 @@ def qlinear_conv(n: Node) -> SSAValue:
 
 def qlinear_convolution(n: Node, x: SSAValue) -> SSAValue:
     """The node's result for x [batch, channels, ...] in place of its first input."""
-    x_scale, _, w, w_scale, _, y_scale, y_zero = (n.input(i) for i in range(1, 8))
+    x_scale, _, w, w_scale, _, y_scale, y_zero = (
+        weights(n, i) if i == 3 else n.input(i) for i in range(1, 8)
+    )
     c, bias = n.c, n.optional(8)
     more = window(n, rank_of(x) - 2)
     zeros = zero_point(n, 2), zero_point(n, 5)

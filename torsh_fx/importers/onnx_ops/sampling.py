@@ -89,6 +89,10 @@ def _scaled(n: Node, index: int, axes: Sequence[int]) -> tuple[list[Dim], list[f
     given, dims = n.array(index), n.dims()
     if given is None:
         return _scaled_by_data(n, index, axes), None
+    if np.any(~(np.asarray(given, np.float64) > 0)):
+        raise NotSupported(
+            f"the scales are {np.asarray(given).tolist()}, expected more than 0", "repair the model"
+        )
     factors = np.ones(len(dims), np.float64)
     factors[list(axes)] = np.asarray(given, np.float64)
     return [_times(n, d, float(f)) for d, f in zip(dims, factors, strict=True)], factors.tolist()

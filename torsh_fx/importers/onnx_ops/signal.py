@@ -20,9 +20,19 @@ from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
 from torsh_fx.importers.onnx_ops.reduce import for_axis
 
 
-def _length(n: Node, index: int, default: Dim) -> Dim:
+def _length(n: Node, index: int, default: Dim, what: str) -> Dim:
+    """A number of elements or steps that an input gives: 1 or more.
+
+    Raises:
+        NotSupported: It is known to be less.
+    """
     value = n.optional(index)
-    return default if value is None else n.extents(n.c.cast(n.scalar(value), i64))[0]
+    if value is None:
+        return default
+    given = n.extents(n.c.cast(n.scalar(value), i64))[0]
+    if isinstance(given, int) and given < 1:
+        raise NotSupported(f"{what} is {given}, expected 1 or more", "repair the model")
+    return given
 
 
 @converter("DFT")
@@ -30,7 +40,7 @@ def dft(n: Node) -> SSAValue:
     """The axis is an attribute in opset 17 and an input since 20."""
     x, rank = n.input(0), n.rank()
     inverse, onesided = bool(n.int("inverse", 0)), bool(n.int("onesided", 0))
-    given = None if n.optional(1) is None else _length(n, 1, 0)
+    given = None if n.optional(1) is None else _length(n, 1, 0, "the length")
 
     def along(b: BlockBuilder, axis: int) -> SSAValue:
         extent = dims_of(x)[axis]
@@ -55,8 +65,8 @@ def stft(n: Node) -> SSAValue:
     if rank_of(signal) == 2:
         signal = c.reshape(signal, (*dims_of(signal), 1))
     window = n.optional(2)
-    step = _length(n, 1, 1)
-    size = _length(n, 3, dims_of(window)[0] if window is not None else 0)
+    step = _length(n, 1, 1, "the step of frames")
+    size = _length(n, 3, dims_of(window)[0] if window is not None else 0, "the length of frames")
     if size == 0:
         raise NotSupported("neither a window nor a frame length", "repair the model")
     length = dims_of(signal)[1]
@@ -73,7 +83,9 @@ def stft(n: Node) -> SSAValue:
 def mel_weight_matrix(n: Node) -> SSAValue:
     """Triangles on the mel scale: rows are bins of the spectrum, columns filters."""
     c = n.c
-    bins, length = (_length(n, i, 0) for i in (0, 1))
+    bins, length = (
+        _length(n, i, 0, what) for i, what in enumerate(("the number of filters", "the length"))
+    )
     rate, low, high = (c.cast(n.scalar(n.input(i)), f64) for i in (2, 3, 4))
 
     def mel(hertz: SSAValue) -> SSAValue:
