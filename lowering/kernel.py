@@ -61,6 +61,7 @@ class Kernel:
         measure: For results whose extents are data: the kernel that runs first, on the same
             workspaces, and leaves the values of `symbols` as i64 in workspace 0.
         symbols: The extents that `measure` finds.
+        versions: Kernels that do the same, with the same workspaces, where some extents are 1.
     """
 
     function: FuncOp
@@ -71,6 +72,7 @@ class Kernel:
     workspaces: tuple[Dim, ...] = ()
     measure: Kernel | None = None
     symbols: tuple[str, ...] = ()
+    versions: tuple[Version, ...] = ()
 
     @property
     def name(self) -> str:
@@ -79,5 +81,14 @@ class Kernel:
 
     @property
     def parts(self) -> tuple[Kernel, ...]:
-        """The kernel, and the one that measures before it if there is one."""
-        return (self,) if self.measure is None else (self, self.measure)
+        """The kernel, the one that measures before it if there is one, and those of versions."""
+        others = (part for version in self.versions for part in version.kernel.parts)
+        return (self, *(() if self.measure is None else (self.measure,)), *others)
+
+
+@dataclass(frozen=True)
+class Version:
+    """The kernel for calls in which all `symbols` are 1."""
+
+    symbols: tuple[str, ...]
+    kernel: Kernel

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from xdsl.dialects.builtin import ModuleOp, UnknownLoc
 from xdsl.dialects.func import FuncOp
@@ -19,6 +20,7 @@ from lowering.kern.dialect import FuncOp as KernFuncOp
 from lowering.kern.dialect import TemplateOp
 from lowering.kernel import Kernel
 from lowering.program.entry import Entry
+from lowering.program.versions import with_versions
 from lowering.runtime.spec import (
     EntrySpec,
     Extent,
@@ -30,7 +32,7 @@ from lowering.runtime.spec import (
 )
 from lowering.templates.choose import template_kernel
 from torsh_dialect.attributes import Array, str_of, strs_of, text
-from torsh_dialect.dims import Dim
+from torsh_dialect.dims import Bounds, Dim
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.encodings import Layout
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
@@ -114,7 +116,8 @@ class ProgramBuilder:
     def _entry(self, function: FuncOp) -> tuple[EntrySpec, list[KernFuncOp]]:
         name = function.sym_name.data
         symbol = ENTRY_SYMBOLS.get(name, f"torsh_{name}")
-        entry = Entry(function, symbol, self._weight_index, self._kernel_of)
+        bounds = symbols_in(function)
+        entry = Entry(function, symbol, self._weight_index, lambda op: self._kernel_of(op, bounds))
         functions = [entry.plan_function(), entry.run_function()]
         outputs = _tensors(
             entry.results,
@@ -133,7 +136,7 @@ class ProgramBuilder:
                 replace(spec, data_dependent=entry.is_late_output(value))
                 for spec, value in zip(outputs, entry.results, strict=True)
             ),
-            tuple(SymbolSpec(n, low, high) for n, (low, high) in symbols_in(function).items()),
+            tuple(SymbolSpec(n, low, high) for n, (low, high) in bounds.items()),
             tuple(entry.checks.specs),
             scratch_bytes=self._scratch_bytes(),
             allocates=bool(entry.slots),
@@ -169,11 +172,12 @@ class ProgramBuilder:
 
     # -- kernels
 
-    def _kernel_of(self, op: FusedOp) -> Kernel:
+    def _kernel_of(self, op: FusedOp, bounds: Mapping[str, Bounds]) -> Kernel:
         key = region_key(op)
         kernel = self.regions.get(key)
         if kernel is None:
-            kernel = self.regions[key] = build_kernel(op, self.target)
+            build = partial(build_kernel, target=self.target)
+            kernel = self.regions[key] = with_versions(build(op), op, bounds, build)
             for one in kernel.parts:
                 self._name(one, stem_of(op, one))
         locations = (inner.location for inner in op.body.block.ops if inner.results)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from xdsl.dialects.func import ReturnOp
@@ -17,7 +18,16 @@ from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, SSAVal
 from lowering.kern import dialect as kern
 from lowering.kern.builder import Index, KernBuilder, buffer_of
 from lowering.kern.dialect import INDEX
-from lowering.kernel import Argument, Buffer, DimArgument, Kernel, Record, Scratch, Workspace
+from lowering.kernel import (
+    Argument,
+    Buffer,
+    DimArgument,
+    Kernel,
+    Record,
+    Scratch,
+    Version,
+    Workspace,
+)
 from lowering.passes.fuse import is_view
 from lowering.program.control import copy, run_cond, run_loop
 from lowering.program.memory import aligned
@@ -220,7 +230,7 @@ class Run:
             if (op, position) in self.entry.slots:
                 self.grow((op, position), b.dim(size))
         if kernel.measure is not None:
-            self._launch(op, kernel.measure)
+            self._launch_best(op, kernel, measuring=True)
             found = self.memory((op, 0), INDEX)
             for position, name in enumerate(kernel.symbols):
                 b.define_dim(symbol(name), b.load_now(found, position))
@@ -228,7 +238,26 @@ class Run:
             self.reserve(result)
         for number, result in beginnings(op):
             copy(self, result, op.operands[number])
-        self._launch(op, kernel)
+        self._launch_best(op, kernel)
+
+    def _launch_best(self, op: FusedOp, kernel: Kernel, *, measuring: bool = False) -> None:
+        """Launch the first version whose extents are 1, or else the kernel for all extents."""
+        b = self.b
+
+        def launch(one: Kernel) -> Sequence[SSAValue]:
+            part = one.measure if measuring else one
+            assert part is not None
+            self._launch(op, part)
+            return ()
+
+        def best(versions: Sequence[Version]) -> Sequence[SSAValue]:
+            if not versions:
+                return launch(kernel)
+            first, *others = versions
+            ones = [b.compare_index("eq", b.dim(symbol(n)), 1) for n in first.symbols]
+            return b.if_(reduce(b.and_, ones), lambda: launch(first.kernel), lambda: best(others))
+
+        best(kernel.versions)
 
     def _launch(self, op: FusedOp, kernel: Kernel) -> None:
         b = self.b

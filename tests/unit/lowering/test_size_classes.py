@@ -1,4 +1,4 @@
-"""Generic kernels with code for what only the run knows: equal extents, one column, short rows.
+"""Kernels for what only the run knows: equal extents, extents of 1, short rows.
 
 Oracle: numpy at every combination of extents, and the program compiled for that combination.
 """
@@ -18,7 +18,7 @@ from lowering.cpu.host import host_target
 from lowering.program.build import lower_module
 from lowering.runtime.executable import Executable, Program, RunOptions
 from torsh_dialect.context import Context
-from torsh_dialect.errors import InputError
+from torsh_dialect.errors import ExecutionError, InputError
 from torsh_fx.pipeline import optimise
 
 
@@ -171,3 +171,64 @@ def test_lanes_are_divided_by_a_known_extent(n: int) -> None:
     backwards, forwards = compiled(known).run([x])
     np.testing.assert_array_equal(backwards, np.tile(x, 9)[::-1])
     np.testing.assert_array_equal(forwards, np.tile(x[::-1], 9))
+
+
+ROWS = """
+func.func @main(%x: tensor<?x?xf32, #torsh.dims<[n, m]>>) -> (tensor<?xi64, #torsh.dims<[n]>>,
+    tensor<?x?xf32, #torsh.dims<[n, m]>>) attributes {torsh.symbols = {m = array<i64: LOW, HIGH>}} {
+  %i = torsh.argmax %x {axes = array<i64: 1>}
+      : (tensor<?x?xf32, #torsh.dims<[n, m]>>) -> tensor<?xi64, #torsh.dims<[n]>>
+  %y = torsh.cumsum %x {axis = 1 : i64} : (tensor<?x?xf32, #torsh.dims<[n, m]>>)
+      -> tensor<?x?xf32, #torsh.dims<[n, m]>>
+  func.return %i, %y : tensor<?xi64, #torsh.dims<[n]>>, tensor<?x?xf32, #torsh.dims<[n, m]>>
+}
+"""
+
+
+def rows(low: int, high: int) -> Executable:
+    return compiled(ROWS.replace("LOW", str(low)).replace("HIGH", str(high)))
+
+
+def kernels_of(program: Executable, *arrays: np.ndarray) -> list[str]:
+    return [run.kernel.name for run in program.profile(arrays).runs]
+
+
+def test_a_call_with_an_extent_of_one_takes_the_kernels_of_that_case() -> None:
+    program = rows(0, 5000)
+    for n, m in itertools.product((0, 1, 7, 4099), (0, 1, 2, 33)):
+        if m == 0 and n > 0:
+            continue  # there is no largest of nothing
+        x = numbers(n, m)
+        index, sums = program.run([x])
+        if m:
+            np.testing.assert_array_equal(index, np.argmax(x, 1))
+        np.testing.assert_allclose(sums, np.cumsum(x, 1, dtype=np.float64), rtol=2e-5, atol=2e-6)
+    of_one, of_many = (kernels_of(program, numbers(40, m)) for m in (1, 2))
+    assert not set(of_one) & set(of_many)
+    assert kernels_of(program, numbers(40, 9)) == of_many
+
+
+def test_there_is_no_kernel_for_a_case_that_bounds_exclude() -> None:
+    assert len(rows(2, 5000).program.spec.kernels) < len(rows(0, 5000).program.spec.kernels)
+    x = numbers(40, 2)
+    np.testing.assert_array_equal(rows(2, 5000).run([x])[0], np.argmax(x, 1))
+
+
+CROPPED = """
+func.func @main(%x: tensor<?x?xf32, #torsh.dims<[n, m]>>)
+    -> tensor<?x?xf32, #torsh.dims<[n, "m - 2"]>> {
+  %s = torsh.slice %x {starts = #torsh.dims<[0, 1]>, sizes = #torsh.dims<[n, "m - 2"]>,
+      steps = array<i64: 1, 1>} : (tensor<?x?xf32, #torsh.dims<[n, m]>>)
+      -> tensor<?x?xf32, #torsh.dims<[n, "m - 2"]>>
+  %y = torsh.neg %s : (tensor<?x?xf32, #torsh.dims<[n, "m - 2"]>>)
+      -> tensor<?x?xf32, #torsh.dims<[n, "m - 2"]>>
+  func.return %y : tensor<?x?xf32, #torsh.dims<[n, "m - 2"]>>
+}
+"""
+
+
+def test_a_case_that_the_ops_refuse_has_no_kernel_and_its_error() -> None:
+    program = compiled(CROPPED)
+    np.testing.assert_array_equal(program.run([numbers(4, 5)])[0], -numbers(4, 5)[:, 1:-1])
+    with pytest.raises(ExecutionError, match="negative extent"):
+        program.run([numbers(4, 1)])
