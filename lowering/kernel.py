@@ -61,7 +61,7 @@ class Kernel:
         measure: For results whose extents are data: the kernel that runs first, on the same
             workspaces, and leaves the values of `symbols` as i64 in workspace 0.
         symbols: The extents that `measure` finds.
-        versions: Kernels that do the same, with the same workspaces, where some extents are 1.
+        versions: Kernels that do the same, with these workspaces or none, where extents are 1.
     """
 
     function: FuncOp

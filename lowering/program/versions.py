@@ -31,15 +31,12 @@ from torsh_dialect.kinds import (
 )
 from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.fused import FusedOp
-from torsh_dialect.ops.packed import PackedConvOp, PackedConvTransposeOp, PackedLinearOp
-from torsh_dialect.ops.packed_integer import PackedConvIntegerOp, PackedLinearIntegerOp
+from torsh_dialect.ops.packed import PackedLinearOp
+from torsh_dialect.ops.packed_integer import PackedLinearIntegerOp
 from torsh_dialect.types import device_of, dims_of, element_type, layout_of, tensor
 
 MOST_VERSIONS = 4
 """Of one region: each costs the time of compiling a kernel."""
-
-PACKED_IMAGES = PackedConvOp | PackedConvTransposeOp | PackedConvIntegerOp
-"""Windows whose loops are over channels: images of one pixel are no special case to them."""
 
 Case = frozenset[str]
 """Symbols that are all 1."""
@@ -60,7 +57,7 @@ def with_versions(
     for case in sorted(_possible(op, bounds)[:MOST_VERSIONS], key=len, reverse=True):
         region = at_one(op, case)
         one = None if region is None else build(region)
-        if one is not None and one.workspaces == _workspaces_at_one(kernel, case):
+        if one is not None and one.workspaces in ((), _workspaces_at_one(kernel, case)):
             made.append(Version(tuple(sorted(case)), one))
     return replace(kernel, versions=tuple(made))
 
@@ -73,7 +70,7 @@ def _possible(op: FusedOp, bounds: Mapping[str, Bounds]) -> list[Case]:
     """The cases of a region that a call can be."""
     results = [r for inner in op.body.block.ops if isinstance(inner, DataDependent)
                for r in inner.results]  # fmt: skip
-    own = _symbols([dim for result in results for dim in dims_of(result)])
+    own = {name for result in results for dim in dims_of(result) for name in symbols_of(dim)}
     found: dict[Case, None] = {}
     for case in _cases(op):
         if case and not case & own and all(_may_be_one(bounds.get(name)) for name in case):
@@ -89,7 +86,7 @@ def _may_be_one(bounds: Bounds | None) -> bool:
 def _cases(op: FusedOp) -> Iterator[Case]:
     """What is worth a kernel of its own, the most useful first."""
     for inner in op.body.block.ops:
-        if isinstance(inner, Window) and not isinstance(inner, PACKED_IMAGES):
+        if isinstance(inner, Window):
             yield _symbols(dims_of(inner.operands[0])[1:])
         elif isinstance(inner, Reduce):
             dims = dims_of(inner.operands[0])
@@ -114,9 +111,9 @@ def _contracted(op: Contract) -> Iterator[Case]:
     for labels, value in zip(terms, op.operands, strict=False):
         extents.update(zip(labels, dims_of(value), strict=True))
     summed = [label for label in extents if label not in result]
-    yield _symbols(list(extents.values()))
-    for label in (*result[-2:], *summed):
-        yield _symbols([extents[label]])
+    inner = [extents[label] for label in (*result[-2:], *summed)]
+    for dims in (inner, *([dim] for dim in inner)):
+        yield _symbols(dims)
 
 
 def _row(dims: Sequence[Dim]) -> Sequence[Dim]:
@@ -131,7 +128,14 @@ def _image(dims: Sequence[Dim]) -> Sequence[Dim]:
 
 
 def _symbols(dims: Sequence[Dim]) -> Case:
-    return frozenset(name for dim in dims for name in symbols_of(dim))
+    """The symbols of some extents; none where an extent is more than a sum of their products.
+
+    Deep inside a model extents are quotients of those of its inputs, and an image that is one pixel
+    there was none at its input.
+    """
+    terms = [m for dim in dims if not isinstance(dim, int) for m, _ in dim.terms]
+    plain = not any(atom.arguments for monomial in terms for atom in monomial)
+    return frozenset(atom.name for m in terms for atom in m) if plain else frozenset()
 
 
 def at_one(op: FusedOp, symbols: Case) -> FusedOp | None:
