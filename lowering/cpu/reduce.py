@@ -10,11 +10,15 @@ from __future__ import annotations
 from xdsl.ir import Block, Operation, SSAValue
 
 from lowering.cpu.emitter import Emitter, emits
-from lowering.cpu.lanes import lane_loop
-from lowering.cpu.text import Text, Value, vector_of
+from lowering.cpu.lanes import first_lanes
+from lowering.cpu.rests import either, remainder, rest_step
+from lowering.cpu.text import Text, Value, is_literal, vector_of
 from lowering.cpu.values import Val, register_type
 from lowering.kern import dialect as kern
 from torsh_dialect.attributes import int_of
+
+CHEAP_OPS = 4
+"""Ops of a combination (its yield among them) of which there may be one in vain."""
 
 Accumulators = list[Value]
 
@@ -45,31 +49,90 @@ def _inits(e: Emitter, op: Operation, lanes: int) -> Accumulators:
 
 
 def _blocks(e: Emitter, op: Operation, width: int, size: int) -> None:
-    text, (element, combine) = e.text, (r.block for r in op.regions)
     lower, upper = (e.scalar(v) for v in op.operands[:2])
-    narrow, wide = _types(op, 1), _types(op, width)
-    slots = [text.alloca(type, 1, role="lanes") for type in wide]
-
-    def one_block(start: Value, totals: list[Value]) -> list[Value]:
-        for type, slot, init in zip(wide, slots, _inits(e, op, width), strict=True):
-            text.store(type, init, slot, 64)
-        end = text.minimum(text.add(start, size), upper)
-
-        def group(index: Value, mask: Value | None) -> None:
-            before = [text.load(t, s, 64, "acc") for t, s in zip(wide, slots, strict=True)]
-            after = _fold(e, element, combine, index, before, width, mask)
-            for type, slot, value, old in zip(wide, slots, after, before, strict=True):
-                kept = value if mask is None else text.select(type, mask, value, old)
-                text.store(type, kept, slot, 64)
-
-        lane_loop(text, start, end, width, group)
-        lanes = [text.load(t, s, 64, "acc") for t, s in zip(wide, slots, strict=True)]
-        return _combined(e, combine, totals, _tree(e, op, combine, lanes, width), 1)
-
-    carried = list(zip(narrow, _inits(e, op, 1), strict=True))
-    finals = text.loop(lower, upper, size, one_block, carried)
+    count = e.text.sub(upper, lower)
+    if is_literal(count) or not _is_costly(op):
+        finals = _all_blocks(e, op, (lower, upper), width, size)
+    else:
+        finals = either(
+            e.text,
+            e.text.compare("ult", e.text.sub(count, 1), width // 2),
+            lambda: _few(e, op, lower, count, width),
+            lambda: _all_blocks(e, op, (lower, upper), width, size),
+            _types(op, 1),
+        )
     for result, final in zip(op.results, finals, strict=True):
         e.set(result, final, 1)
+
+
+def _is_costly(op: Operation) -> bool:
+    """Whether to combine elements with the known first ones is much less than with others."""
+    return len(op.regions[1].block.ops) > CHEAP_OPS
+
+
+def _few(e: Emitter, op: Operation, lower: Value, count: Value, width: int) -> Accumulators:
+    """Some elements, at most half of the lanes: LLVM knows what the other half holds."""
+    text, combine = e.text, op.regions[1].block
+    first, half = _inits(e, op, width // 2), width // 2
+    lanes = _step(e, op, lower, half, first_lanes(text, count, half), first)
+    lanes = _combined(e, combine, lanes, _inits(e, op, half), half)
+    return _combined(e, combine, _inits(e, op, 1), _tree(e, op, combine, lanes, half), 1)
+
+
+def _all_blocks(
+    e: Emitter, op: Operation, bounds: tuple[Value, Value], width: int, size: int
+) -> Accumulators:
+    """Whole blocks in a loop, then the last one, which may be shorter."""
+    text, combine, (lower, upper) = e.text, op.regions[1].block, bounds
+    narrow, wide = _types(op, 1), _types(op, width)
+    count = text.sub(upper, lower)
+    rest = remainder(text, count, width)
+    whole = text.sub(upper, rest)
+    before = text.maximum(text.sub(count, 1), 0)
+    last = text.add(lower, text.sub(before, remainder(text, before, size)))
+
+    def groups(start: Value, end: Value) -> Accumulators:
+        first = list(zip(wide, _inits(e, op, width), strict=True))
+        return text.loop(start, end, width, lambda i, v: _step(e, op, i, width, None, v), first)
+
+    def add(totals: Accumulators, lanes: Accumulators) -> Accumulators:
+        return _combined(e, combine, totals, _tree(e, op, combine, lanes, width), 1)
+
+    def block(start: Value, totals: Accumulators) -> Accumulators:
+        return add(totals, groups(start, text.add(start, size)))
+
+    carried = list(zip(narrow, _inits(e, op, 1), strict=True))
+    totals = text.loop(lower, last, size, block, carried)
+    lanes = groups(last, whole)
+    if is_literal(rest):
+        if rest != "0":
+            lanes = _step(e, op, whole, width, first_lanes(text, rest, width), lanes)
+    else:
+        lanes = rest_step(
+            text, rest, width, wide, lanes, lambda n, mask, v: _step(e, op, whole, n, mask, v)
+        )
+    if is_literal(count) or not _is_costly(op):
+        return add(totals, lanes)
+    tree = _tree(e, op, combine, lanes, width)
+    return either(
+        text,
+        text.compare("eq", last, lower),
+        lambda: _combined(e, combine, _inits(e, op, 1), tree, 1),
+        lambda: _combined(e, combine, totals, tree, 1),
+        narrow,
+    )
+
+
+def _step(
+    e: Emitter, op: Operation, index: Value, lanes: int, mask: Value | None, values: Accumulators
+) -> Accumulators:
+    """Accumulators with one more element in each lane of `mask`."""
+    element, combine = (region.block for region in op.regions)
+    after = _fold(e, element, combine, index, values, lanes, mask)
+    if mask is None:
+        return after
+    chosen = zip(_types(op, lanes), after, values, strict=True)
+    return [e.text.select(type, mask, value, old) for type, value, old in chosen]
 
 
 def _fold(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from lowering.cpu.lanes import first_lanes
+from lowering.cpu.rests import remainder, rest_step
 from lowering.cpu.templates.epilogue import Epilogue, EpilogueBody, mask_of
 from lowering.cpu.text import Text, Value, element_of, is_literal, lanes_of, vector_of
 from lowering.math.convert import FORMATS, decode, encode
@@ -128,7 +128,6 @@ def sweep(
     length: Value,
     types: list[tuple[str, Value]],
     step: Step,
-    exact: bool = False,
     rest: Value | None = None,
 ) -> list[Value]:
     """Visit `length` columns from `start` on in steps of 32, the last one masked.
@@ -137,24 +136,21 @@ def sweep(
         text: The function being written.
         start: First column.
         length: Number of columns, static or an i64 value.
-        types: Types and initial values of the accumulators.
-        step: Called for each 32 columns.
-        exact: Whether a length that is a value is known to be a multiple of 32.
-        rest: `length % 32` where that is known outside of a loop around: its mask is made there.
+        types: Types and initial values of the accumulators, vectors of 32 lanes.
+        step: Called for 32 columns, or 16 of them where no more are left.
+        rest: `length % 32` where that is known.
     """
     lanes = VIRTUAL_LANES
-    end = text.add(start, length)
-    whole = text.add(start, text.mul(text.udiv(length, lanes), lanes))
+    rest = remainder(text, length, lanes) if rest is None else rest
+    whole = text.add(start, text.sub(length, rest))
     values = text.loop(start, whole, lanes, lambda c, v: step(c, lanes, None, v), types)
-    if is_literal(length):
-        left = int(length) % lanes
+    if is_literal(rest):
+        left = int(rest)
         return step(whole, lanes, mask_of(lanes, left), values) if left else values
-    if exact:
-        return values
-    # A loop of at most one turn: the tail of a dynamic row.
-    carried = [(type, value) for (type, _), value in zip(types, values, strict=True)]
-    mask = first_lanes(text, text.urem(length, lanes) if rest is None else rest, lanes)
-    return text.loop(whole, end, lanes, lambda column, v: step(column, lanes, mask, v), carried)
+    return rest_step(
+        text, rest, lanes, [type for type, _ in types], values,
+        lambda count, mask, v: step(whole, count, mask, v),
+    )  # fmt: skip
 
 
 def fold_lanes(
@@ -194,36 +190,38 @@ def reduce_row(
     text: Text, kind: Kind, columns: Value, reduction: Reduction, value: RowValue
 ) -> Value:
     """Reduce a row to a scalar in the order that this file's head states."""
-    prim, scalar = TextPrim(text, VIRTUAL_LANES), TextPrim(text, 1)
-    type, identity = prim.type(kind), prim.constant(kind, reduction.identity)
+    scalar, lanes = TextPrim(text, 1), VIRTUAL_LANES
+    wide, first = TextPrim(text, lanes), scalar.constant(kind, reduction.identity)
 
     def combined(p: TextPrim, a: Value, b: Value) -> Value:
         return reduction.combine(p.num(kind, a), p.num(kind, b)).value
 
     def step(column: Value, lanes: int, mask: Value | None, v: list[Value]) -> list[Value]:
-        x = value(column, lanes, mask)
+        prim, x = TextPrim(text, lanes), value(column, lanes, mask)
         if mask is not None:
-            x = text.select(type, mask, x, identity)
+            x = text.select(prim.type(kind), mask, x, prim.constant(kind, reduction.identity))
         return [combined(prim, v[0], x)]
 
     def tree(lanes: int, a: Value, b: Value) -> Value:
         return combined(TextPrim(text, lanes), a, b)
 
-    rest = text.urem(columns, VIRTUAL_LANES)
+    def block(start: Value, length: Value, rest: Value) -> Value:
+        types = [(wide.type(kind), wide.constant(kind, reduction.identity))]
+        found = sweep(text, start, length, types, step, rest)[0]
+        return fold_lanes(text, wide.type(kind), found, tree)
 
-    def block(start: Value, length: Value) -> Value:
-        lanes = sweep(text, start, length, [(type, identity)], step, rest == "0", rest)[0]
-        return fold_lanes(text, type, lanes, tree)
-
+    rest = remainder(text, columns, lanes)
     if is_literal(columns) and int(columns) <= BLOCK:
-        return block("0", columns)
+        return block("0", columns, rest)
 
     def add_block(start: Value, v: list[Value]) -> list[Value]:
-        length = text.minimum(text.sub(columns, start), BLOCK)
-        return [combined(scalar, v[0], block(start, length))]
+        return [combined(scalar, v[0], block(start, str(BLOCK), "0"))]
 
-    first = scalar.constant(kind, reduction.identity)
-    return text.loop(0, columns, BLOCK, add_block, [(scalar.type(kind), first)])[0]
+    # Whole blocks, then the last one, which may be shorter: most rows have no other.
+    before = text.maximum(text.sub(columns, 1), 0)
+    last = text.sub(before, remainder(text, before, BLOCK))
+    total = text.loop(0, last, BLOCK, add_block, [(scalar.type(kind), first)])[0]
+    return combined(scalar, total, block(last, text.sub(columns, last), rest))
 
 
 def scratch_row(text: Text, shape: RowShape, word: int, columns: Value) -> Value:

@@ -99,6 +99,18 @@ def test_static_dynamic_and_split_rows_have_equal_bits() -> None:
     np.testing.assert_array_equal(run(NormParams(RowShape(4200)), x, g, b, splits=(2, 3))[0], whole)
 
 
+@pytest.mark.parametrize("mode", ["layer", "rms"])
+def test_rests_of_any_length_have_equal_bits(mode: Any) -> None:
+    """A known length, and one that the code learns as it runs: half vectors and whole ones."""
+    for columns in (1, 15, 16, 17, 31, 32, 33, 48, 49, 67, 4095, 4096, 4097, 4112, 4113):
+        rng = np.random.default_rng(columns)
+        x, g, b = (
+            rng.standard_normal(s).astype(np.float32) for s in ((3, columns), *[columns] * 2)
+        )
+        known = run(NormParams(RowShape(columns), mode=mode), x, g, b)[0]
+        np.testing.assert_array_equal(run(NormParams(RowShape(None), mode=mode), x, g, b)[0], known)
+
+
 @pytest.mark.parametrize("result", ["float", "half"])
 def test_a_residual_is_added_before_and_kept_in_float(result: Any) -> None:
     def residual(text: Any) -> Any:

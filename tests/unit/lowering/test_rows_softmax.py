@@ -78,6 +78,15 @@ def test_static_dynamic_and_split_rows_have_equal_bits() -> None:
     np.testing.assert_array_equal(run(SoftmaxParams(RowShape(4500)), x[3:4]), whole[3:4])
 
 
+@pytest.mark.parametrize("log", [False, True])
+def test_rests_of_any_length_have_equal_bits(log: bool) -> None:
+    """A known length, and one that the code learns as it runs: half vectors and whole ones."""
+    for columns in (1, 15, 16, 17, 31, 32, 33, 48, 49, 67, 4095, 4096, 4097, 4112, 4113):
+        x = np.random.default_rng(columns).standard_normal((3, columns)).astype(np.float32)
+        known = run(SoftmaxParams(RowShape(columns), log), x)
+        np.testing.assert_array_equal(run(SoftmaxParams(RowShape(None), log), x), known)
+
+
 @pytest.mark.parametrize("source", DTYPE)
 @pytest.mark.parametrize("result", ["float", "half", "bfloat"])
 def test_types(source: Element, result: Element) -> None:
