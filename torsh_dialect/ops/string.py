@@ -217,27 +217,29 @@ class LookupOp(TensorOp):
     y = result_def()
 
     def infer(self) -> Sequence[AnyTensor]:
-        require_element("x (C1)", self.x, _element(self.keys))
-        return (tensor(_element(self.values), dims_of(self.x)),)
+        require_element("x (C1)", self.x, element_listed(self.keys))
+        return (tensor(element_listed(self.values), dims_of(self.x)),)
 
     def evaluate(self, *args: Any) -> Sequence[Any]:
-        values = _listed(self.values)
-        table = dict(zip(_listed(self.keys), values, strict=False))
+        values = listed(self.values)
+        table = dict(zip(listed(self.keys), values, strict=False))
         found = [table.get(key, values[-1]) for key in args[0].reshape(-1).tolist()]
-        if _element(self.values) == string:
+        if element_listed(self.values) == string:
             return (strings(found, args[0].shape),)
         assert isinstance(self.values, LiteralAttr)
         dtype = dtype_named(self.values.data.dtype).numpy
         return (np.asarray(found).astype(dtype).reshape(args[0].shape),)
 
 
-def _element(attribute: Attribute) -> Attribute:
+def element_listed(attribute: Attribute) -> Attribute:
+    """The element type of a literal, or of a list of strings."""
     if isinstance(attribute, LiteralAttr):
         return dtype_named(attribute.data.dtype).element
     return string
 
 
-def _listed(attribute: Attribute) -> list[Any]:
+def listed(attribute: Attribute) -> list[Any]:
+    """The values of a literal, or of a list of strings."""
     if isinstance(attribute, LiteralAttr):
         return attribute.data.array().reshape(-1).tolist()
     return list(strs_of(attribute))
@@ -273,14 +275,14 @@ class TfIdfOp(TensorOp):
         return max(ints_of(self.places)) + 1
 
     def infer(self) -> Sequence[AnyTensor]:
-        wanted = _element(self.pool)
+        wanted = element_listed(self.pool)
         if rank_of(self.x) not in (1, 2) or element_type(self.x) != wanted:
             raise ShapeError(f"x is {self.x.type}, expected a vector or matrix of {wanted} (C1)")
         return (tensor(f32, (*dims_of(self.x)[:-1], self._width())),)
 
     def _grams(self) -> Iterator[tuple[int, tuple[Any, ...]]]:
         """The number of each n-gram and its elements."""
-        pool, starts, number = _listed(self.pool), ints_of(self.starts), 0
+        pool, starts, number = listed(self.pool), ints_of(self.starts), 0
         for size, (first, end) in enumerate(zip(starts, [*starts[1:], len(pool)], strict=True), 1):
             for place in range(first, end, size):
                 yield number, tuple(pool[place : place + size])
