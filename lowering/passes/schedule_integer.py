@@ -132,8 +132,9 @@ class PackMatMulInteger(RewritePattern):
         b = shifted(c, op.b, _as_row(c, op.b_zero, n), signed=True)
         columns = c.reshape(c.transpose(b.value, [1, 0]), (1, n, 1, k))
         packed = pack(c, columns, signed=signed, target=self.target)
+        terms = _corrections(c, a, b, k)
         y = c.b(PackedLinearIntegerOp, a.value, packed, columns=n)
-        rewriter.replace(op, (), [_centred_product(c, y, a, b, k)])
+        rewriter.replace(op, (), [_less(c, y, terms)])
 
 
 @dataclass
@@ -160,8 +161,8 @@ class ShiftMatMulInteger(RewritePattern):
         signed = activation_signed(rows, self.target)
         a = shifted(c, rows, a_zero, signed=signed)
         b = shifted(c, op.b, b_zero, signed=True)
-        y = c.b(MatMulOp, a.value, b.value, accumulate=i32)
-        y = _centred_product(c, y, a, b, k)
+        terms = _corrections(c, a, b, k)
+        y = _less(c, c.b(MatMulOp, a.value, b.value, accumulate=i32), terms)
         rewriter.replace(op, (), [c.reshape(y, dims_of(op.y)) if rows is not op.a else y])
 
 
@@ -184,8 +185,13 @@ def _as_row(c: Compose, zero: SSAValue | None, n: Dim) -> SSAValue | None:
     return zero if stacked else c.reshape(zero, (n,))
 
 
-def _centred_product(c: Compose, y: SSAValue, a: Factor, b: Factor, k: Dim) -> SSAValue:
-    """(a - za) (b - zb) = ab - za (sum of b - k zb) - zb (sum of a)."""
+def _corrections(c: Compose, a: Factor, b: Factor, k: Dim) -> list[SSAValue]:
+    """What a product of bytes has too much, by column and by row.
+
+    (a - za) (b - zb) = ab - za (sum of b - k zb) - zb (sum of a). They stand before the product,
+    so that its kernel takes them off where it stores.
+    """
+    found: list[SSAValue] = []
     if not a.is_centred:
         rank, terms = rank_of(b.value), c.cast(b.value, i32)
         if not b.is_centred and not isinstance(k, int):
@@ -193,10 +199,16 @@ def _centred_product(c: Compose, y: SSAValue, a: Factor, b: Factor, k: Dim) -> S
         sums = c.sum(terms, [rank - 2], keep=rank > 2)
         if not b.is_centred and isinstance(k, int):
             sums = c.sub(sums, k * b.zero if isinstance(b.zero, int) else c.mul(b.zero, k))
-        y = c.sub(y, c.mul(sums, a.zero))
+        found.append(c.mul(sums, a.zero))
     if not b.is_centred:
         rows = c.sum(c.cast(a.value, i32), [rank_of(a.value) - 1], keep=True)
-        y = c.sub(y, c.mul(rows, b.zero))
+        found.append(c.mul(rows, b.zero))
+    return found
+
+
+def _less(c: Compose, y: SSAValue, terms: Sequence[SSAValue]) -> SSAValue:
+    for term in terms:
+        y = c.sub(y, term)
     return y
 
 

@@ -85,10 +85,7 @@ def known_integers(op: Operation) -> Array | None:
     if contents is None or not all(isinstance(value, int) for value in contents):
         return None
     wide = np.array(contents, object)
-    try:
-        array = wide.astype(row.numpy)
-    except OverflowError:  # a sum or product that leaves the type wraps when it is computed
-        return None
+    array = wide.astype(row.numpy)
     return array.reshape(dims) if (array.astype(object) == wide).all() else None  # pyright: ignore
 
 

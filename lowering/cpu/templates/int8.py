@@ -14,6 +14,7 @@ bias per column (static zero point of A) or per row. Ways to multiply, by target
 from dataclasses import dataclass
 from math import prod
 
+from lowering.cpu.rests import either
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue
 from lowering.cpu.templates.gemm import FEW_ROWS
 from lowering.cpu.templates.microkernel import Tile
@@ -181,37 +182,70 @@ class Dot:
     ) -> list[Value]:
         """Add `length` steps of K, contiguous in rows and panels, to the accumulators.
 
-        Whole groups run in a loop; a shorter last group reads its bytes of A one by one. `length`
-        is static or an i64 value; then the steps of B past it in its group must be zero.
+        Whole groups run in a loop; of a shorter last group the bytes of A are read one by one.
+        `length` is static, or an i64 value: see `_run_dynamic`.
         """
         text, length = self.text, str(length)
-
-        def groups(start: Value, count: int, values: list[Value]) -> list[Value]:
-            for group in range(count):
-                number = text.add(start, group)
-                values = self._group(tile, rows, panels, number, self.steps, values)
-            return values
-
-        def unrolled(end: Value, values: list[Value]) -> list[Value]:
-            return text.loop(
-                0, end, UNROLL, lambda i, v: groups(i, UNROLL, v), tile.carried(values)
-            )
-
-        whole, rest = text.udiv(length, self.steps), text.urem(length, self.steps)
-        if is_literal(length):
-            end = int(whole) // UNROLL * UNROLL
-            values = groups(str(end), int(whole) - end, unrolled(str(end), values))
-            partly = int(rest)
-            return self._group(tile, rows, panels, whole, partly, values) if partly else values
-        end = text.let(f"and i64 {whole}, {-UNROLL}")
-        values = unrolled(end, values)
-        values = text.loop(end, whole, 1, lambda i, v: groups(i, 1, v), tile.carried(values))
-        if self.steps == 1:
-            return values
-        return text.loop(
-            whole, text.ceildiv(length, self.steps), 1,
-            lambda i, v: self._group(tile, rows, panels, i, rest, v), tile.carried(values),
+        if not is_literal(length):
+            return self._run_dynamic(tile, rows, panels, length, values)
+        whole, rest = int(length) // self.steps, int(length) % self.steps
+        end = whole // UNROLL * UNROLL
+        values = text.loop(
+            0, end, UNROLL, lambda i, v: self._groups(tile, rows, panels, i, UNROLL, v),
+            tile.carried(values),
         )  # fmt: skip
+        values = self._groups(tile, rows, panels, str(end), whole - end, values)
+        return self._group(tile, rows, panels, str(whole), rest, values) if rest else values
+
+    def _run_dynamic(
+        self, tile: Tile, rows: list[Value], panels: list[Value], length: Value, values: list[Value]
+    ) -> list[Value]:
+        """`run` of a number of steps that the code does not know.
+
+        From G steps on a shorter last group reads the last G bytes of the rows; B has zeros for
+        those that the group before has multiplied (`int8_batched`). A row of fewer steps may be
+        at either end of A: its bytes are read one by one, and those past it in B are zero.
+        """
+        text, steps, types = self.text, self.steps, [tile.type] * tile.count
+        whole, rest = text.udiv(length, steps), text.urem(length, steps)
+        end = text.let(f"and i64 {whole}, {-UNROLL}")
+        values = text.loop(
+            0, end, UNROLL, lambda i, v: self._groups(tile, rows, panels, i, UNROLL, v),
+            tile.carried(values),
+        )  # fmt: skip
+        odd, last = text.compare("ne", end, whole), text.compare("ne", rest, "0")
+        values = either(
+            text, odd, lambda: self._group(tile, rows, panels, end, steps, values),
+            lambda: values, types,
+        )  # fmt: skip
+        if steps == 1:
+            return values
+
+        def ends() -> list[Value]:
+            back = text.sub(length, steps)
+            return self._group(tile, rows, panels, whole, steps, values, back)
+
+        def few() -> list[Value]:
+            return self._group(tile, rows, panels, "0", rest, values)
+
+        def some() -> list[Value]:
+            return either(text, text.compare("sge", length, steps), ends, few, types)
+
+        return either(text, last, some, lambda: values, types)
+
+    def _groups(
+        self,
+        tile: Tile,
+        rows: list[Value],
+        panels: list[Value],
+        start: Value,
+        count: int,
+        values: list[Value],
+    ) -> list[Value]:
+        for group in range(count):
+            number = self.text.add(start, group)
+            values = self._group(tile, rows, panels, number, self.steps, values)
+        return values
 
     def _group(
         self,
@@ -221,8 +255,9 @@ class Dot:
         number: Value,
         steps: int | Value,
         values: list[Value],
+        place_in_row: Value | None = None,
     ) -> list[Value]:
-        """Up to G steps of K: a word of each row times the vectors of B."""
+        """Up to G steps of K: a word of each row, from `place_in_row`, times vectors of B."""
         text, registers = self.text, tile.registers
         panel_offset = text.mul(number, registers.width * self.steps)
         vectors: list[list[Value]] = []
@@ -231,7 +266,7 @@ class Dot:
             place = text.at(panels[panel], panel_offset, "i8")
             place = text.at(place, vector * self.lanes * self.steps, "i8")
             vectors.append(self._right(place))
-        row_offset = text.mul(number, self.steps)
+        row_offset = text.mul(number, self.steps) if place_in_row is None else place_in_row
         result = list(values)
         for row, pointer in enumerate(rows):
             left = self._left(text.at(pointer, row_offset, "i8"), steps)

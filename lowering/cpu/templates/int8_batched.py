@@ -7,6 +7,7 @@ hence the same in any order, and exact up to `int8.MAXIMUM_K` steps.
 
 from dataclasses import dataclass, replace
 
+from lowering.cpu.rests import either
 from lowering.cpu.templates.batched import BLOCK_TILES, GROUP_PANELS
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue
 from lowering.cpu.templates.int8 import MAXIMUM_K, STEPS, Dot, registers_of, way_of
@@ -99,10 +100,13 @@ class _Emitter:
             self.scratch = text.at(self.base, text.mul(index, self.size), "i8")
         first = text.mul(group, GROUP_PANELS)
         b = text.at(self.b, text.mul(text.mul(batch, self.k), self.n), "i8")
-        self._pack_group(b, first)
+        if params.k is None:
+            text.when(text.compare("ne", self.k, 0), lambda: self._pack_group(b, first))
+        else:
+            self._pack_group(b, first)
         row0 = text.mul(batch, self.m)
 
-        def tile_code(tile: Tile, place: Place) -> None:
+        def product(tile: Tile, place: Place) -> list[Value]:
             rows: list[Value] = []
             for offset in range(tile.rows):
                 row = text.add(row0, text.add(place.row, offset))
@@ -110,7 +114,16 @@ class _Emitter:
             if params.k is None:
                 rows = opaque_pointers(text, rows)
             panels = self._panels(tile, text.sub(place.panel, first))
-            values = self.dot.run(tile, rows, panels, self.k, tile.zeros())
+            return self.dot.run(tile, rows, panels, self.k, tile.zeros())
+
+        def tile_code(tile: Tile, place: Place) -> None:
+            if params.k is None:
+                values = either(
+                    text, text.compare("eq", self.k, 0), tile.zeros,
+                    lambda: product(tile, place), [tile.type] * tile.count,
+                )  # fmt: skip
+            else:
+                values = product(tile, place)
             moved = replace(place, row=text.add(row0, place.row))
             store_tile(text, tile, moved, values, self.n, self.c, params.epilogue, self.body)
 
@@ -156,26 +169,47 @@ class _Emitter:
         def load(row: Value) -> Value:
             return text.load(type, text.at(source, text.mul(row, self.n), "i8"), 1, "b")
 
-        def word(index: Value, count: int | Value) -> None:
-            row = text.mul(index, self.steps)
-            vectors = ["zeroinitializer"] * self.steps
-            for step in range(count if isinstance(count, int) else self.steps - 1):
-                if isinstance(count, int):
-                    vectors[step] = load(text.add(row, step))
-                    continue
-                # Rows past the end read the last one, in range, and are zero.
-                real = text.splat(f"<{chunk} x i1>", text.compare("slt", step, count))
-                found = load(text.add(row, text.minimum(step, text.sub(count, 1))))
-                vectors[step] = text.select(type, real, found, "zeroinitializer")
+        def put(index: Value, rows: list[Value]) -> None:
             place = self._place(into, index)
-            for number, vector in enumerate(self._words(vectors, chunk)):
+            for number, vector in enumerate(self._words(rows, chunk)):
                 text.store(type, vector, text.at(place, number * chunk, "i8"), 1)
 
-        text.loop(0, whole, 1, lambda index, _: word(index, self.steps))
+        def full(index: Value) -> None:
+            row = text.mul(index, self.steps)
+            put(index, [load(text.add(row, step)) for step in range(self.steps)])
+
+        def last() -> None:
+            rows: list[Value] = []
+            for row, real in self._last_rows():
+                mask = text.splat(f"<{chunk} x i1>", real)
+                rows.append(text.select(type, mask, load(row), "zeroinitializer"))
+            put(whole, rows)
+
+        text.loop(0, whole, 1, lambda index, _: full(index))
         if not is_literal(rest):
-            text.loop(whole, self.words, 1, lambda index, _: word(index, rest))
+            text.when(text.compare("ne", rest, 0), last)
         elif int(rest):
-            word(whole, int(rest))
+            row = int(whole) * self.steps
+            zeros = ["zeroinitializer"] * (self.steps - int(rest))
+            put(whole, [*(load(str(row + step)) for step in range(int(rest))), *zeros])
+
+    def _last_rows(self) -> list[tuple[Value, Value]]:
+        """The row of B for each step of the last word, and whether it counts, of a dynamic K.
+
+        As `int8.Dot` reads A: the last G rows, of which those of the word before are zero; the
+        first rows, where there are less than G, and zeros after them.
+        """
+        text, steps = self.text, self.steps
+        first = text.maximum(text.sub(self.k, steps), 0)
+        before = text.mul(text.udiv(self.k, steps), steps)
+        found: list[tuple[Value, Value]] = []
+        for step in range(steps):
+            row = text.add(first, step)
+            new, real = text.compare("sge", row, before), text.compare("slt", row, self.k)
+            found.append(
+                (text.minimum(row, text.sub(self.k, 1)), text.binary("and", "i1", new, real))
+            )
+        return found
 
     def _words(self, rows: list[Value], chunk: int) -> list[Value]:
         """The bytes of equal columns of G rows beside each other, as G vectors."""
@@ -199,11 +233,8 @@ class _Emitter:
         """Byte by byte: the last columns of B."""
         text, steps = self.text, self.steps
 
-        def step(number: Value, _: list[Value]) -> None:
-            place = self._place(into, text.udiv(number, steps))
-            place = text.at(place, text.urem(number, steps), "i8")
-            row = text.at(source, text.mul(text.minimum(number, text.sub(self.k, 1)), self.n), "i8")
-            known = text.compare("slt", number, self.k)
+        def put(place: Value, row: Value, known: Value) -> None:
+            row = text.at(source, text.mul(row, self.n), "i8")
 
             def column(lane: Value, _: list[Value]) -> None:
                 inside = text.binary("and", "i1", known, text.compare("slt", lane, left))
@@ -213,5 +244,21 @@ class _Emitter:
 
             text.loop(0, chunk, 1, column)
 
+        def step(number: Value, _: list[Value]) -> None:
+            place = self._place(into, text.udiv(number, steps))
+            place = text.at(place, text.urem(number, steps), "i8")
+            known = text.compare("slt", number, self.k)
+            put(place, text.minimum(number, text.sub(self.k, 1)), known)
+
+        def last() -> None:
+            word = self._place(into, whole)
+            for number, (row, real) in enumerate(self._last_rows()):
+                put(text.at(word, number, "i8"), row, real)
+
         # What is past the end reads the last column, in range, and is zero; `left` may be negative.
-        text.loop(0, text.mul(self.words, steps), 1, step)
+        if is_literal(self.k):
+            text.loop(0, text.mul(self.words, steps), 1, step)
+            return
+        whole, rest = text.udiv(self.k, steps), text.urem(self.k, steps)
+        text.loop(0, text.mul(whole, steps), 1, step)
+        text.when(text.compare("ne", rest, 0), last)

@@ -5,13 +5,14 @@
 // VNNI takes ui8: i8 activations are shifted by 128.
 // CHECK-LABEL: func.func @main
 // CHECK:         %[[P:.*]] = torsh.transpose {{.*}} -> tensor<1x1x1x16x16x4xi8>
-// CHECK-NEXT:    %[[T:.*]] = torsh.packed_linear_integer %a, %[[P]] {columns = 16 : i64}
 // CHECK:         %[[S:.*]] = torsh.sum {{.*}} -> tensor<16xi32>
-// CHECK:         torsh.sub %[[T]], {{.*}} -> tensor<2x16xi32>
+// CHECK:         %[[C:.*]] = torsh.mul %[[S]], {{.*}} -> tensor<16xi32>
+// CHECK-NEXT:    %[[T:.*]] = torsh.packed_linear_integer %a, %[[P]] {columns = 16 : i64}
+// CHECK-NEXT:    torsh.sub %[[T]], %[[C]] : {{.*}} -> tensor<2x16xi32>
 // VNNI-LABEL: func.func @main
 // VNNI:         %[[A:.*]] = torsh.bitwise_xor {{.*}} -> tensor<2x64xui8>
 // VNNI:         %[[P:.*]] = torsh.transpose {{.*}} -> tensor<1x1x1x16x32x4xi8>
-// VNNI-NEXT:    torsh.packed_linear_integer %[[A]], %[[P]]
+// VNNI:         torsh.packed_linear_integer %[[A]], %[[P]]
 func.func @main(%a: tensor<2x64xi8>) -> tensor<2x16xi32> {
   %b = torsh.weight {id = "b", type = tensor<64x16xi8>} : () -> tensor<64x16xi8>
   %z = torsh.constant {value = #torsh.literal<"i8", [], [5]>} : () -> tensor<i8>

@@ -89,11 +89,11 @@ def test_a_dynamic_number_of_steps_is_exact(target, signed):
     low, high, dtype = (-128, 128, np.int8) if signed else (0, 256, np.uint8)
     sizes = (
         (2, 5, 0, 3),
-        (1, 1, 1, 1),
         (2, 3, 2, 16),
-        (2, 13, 7, 150),
         (1, 4, 67, 37),
         (1, 9, 128, 5),
+        *((1, 13, k, 150) for k in range(18)),  # groups of steps, and what is left of them
+        *((2, 1, k, 1) for k in range(10)),
     )
     for batch, m, k, n in sizes:
         a = rng.integers(low, high, (batch, m, k)).astype(dtype)

@@ -21,16 +21,14 @@ def _form(
     lists: Iterable[str] = (),
     texts: Iterable[str] = (),
     reals: Iterable[str] = (),
-    words: Iterable[str] = (),
     needed: Iterable[str] = (),
     fixed: Mapping[str, int | str] | None = None,
 ) -> Signature:
-    """A signature; attributes by kind: `lists` of integers, `reals` of floats, `words` of texts."""
+    """A signature; attributes by kind: `lists` are of integers, `reals` of floats."""
     fixed = fixed or {}
     ints = (*ints, *(name for name, value in fixed.items() if isinstance(value, int)))
     texts = (*texts, *(name for name, value in fixed.items() if isinstance(value, str)))
-    # The keys are values of AttributeProto.AttributeType.
-    kinds = {1: floats, 2: ints, 3: texts, 6: reals, 7: lists, 8: words}
+    kinds = {1: floats, 2: ints, 3: texts, 6: reals, 7: lists}  # AttributeProto.AttributeType
     attributes = {name: kind for kind, names in kinds.items() for name in names}
     return Signature(inputs, outputs, attributes, frozenset(needed), fixed=fixed)
 
@@ -122,10 +120,6 @@ _CONTRIB: Mapping[str, Signature] = {
     "SimplifiedLayerNormalization": _SIMPLE,
     "SkipLayerNormalization": _form((3, 5), (1, 4), floats=("epsilon",)),
     "SkipSimplifiedLayerNormalization": _form((3, 4), (1, 4), floats=("epsilon",)),
-    "Tokenizer": _form(
-        (1, 1), ints=("mark", "mincharnum"), texts=("pad_value", "tokenexp"),
-        words=("separators",), needed=("mincharnum", "pad_value"),
-    ),
     "TransposeMatMul": _form((2, 2), ints=_PRODUCT, floats=("alpha",)),
 }  # fmt: skip
 

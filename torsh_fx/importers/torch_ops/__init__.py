@@ -31,10 +31,9 @@ from torsh_fx.importers.torch_ops import (
     windows,
 )
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, converts
-from torsh_fx.importers.torch_ops.symbolic import ASSERTIONS, SYMBOLIC
+from torsh_fx.importers.torch_ops.symbolic import SYMBOLIC
 
 __all__ = [
-    "ASSERTIONS",
     "CONVERTERS",
     "SYMBOLIC",
     "NodeBuilder",
