@@ -31,7 +31,23 @@ def gather_elements(n: Node) -> SSAValue:
 
 @converter("GatherND")
 def gather_nd(n: Node) -> SSAValue:
-    return n(GatherNdOp, n.input(0), n.input(1), batch_dims=n.int("batch_dims", 0))
+    """The last extent of the indices says how many axes of the data they are in."""
+    data, indices, batch = n.input(0), n.input(1), n.int("batch_dims", 0)
+    count = dims_of(indices)[-1] if dims_of(indices) else 0
+    if not isinstance(count, int):
+        if rank_of(data) - batch != 1:
+            raise NotSupported(
+                f"the last extent of the indices is {count}, which is not known, and the rank of "
+                f"the result depends on it: data of rank {rank_of(data)}",
+                "declare the last extent of the indices",
+            )
+        indices = _of_places(n, indices, 1)
+    return n(GatherNdOp, data, indices, batch_dims=batch)
+
+
+def _of_places(n: Node, indices: SSAValue, count: int) -> SSAValue:
+    """Indices as those of `count` axes, which is checked at run time."""
+    return n.fitted(indices, (*dims_of(indices)[:-1], count))
 
 
 REDUCTIONS = {"none": "none", "add": "add", "mul": "mul", "max": "max", "min": "min"}
@@ -52,7 +68,18 @@ def scatter_elements(n: Node) -> SSAValue:
 
 @converter("ScatterND")
 def scatter_nd(n: Node) -> SSAValue:
-    return n(ScatterNdOp, n.input(0), n.input(1), n.input(2), reduction=_reduction(n))
+    """The ranks say how many axes of the data the indices are in, where their extent does not."""
+    data, indices, updates = n.input(0), n.input(1), n.input(2)
+    if dims_of(indices) and not isinstance(dims_of(indices)[-1], int):
+        count = rank_of(data) + rank_of(indices) - 1 - rank_of(updates)
+        if not 1 <= count <= rank_of(data):
+            raise NotSupported(
+                f"data of rank {rank_of(data)}, indices of rank {rank_of(indices)} and updates of "
+                f"rank {rank_of(updates)} do not fit",
+                "repair the model",
+            )
+        indices = _of_places(n, indices, count)
+    return n(ScatterNdOp, data, indices, updates, reduction=_reduction(n))
 
 
 @converter("OneHot")

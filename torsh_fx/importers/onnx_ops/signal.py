@@ -12,6 +12,7 @@ from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.dims import Dim, floordiv
 from torsh_dialect.dtypes import f64, i64
 from torsh_dialect.ops.gather import GatherOp
+from torsh_dialect.ops.join import PadOp
 from torsh_dialect.ops.maths import Expm1Op, Log1pOp
 from torsh_dialect.ops.signal import DftOp
 from torsh_dialect.types import dims_of, rank_of
@@ -35,10 +36,21 @@ def _length(n: Node, index: int, default: Dim, what: str) -> Dim:
     return given
 
 
+def _with_parts(n: Node, x: SSAValue) -> SSAValue:
+    """A signal that has imaginary parts, of 0, where only the run knows if it has any."""
+    *others, parts = dims_of(x)
+    if isinstance(parts, int):
+        return x
+    x = n.assume(n.assume(x, 1, "le", parts), parts, "le", 2)
+    low, high = ([0] * len(others) + [last] for last in (0, 2 - parts))
+    x = n(PadOp, x, None, low=dims_attribute(low), high=dims_attribute(high), mode="constant")
+    return n.c.reshape(x, (*others, 2))
+
+
 @converter("DFT")
 def dft(n: Node) -> SSAValue:
     """The axis is an attribute in opset 17 and an input since 20."""
-    x, rank = n.input(0), n.rank()
+    x, rank = _with_parts(n, n.input(0)), n.rank()
     inverse, onesided = bool(n.int("inverse", 0)), bool(n.int("onesided", 0))
     given = None if n.optional(1) is None else _length(n, 1, 0, "the length")
 
