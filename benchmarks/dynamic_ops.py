@@ -32,6 +32,10 @@ TOLERANCE = 2e-5
 """Largest difference from onnxruntime relative to the scale of the result; sums differ in order."""
 
 
+PAGE = 4096
+"""Bytes; what addresses have in common that are as far into their pages slows memory down."""
+
+
 @dataclass(frozen=True)
 class Row:
     """What was measured at one size; `error` against the peer is None where that refuses."""
@@ -113,13 +117,13 @@ def error_of(case: Case, inputs: dict[str, Any], found: Sequence[Any]) -> float 
 def bound(case: Case, compiled: Any, arrays: Sequence[Any]) -> tuple[Callable[[], Any], list[Any]]:
     """A call, and its results: without lookups, unless extents depend on data.
 
-    Results are aligned: stores of vectors across lines of cache take half as long again, so two
-    programs would differ by where their results happen to be.
+    Results are aligned to pages: stores across lines of cache, or that end as addresses of loads
+    do, take half as long again, so two programs would differ by where their results happen to be.
     """
     results = compiled.run(arrays)
     if case.data_dependent:
         return lambda: compiled.run(arrays), results
-    outputs = [aligned(y.shape, y.dtype) for y in results]
+    outputs = [aligned(y.shape, y.dtype, PAGE) for y in results]
     return compiled.executable.bind(arrays, outputs), outputs
 
 

@@ -26,6 +26,7 @@ def torsh_dialect() -> Dialect:
         encodings.TensorAttr,
         types.SequenceType,
         types.OptionalType,
+        types.MapType,
         LiteralAttr,
         dtypes.Float8E4M3FNType,
         dtypes.Float8E4M3FNUZType,

@@ -50,6 +50,15 @@ class OptionalType(ParametrizedAttribute, TypeAttribute):
     item: Attribute
 
 
+@irdl_attr_definition
+class MapType(ParametrizedAttribute, TypeAttribute):
+    """Scalars by keys that are strings or integers (ONNX `map(K, V)`)."""
+
+    name = "torsh.map"
+    key: Attribute
+    value: Attribute
+
+
 @lru_cache(maxsize=65536)
 def _tensor(element: Element, dims: tuple[Dim, ...]) -> AnyTensor:
     # As in numpy, an extent of 0 does not make the others' product harmless.

@@ -30,6 +30,7 @@ PASSES: dict[str, str] = {
     "schedule": "lowering.passes.schedule:SchedulePass",
     "prepare": "lowering.passes.prepare:PreparePass",
     "update-slices": "lowering.passes.update_slices:UpdateSlicesPass",
+    "split-joins": "lowering.passes.split_joins:SplitJoinsPass",
     "fuse": "lowering.passes.fuse:FusePass",
     "to-gpu": "lowering.passes.to_gpu:ToGpuPass",
     "outline-native": "lowering.passes.outline_native:OutlineNativePass",
@@ -68,6 +69,7 @@ def stages(ctx: Context) -> Iterator[ModulePass]:
     from lowering.passes.prepare import PreparePass
     from lowering.passes.schedule import SchedulePass
     from lowering.passes.schedule_integer import ScheduleIntegerPass
+    from lowering.passes.split_joins import SplitJoinsPass
     from lowering.passes.update_slices import UpdateSlicesPass
     from lowering.passes.widen_halves import WidenHalvesPass
     from torsh_dialect.passes.canonicalize import CanonicalizePass
@@ -91,6 +93,7 @@ def stages(ctx: Context) -> Iterator[ModulePass]:
     yield CanonicalizePass()
     yield SchedulePass()
     yield UpdateSlicesPass()
+    yield SplitJoinsPass()
     yield CanonicalizePass()
     yield PreparePass()
     yield FusePass()

@@ -48,17 +48,17 @@ from torsh_dialect.kinds import DefinesSymbols
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 from torsh_dialect.ops.shape import BindOp, DimOp
 from torsh_dialect.symbols import set_symbols, symbols_in
-from torsh_dialect.types import DimsAttr, OptionalType, SequenceType, dims_of
+from torsh_dialect.types import DimsAttr, MapType, OptionalType, SequenceType, dims_of
 
 PREFIX = "native_"
 """Names of the functions that hold tensor code."""
 
 
 def is_host_type(type: Attribute) -> bool:
-    """Whether values of the type live in the host: sequences, optional values, strings."""
+    """Whether values of the type live in the host: sequences, optional values, maps, strings."""
     if isinstance(type, TensorType | UnrankedTensorType):
         return isinstance(type.element_type, StringType)  # pyright: ignore[reportUnknownMemberType]
-    return isinstance(type, SequenceType | OptionalType)
+    return isinstance(type, SequenceType | OptionalType | MapType)
 
 
 def is_hosted(op: Operation) -> bool:

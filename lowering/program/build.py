@@ -45,6 +45,10 @@ from torsh_dialect.types import dims_of, element_type
 
 ENTRY_SYMBOLS = {"main": "torsh", "prepare": "torsh_prepare"}
 
+LONG_HOST = 1 << 20
+"""Bytes of the host's text (some thousand launches) from which registers are allocated block by
+block: LLVM's time for one long function grows with the square of its length."""
+
 
 def lower_module(module: ModuleOp, target: TargetInfo) -> tuple[Lowered, Lowered | None]:
     """The program of a fused module, and the program that prepares its weights, if it needs one."""
@@ -89,6 +93,7 @@ class ProgramBuilder:
     sources: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     weights: dict[str, WeightSpec] = field(default_factory=dict[str, WeightSpec])
     constants: dict[str, Array] = field(default_factory=dict[str, Array])
+    _indices: dict[str, int] = field(default_factory=dict[str, int])
 
     def build(self) -> Lowered:
         """Lower everything.
@@ -104,7 +109,7 @@ class ProgramBuilder:
             hosts.extend(functions)
         functions = [kernel.function for kernel in self.kernels.values()]
         units = [self._unit([function]) for function in functions]
-        units.append(self._unit(hosts, tuple(self.kernels)))
+        units.append(_of_host(self._unit(hosts, tuple(self.kernels))))
         spec = ProgramSpec(
             tuple(entries),
             tuple(self.weights.values()),
@@ -164,11 +169,12 @@ class ProgramBuilder:
         else:
             assert isinstance(op, WeightOp)
             name = str_of(op.id)
-        if name not in self.weights:
+        index = self._indices.setdefault(name, len(self.weights))
+        if index == len(self.weights):
             value = op.results[0]
             dims = tuple(d for d in dims_of(value) if isinstance(d, int))
             self.weights[name] = WeightSpec(name, dtype_of(element_type(value)).name, dims)
-        return list(self.weights).index(name)
+        return index
 
     # -- kernels
 
@@ -191,6 +197,11 @@ class ProgramBuilder:
         kernel.function.properties["sym_name"] = text(name)
         self.kernels.setdefault(name, kernel)
         self.sources.setdefault(name, [])
+
+
+def _of_host(unit: CodegenUnit) -> CodegenUnit:
+    """The host's module, compiled with less care where it is long: it only launches kernels."""
+    return replace(unit, codegen=0) if len(unit.text) > LONG_HOST else unit
 
 
 def build_kernel(op: FusedOp, target: TargetInfo) -> Kernel:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, reduce
 
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Operation, SSAValue
@@ -25,8 +26,9 @@ from lowering.runtime.abi import Word
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import strs_of
 from torsh_dialect.dims import LARGEST_EXTENT, Dim, Expr, symbol, symbols_of
+from torsh_dialect.ops.control import CondOp, LoopOp
 from torsh_dialect.ops.fused import FusedOp
-from torsh_dialect.ops.shape import AssumeOp
+from torsh_dialect.ops.shape import AssumeOp, BindOp
 from torsh_dialect.symbols import symbols_in
 from torsh_dialect.types import dims_of
 
@@ -173,7 +175,7 @@ class Entry:
         for number, argument in enumerate(self.function.args):
             for axis, dim in enumerate(dims_of(argument)):
                 given, wanted = b.load(extents, position), b.dim(dim)
-                code = self.checks.input_extent(self.input_name(number), axis, dim)
+                code = self.checks.input_extent(self.input_names[number], axis, dim)
                 b.check(record, b.compare_index("eq", given, wanted), given, wanted, code)
                 position += 1
         bounds = symbols_in(self.function)
@@ -204,10 +206,13 @@ class Entry:
                 left, right = b.dim(relation.left), b.dim(relation.right)
                 b.check(record, relation.build(b), left, right, code)
 
-    def input_name(self, number: int) -> str:
-        """The user's name of an input."""
+    @cached_property
+    def input_names(self) -> tuple[str, ...]:
+        """The user's names of the inputs."""
         names = self.function.attributes.get("arg_names")
-        return f"input{number}" if names is None else strs_of(names)[number]
+        if names is None:
+            return tuple(f"input{number}" for number in range(len(self.function.args)))
+        return strs_of(names)
 
     # -- run
 
@@ -219,10 +224,20 @@ class Entry:
         self._symbols(b, call)
         self._offsets(b)
         run = Run(self, b, host, call, record)
-        run.start()
-        run.block(self.block)
-        run.copy_outputs()
+        if self._may_be_nothing():
+            sizes = (b.compare_index("ne", b.dim(bytes_of(v)), 0) for v in self.results)
+            b.if_(reduce(b.or_, sizes), run.whole)
+        else:
+            run.whole()
         return b.finish(self._status(b, record))
+
+    def _may_be_nothing(self) -> bool:
+        """Whether calls without an element to compute exist, and need no op for its checks."""
+        checking = BindOp | CondOp | LoopOp
+        return bool(self.results) and not (
+            any(isinstance(op, checking) for op in self.block.ops)
+            or any(isinstance(bytes_of(v), int) or self.is_late_output(v) for v in self.results)
+        )
 
 
 def _define(b: KernBuilder, dim: Expr, value: SSAValue) -> None:

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import numpy as np
+
+from torsh_dialect.attributes import Array
 from torsh_dialect.dims import Dim, Expr, ceildiv, maximum
 
 ALIGNMENT = 64
@@ -57,14 +60,10 @@ def plan(lifetimes: Sequence[Lifetime[Key]]) -> Arena[Key]:
 
 
 def _place_static(buffers: Sequence[Lifetime[Key]], arena: Arena[Key]) -> int:
-    placed: list[tuple[int, int, Lifetime[Key]]] = []
+    placed = _Placed(len(buffers))
     for buffer in sorted(buffers, key=lambda b: -_static(aligned(b.size))):
-        size = _static(aligned(buffer.size))
-        busy = sorted((start, end) for start, end, other in placed if _overlap(other, buffer))
-        offset = _first_fit(busy, size)
-        placed.append((offset, offset + size, buffer))
-        arena.offsets[buffer.key] = offset
-    return max((end for _, end, _ in placed), default=0)
+        arena.offsets[buffer.key] = placed.place(buffer, _static(aligned(buffer.size)))
+    return int(placed.rows[1, : placed.count].max(initial=0))
 
 
 def _static(size: Dim) -> int:
@@ -72,20 +71,38 @@ def _static(size: Dim) -> int:
     return size
 
 
-def _overlap(a: Lifetime[Key], b: Lifetime[Key]) -> bool:
-    return a.first <= b.last and b.first <= a.last
+class _Placed:
+    """Buffers that have their places, by place; as arrays, for models of many thousand buffers.
+
+    Attributes:
+        rows: Start, end, first and last step of each, ordered by start.
+        count: How many there are.
+    """
+
+    def __init__(self, capacity: int):
+        self.rows = np.zeros((4, capacity), np.int64)
+        self.count = 0
+
+    def place(self, buffer: Lifetime[Key], size: int) -> int:
+        """Enter a buffer at the smallest free gap of `size` bytes, or behind the others."""
+        starts, ends, first, last = self.rows[:, : self.count]
+        busy = (first <= buffer.last) & (last >= buffer.first)
+        start = _best_fit(starts[busy], ends[busy], size)
+        at = int(np.searchsorted(starts, start))
+        self.rows[:, at + 1 : self.count + 1] = self.rows[:, at : self.count]
+        self.rows[:, at] = start, start + size, buffer.first, buffer.last
+        self.count += 1
+        return start
 
 
-def _first_fit(busy: Sequence[tuple[int, int]], size: int) -> int:
-    """The start of the smallest free gap that holds `size` bytes; the end if none does."""
-    best: tuple[int, int] | None = None
-    end = 0
-    for start, stop in busy:
-        gap = start - end
-        if gap >= size and (best is None or gap < best[0]):
-            best = (gap, end)
-        end = max(end, stop)
-    return end if best is None else best[1]
+def _best_fit(starts: Array, ends: Array, size: int) -> int:
+    """The start of the smallest gap between busy ranges that holds `size` bytes; else their end."""
+    reached = np.maximum.accumulate(np.concatenate([[0], ends]))
+    gaps = starts - reached[:-1]
+    gaps[gaps < size] = np.iinfo(np.int64).max
+    best = int(gaps.argmin()) if len(gaps) else 0
+    fits = len(gaps) and gaps[best] != np.iinfo(np.int64).max
+    return int(reached[best] if fits else reached[-1])
 
 
 @dataclass

@@ -82,6 +82,13 @@ class Run:
     def storage(self) -> Storage:
         return self.entry.storage
 
+    def whole(self) -> Sequence[SSAValue]:
+        """Run everything."""
+        self.start()
+        self.block(self.entry.block)
+        self.copy_outputs()
+        return ()
+
     def start(self) -> None:
         """Empty all slots."""
         if not self.entry.slots:

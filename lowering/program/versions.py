@@ -17,7 +17,7 @@ from xdsl.rewriter import Rewriter
 
 from lowering.kernel import Kernel, Version
 from torsh_dialect.attributes import dims_attribute
-from torsh_dialect.dims import Bounds, Dim, substitute, symbols_of
+from torsh_dialect.dims import Bounds, Dim, evaluate_dim, substitute, symbols_of
 from torsh_dialect.encodings import DimsAttr
 from torsh_dialect.errors import TorshError
 from torsh_dialect.kinds import (
@@ -37,6 +37,9 @@ from torsh_dialect.types import device_of, dims_of, element_type, layout_of, ten
 
 MOST_VERSIONS = 4
 """Of one region: each costs the time of compiling a kernel."""
+
+SHORT = 2
+"""Longest extent that an extent of a kernel for symbols of 1 may have: 2 h, but not 32 h."""
 
 Case = frozenset[str]
 """Symbols that are all 1."""
@@ -128,14 +131,18 @@ def _image(dims: Sequence[Dim]) -> Sequence[Dim]:
 
 
 def _symbols(dims: Sequence[Dim]) -> Case:
-    """The symbols of some extents; none where an extent is more than a sum of their products.
+    """The symbols of some extents; none where these are not short then, or quotients.
 
     Deep inside a model extents are quotients of those of its inputs, and an image that is one pixel
     there was none at its input.
     """
-    terms = [m for dim in dims if not isinstance(dim, int) for m, _ in dim.terms]
-    plain = not any(atom.arguments for monomial in terms for atom in monomial)
-    return frozenset(atom.name for m in terms for atom in m) if plain else frozenset()
+    symbolic = [dim for dim in dims if not isinstance(dim, int)]
+    atoms = [atom for dim in symbolic for monomial, _ in dim.terms for atom in monomial]
+    if any(atom.arguments for atom in atoms):
+        return frozenset()
+    case = frozenset(atom.name for atom in atoms)
+    ones = dict.fromkeys(case, 1)
+    return case if all(evaluate_dim(dim, ones) <= SHORT for dim in symbolic) else frozenset()
 
 
 def at_one(op: FusedOp, symbols: Case) -> FusedOp | None:

@@ -36,7 +36,16 @@ from torsh_dialect.dims import Dim, symbol
 from torsh_dialect.dtypes import i1, i64
 from torsh_dialect.errors import ExecutionError, ShapeError
 from torsh_dialect.kinds import DataDependent, TensorOp, normal_axes
-from torsh_dialect.types import OptionalType, SequenceType, dims_of, element_type, rank_of, tensor
+from torsh_dialect.ops.string import element_listed, listed
+from torsh_dialect.types import (
+    MapType,
+    OptionalType,
+    SequenceType,
+    dims_of,
+    element_type,
+    rank_of,
+    tensor,
+)
 
 UNKNOWN = symbol("any")
 
@@ -303,6 +312,38 @@ class ConcatFromSequenceOp(DataDependent):
 
 
 # -- optional values
+
+
+@op
+class ZipMapOp(TensorOp):
+    """A sequence of maps, one for each row of x: from the keys to the row's elements.
+
+    Keys are a literal of integers, or strings. The reference values are dicts of Python numbers.
+
+    C1: x is a vector (one row) or a matrix.
+    C2: x has as many columns as there are keys.
+
+    %r = torsh.zip_map %x {keys = ["a", "b"]} : (tensor<4x2xf32>) -> !torsh.seq<!torsh.map<!torsh.str, f32>>
+    """  # noqa: E501
+
+    name = "torsh.zip_map"
+    x = operand_def()
+    keys = prop_def(Attribute)
+    y = result_def()
+
+    def infer(self) -> Sequence[Attribute]:
+        if rank_of(self.x) not in (1, 2):
+            raise ShapeError(f"x has rank {rank_of(self.x)}, expected 1 or 2 (C1)")
+        columns, count = dims_of(self.x)[-1], len(listed(self.keys))
+        if isinstance(columns, int) and columns != count:
+            raise ShapeError(f"{columns} columns for {count} keys (C2)")
+        return (SequenceType(MapType(element_listed(self.keys), element_type(self.x))),)
+
+    def evaluate(self, *args: Any) -> Sequence[Any]:
+        keys, x = listed(self.keys), np.atleast_2d(args[0])
+        if x.shape[1] != len(keys):
+            raise ExecutionError(f"{x.shape[1]} columns for {len(keys)} keys (C2)")
+        return ([dict(zip(keys, row, strict=True)) for row in x.tolist()],)
 
 
 @op

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,113 @@ class StringSplitOp(DataDependent):
         return strings(flat, (*x.shape, width)), counts
 
 
+MARKS = "\x02", "\x03"
+"""What onnxruntime's Tokenizer puts before and behind the tokens of a string."""
+
+
+@op
+class TokenizeOp(DataDependent):
+    """The tokens of each string along a new last axis (onnxruntime's `Tokenizer`).
+
+    Tokens are the leftmost longest matches of `expression`, or what is between matches of the
+    `separators`, each applied to the pieces that the one before left; one empty separator gives
+    single characters.
+    Those of fewer than `shortest` characters are dropped. Rows are filled with `pad`; where
+    `marked` is set and there is any token at all, each row's tokens stand between two marks. The
+    extent of the new axis is the symbol `count`. Word characters are those of ASCII.
+
+    C1: the operand is of strings. C2: `expression` or `separators` are regular expressions.
+
+    %r = torsh.tokenize %x {count = "n", expression = "[a-z]+", pad = "#", shortest = 1 : i64} : (tensor<2x!torsh.str>) -> tensor<2x?x!torsh.str, #torsh.dims<[2, n]>>
+    """  # noqa: E501
+
+    name = "torsh.tokenize"
+    x = operand_def()
+    expression = opt_prop_def(StringAttr)
+    separators = opt_prop_def(ArrayAttr[StringAttr])
+    pad = prop_def(StringAttr)
+    shortest = prop_def(IntegerAttr[I64])
+    marked = opt_prop_def(BoolAttr)
+    count = prop_def(StringAttr)
+    y = result_def()
+
+    def infer(self) -> Sequence[AnyTensor]:
+        require_element("x (C1)", self.x, string)
+        if (self.expression is None) == (self.separators is None):
+            raise ShapeError("either `expression` or `separators` is needed (C2)")
+        self._patterns()
+        return (tensor(string, (*dims_of(self.x), symbol(str_of(self.count)))),)
+
+    def evaluate(self, *args: Any) -> Sequence[Any]:
+        x, patterns, least = args[0], self._patterns(), self.shortest.value.data
+        rows = [
+            [token for token in self._tokens(text, patterns) if len(token) >= least]
+            for text in x.reshape(-1)
+        ]
+        if bool_of(self.marked) and any(rows):
+            rows = [[MARKS[0], *row, MARKS[1]] for row in rows]
+        width = max(map(len, rows), default=0)
+        flat = [token for row in rows for token in [*row, *[self.pad.data] * (width - len(row))]]
+        return (strings(flat, (*x.shape, width)),)
+
+    def _tokens(self, text: str, patterns: Sequence[re.Pattern[str]]) -> list[str]:
+        if self.expression is not None:
+            return [text[start:end] for start, end in _longest(patterns[0], text)]
+        if [pattern.pattern for pattern in patterns] == [""]:
+            return list(text)
+        pieces = [text]
+        for pattern in patterns:
+            pieces = [part for piece in pieces for part in _between(pattern, piece)]
+        return pieces
+
+    def _patterns(self) -> list[re.Pattern[str]]:
+        given = (self.expression,) if self.separators is None else self.separators.data
+        texts = [text.data for text in given if text is not None]
+        try:
+            return [re.compile(text, re.ASCII) for text in texts]
+        except (re.error, ValueError) as error:
+            raise ShapeError(f"{texts} are no patterns: {error} (C2)") from error
+
+
+def _longest(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
+    """Where the leftmost and there longest matches are, as POSIX defines them; none is empty.
+
+    Python's own are the first that backtracking finds; longer ones are asked for until none is.
+    """
+    only_one = not set("|?*{(") & set(pattern.pattern)
+    place = 0
+    while found := pattern.search(text, place):
+        start, end = found.span()
+        longer = None if only_one else _reaching(pattern.pattern, len(text) - end - 1)
+        while longer is not None and (found := longer.match(text, start)):
+            end = found.end()
+            longer = _reaching(pattern.pattern, len(text) - end - 1)
+        if end > start:
+            yield start, end
+        place = end if end > start else end + 1
+        if place > len(text):
+            return
+
+
+@lru_cache(maxsize=1024)
+def _reaching(pattern: str, rest: int) -> re.Pattern[str] | None:
+    """Matches that leave at most `rest` characters of the text."""
+    if rest < 0:
+        return None
+    return re.compile(rf"(?:{pattern})(?=[\s\S]{{0,{rest}}}\Z)", re.ASCII)
+
+
+def _between(pattern: re.Pattern[str], text: str) -> Iterator[str]:
+    """What is between matches; empty parts are dropped."""
+    place = 0
+    for start, end in _longest(pattern, text):
+        if start > place:
+            yield text[place:start]
+        place = end
+    if place < len(text):
+        yield text[place:]
+
+
 @op
 class RegexFullMatchOp(TensorOp):
     """Whether a regular expression matches each whole string.
@@ -217,27 +325,29 @@ class LookupOp(TensorOp):
     y = result_def()
 
     def infer(self) -> Sequence[AnyTensor]:
-        require_element("x (C1)", self.x, _element(self.keys))
-        return (tensor(_element(self.values), dims_of(self.x)),)
+        require_element("x (C1)", self.x, element_listed(self.keys))
+        return (tensor(element_listed(self.values), dims_of(self.x)),)
 
     def evaluate(self, *args: Any) -> Sequence[Any]:
-        values = _listed(self.values)
-        table = dict(zip(_listed(self.keys), values, strict=False))
+        values = listed(self.values)
+        table = dict(zip(listed(self.keys), values, strict=False))
         found = [table.get(key, values[-1]) for key in args[0].reshape(-1).tolist()]
-        if _element(self.values) == string:
+        if element_listed(self.values) == string:
             return (strings(found, args[0].shape),)
         assert isinstance(self.values, LiteralAttr)
         dtype = dtype_named(self.values.data.dtype).numpy
         return (np.asarray(found).astype(dtype).reshape(args[0].shape),)
 
 
-def _element(attribute: Attribute) -> Attribute:
+def element_listed(attribute: Attribute) -> Attribute:
+    """The element type of a literal, or of a list of strings."""
     if isinstance(attribute, LiteralAttr):
         return dtype_named(attribute.data.dtype).element
     return string
 
 
-def _listed(attribute: Attribute) -> list[Any]:
+def listed(attribute: Attribute) -> list[Any]:
+    """The values of a literal, or of a list of strings."""
     if isinstance(attribute, LiteralAttr):
         return attribute.data.array().reshape(-1).tolist()
     return list(strs_of(attribute))
@@ -273,14 +383,14 @@ class TfIdfOp(TensorOp):
         return max(ints_of(self.places)) + 1
 
     def infer(self) -> Sequence[AnyTensor]:
-        wanted = _element(self.pool)
+        wanted = element_listed(self.pool)
         if rank_of(self.x) not in (1, 2) or element_type(self.x) != wanted:
             raise ShapeError(f"x is {self.x.type}, expected a vector or matrix of {wanted} (C1)")
         return (tensor(f32, (*dims_of(self.x)[:-1], self._width())),)
 
     def _grams(self) -> Iterator[tuple[int, tuple[Any, ...]]]:
         """The number of each n-gram and its elements."""
-        pool, starts, number = _listed(self.pool), ints_of(self.starts), 0
+        pool, starts, number = listed(self.pool), ints_of(self.starts), 0
         for size, (first, end) in enumerate(zip(starts, [*starts[1:], len(pool)], strict=True), 1):
             for place in range(first, end, size):
                 yield number, tuple(pool[place : place + size])

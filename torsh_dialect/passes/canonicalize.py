@@ -85,7 +85,10 @@ def known_integers(op: Operation) -> Array | None:
     if contents is None or not all(isinstance(value, int) for value in contents):
         return None
     wide = np.array(contents, object)
-    array = wide.astype(row.numpy)
+    try:
+        array = wide.astype(row.numpy)
+    except OverflowError:  # a sum or product that leaves the type wraps when it is computed
+        return None
     return array.reshape(dims) if (array.astype(object) == wide).all() else None  # pyright: ignore
 
 

@@ -16,6 +16,7 @@ from torsh_dialect.ops.movement import (
     UnsqueezeOp,
 )
 from torsh_dialect.ops.select import CastOp
+from torsh_dialect.ops.shape import IotaOp
 from torsh_dialect.types import dims_of
 
 
@@ -51,6 +52,22 @@ class ComposeReshapes(RewritePattern):
             new = ReshapeOp.make(op.x.owner.x, target=op.target, location=op.location)
             rewriter.insert(new)
             rewriter.replace(op, (), list(new.results))
+
+
+class IotaWithUnitAxes(RewritePattern):
+    """Positions with new axes of extent 1 are made with them: a reshape would be in memory."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: ReshapeOp, rewriter: PatternRewriter):
+        iota, target = op.x.owner, extents_of(op.target)
+        wide = [axis for axis, dim in enumerate(target) if dim != 1]
+        if not isinstance(iota, IotaOp) or len(wide) != 1 or dims_of(op.x) != (target[wide[0]],):
+            return
+        new = IotaOp.make(
+            target=op.target, axis=wide[0], element=iota.element, location=op.location
+        )
+        rewriter.insert(new)
+        rewriter.replace(op, (), list(new.results))
 
 
 class DropWholeSlice(RewritePattern):
@@ -122,6 +139,7 @@ CANONICAL: tuple[type[RewritePattern], ...] = (
     DropCastToSameType,
     UnitAxesAsReshape,
     ComposeReshapes,
+    IotaWithUnitAxes,
     DropWholeSlice,
     DropEmptyPad,
     DropSameBroadcast,

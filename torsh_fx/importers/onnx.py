@@ -182,8 +182,6 @@ class _Entry:
         """
         require_unique(self.inputs, "the input")
         importing, block = self.importing, self.importing.block
-        if self.graph.sparse_initializer:
-            raise ImportModelError("sparse initializers are not supported; store them densely")
         types = [self._type(v) for v in self._inputs]
         if unknown := [n for n in self.given if n not in self._parameters]:
             known = ", ".join(self._parameters) or "none"
@@ -199,6 +197,9 @@ class _Entry:
         for tensor_proto in self.graph.initializer:
             if tensor_proto.name in needed:
                 scope.set(tensor_proto.name, importing.initializer(tensor_proto))
+        for sparse in self.graph.sparse_initializer:
+            if sparse.values.name in needed:
+                scope.set(sparse.values.name, importing.sparse(sparse))
         convert_nodes(scope, self.graph.node, self.outputs)
         if importing.taken and not importing.report.findings:
             self._check_ranks(scope)

@@ -73,6 +73,7 @@ def names_read(node: NodeProto) -> set[str]:
     names = {name for name in node.input if name}
     for graph in subgraphs(node):
         made = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+        made |= {t.values.name for t in graph.sparse_initializer}
         for inner in graph.node:
             names |= names_read(inner) - made
             made |= set(inner.output)
@@ -335,6 +336,8 @@ def convert_graph(
             actual.name_hint = hint_of(formal.name)
     for proto in graph.initializer:
         inner.values[proto.name] = inner.importing.initializer(proto)
+    for sparse in graph.sparse_initializer:
+        inner.values[sparse.values.name] = inner.importing.sparse(sparse)
     outputs = [v.name for v in graph.output]
     convert_nodes(inner, graph.node, outputs)
     return [inner.get(output) for output in outputs]

@@ -7,7 +7,7 @@ It must lie in that folder after links are followed, and the file must hold all 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from torsh_fx.importers.onnx_outline import LARGE, outline
 from torsh_fx.places import Place, read_aligned
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto
+    from onnx import ModelProto, SparseTensorProto, TensorProto
 
 
 def read_model(source: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | None, str]:
@@ -206,6 +206,45 @@ def _confined(tensor: str, location: str, folder: Path | None) -> Path:
             f"the tensor {tensor!r}: external data {location!r} leads outside the model's folder"
         )
     return real
+
+
+MOST_DENSE = 1 << 28
+"""Most elements of a sparse tensor that is stored densely: a few bytes may ask for any number."""
+
+
+def dense(proto: SparseTensorProto, load: Callable[[TensorProto], Array]) -> Array:
+    """A sparse tensor as an array: zeros (or empty strings) where it has no value.
+
+    The form is that of `SparseTensorProto` in onnx.proto: `values` [nnz], and `indices` either
+    [nnz] into the flattened tensor or [nnz, rank]. Sorting is not required here.
+
+    Raises:
+        ImportModelError: An index or a shape breaks that form, or the tensor is too large.
+    """
+    name, dims = proto.values.name, tuple(proto.dims)
+    values, indices = load(proto.values), load(proto.indices)
+    count = int(np.prod(dims, dtype=object)) if dims else 1
+    if min(dims, default=0) < 0 or count > MOST_DENSE:
+        raise ImportModelError(
+            f"the sparse tensor {name!r} with dims {list(dims)} would have {count:,} elements; "
+            f"at most {MOST_DENSE:,} are stored densely"
+        )
+    forms = {(values.size,), (values.size, len(dims))}
+    if values.ndim != 1 or indices.dtype != np.int64 or indices.shape not in forms:
+        raise ImportModelError(
+            f"the sparse tensor {name!r} of rank {len(dims)} is damaged: values {values.shape}, "
+            f"indices {indices.dtype}{list(indices.shape)}"
+        )
+    limits = np.asarray([count] if indices.ndim == 1 else dims, np.int64)
+    places = indices.astype(np.int64).reshape(values.size, len(limits))
+    if ((places < 0) | (places >= limits)).any():
+        raise ImportModelError(f"the sparse tensor {name!r} has indices outside {list(dims)}")
+    found: Array = np.full(dims, "" if values.dtype.kind in "OUS" else 0, values.dtype)
+    if indices.ndim == 1:
+        found.reshape(-1)[places[:, 0]] = values
+    else:
+        found[tuple(places.T)] = values
+    return found
 
 
 def require_dtype(array: Array, name: str) -> None:

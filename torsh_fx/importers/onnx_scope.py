@@ -31,10 +31,11 @@ from torsh_dialect.ops.sequence import UNKNOWN
 from torsh_dialect.ops.string import StringConstantOp
 from torsh_dialect.types import DimsAttr, OptionalType, SequenceType, dims_of, element_type, tensor
 from torsh_fx.importers.model import Report
+from torsh_fx.importers.onnx_load import dense
 from torsh_fx.importers.random import Stream, stream_of
 
 if TYPE_CHECKING:
-    from onnx import FunctionProto, TensorProto, TypeProto
+    from onnx import FunctionProto, SparseTensorProto, TensorProto, TypeProto
 
     from torsh_fx.importers.onnx_ops.node import Converter
 
@@ -186,7 +187,14 @@ class Importing:
 
     def initializer(self, proto: TensorProto) -> SSAValue:
         """A constant, by its role, or a weight, in the entry block."""
-        array = self.array_of(proto)
+        return self.stored(proto.name, self.array_of(proto))
+
+    def sparse(self, proto: SparseTensorProto) -> SSAValue:
+        """As `initializer`, of a sparse tensor: it is stored densely."""
+        return self.stored(proto.values.name, dense(proto, self.array_of))
+
+    def stored(self, name: str, array: Array) -> SSAValue:
+        """A constant or a weight that holds an array."""
         first = BlockBuilder(self.block, before=self.block.first_op)
         if array.dtype.kind == "O":
             return first(
@@ -197,9 +205,10 @@ class Importing:
         small = array.size <= 1 or (array.dtype.kind in "iub" and array.dtype.itemsize >= 4)
         if (small and array.size <= CONSTANT_LIMIT) or array.dtype.kind == "b":
             return first(ConstantOp, value=literal(array))
-        name = self.ctx.weights.add(proto.name, array)
         return first(
-            WeightOp, id=name, type=tensor(dtype_of_numpy(array.dtype).element, array.shape)
+            WeightOp,
+            id=self.ctx.weights.add(name, array),
+            type=tensor(dtype_of_numpy(array.dtype).element, array.shape),
         )
 
     # -- values that are known during import

@@ -28,21 +28,25 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
+from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.context import Context
 from torsh_dialect.dims import Bounds, Expr, symbol, symbols_of
 from torsh_dialect.encodings import Layout
-from torsh_dialect.errors import ImportModelError
+from torsh_dialect.errors import Finding, ImportModelError, TorshError
 from torsh_dialect.ops.compose import Compose
-from torsh_dialect.ops.shape import BindOp
+from torsh_dialect.ops.shape import AssumeOp, BindOp
 from torsh_dialect.ops.storage import ToLayoutOp
 from torsh_dialect.symbols import set_symbols
 from torsh_dialect.types import dims_of, layout_of, rank_of, tensor
 from torsh_fx.importers.model import ImportedModel, Report, set_names
 from torsh_fx.importers.torch_call import Leaf, TorchCall
 from torsh_fx.importers.torch_decompositions import DECOMPOSITIONS
+from torsh_fx.importers.torch_findings import REPAIR
 from torsh_fx.importers.torch_graph import GraphImporter, Shared, is_value, spelling, type_of_fake
+from torsh_fx.importers.torch_guards import Guards, guards_of, sizes_of, spellings
 from torsh_fx.importers.torch_ops import CONVERTERS
+from torsh_fx.importers.torch_small_sizes import admit_small
 from torsh_fx.importers.torch_symbols import bounds_of_range
 from torsh_fx.importers.torch_types import layout_of_tensor
 from torsh_fx.interface import State
@@ -50,7 +54,11 @@ from torsh_fx.random import STATE, first_state
 
 
 def import_exported_program(
-    ep: ExportedProgram, ctx: Context, names: Mapping[str, str] | None = None
+    ep: ExportedProgram,
+    ctx: Context,
+    names: Mapping[str, str] | None = None,
+    *,
+    small: bool = False,
 ) -> ImportedModel:
     """Import an exported program.
 
@@ -58,12 +66,14 @@ def import_exported_program(
         ep: The program.
         ctx: Where weights go.
         names: Better names for torch's symbols of sizes, e.g. `{"s77": "batch"}`.
+        small: Whether sizes 0 and 1, which tracing leaves out, are fine where the program runs
+            at them, as torch's own module of the program does.
 
     Raises:
         UnsupportedError: Ops without a converter, all of them with node and place.
         ImportModelError: The program has inputs that no compiled program can have.
     """
-    return ExportImporter(functional(ep), ctx, dict(names or {})).run()
+    return ExportImporter(functional(ep), ctx, dict(names or {}), guards_of(ep), small).run()
 
 
 def functional(ep: ExportedProgram) -> ExportedProgram:
@@ -131,11 +141,15 @@ class ExportImporter:
         ep: The program.
         ctx: Where weights go.
         renamed: Names for torch's symbols.
+        guards: What the trace decided by sizes, as Python (see `torch_guards`).
+        small: Whether sizes 0 and 1 are fine where the program runs at them.
     """
 
     ep: ExportedProgram
     ctx: Context
     renamed: dict[str, str]
+    guards: list[str]
+    small: bool = False
     function: FuncOp = field(default_factory=lambda: FuncOp("main", ([], [])))
     names: list[str] = field(default_factory=list[str])
     state_names: list[str] = field(default_factory=list[str])
@@ -154,6 +168,7 @@ class ExportImporter:
         builder = BlockBuilder(self.function.body.block)
         graph = GraphImporter(self.ep.graph_module, builder, shared)
         inputs = self._inputs(graph)
+        self._guard(graph)
         found = graph.run(inputs)
         shared.report.check(f"exported program of {len(self.ep.graph.nodes)} nodes")
         outputs, names, leaves = self._outputs(graph, builder, found)
@@ -164,7 +179,10 @@ class ExportImporter:
 
     def _bounds(self) -> dict[str, Bounds]:
         ranges = cast(Any, self.ep).range_constraints
-        return {self.renamed.get(str(s), str(s)): bounds_of_range(r) for s, r in ranges.items()}
+        bounds = {str(s): bounds_of_range(r) for s, r in ranges.items()}
+        if self.small:
+            bounds = admit_small(self.ep, bounds)
+        return {self.renamed.get(name, name): pair for name, pair in bounds.items()}
 
     # -- inputs
 
@@ -189,6 +207,28 @@ class ExportImporter:
                 node = nodes[spec.arg.name]
                 values[spec.arg.name] = self._stored(graph, spec, node) if used else None
         return [values[spec.arg.name] for spec in specs]
+
+    def _guard(self, graph: GraphImporter) -> None:
+        """Check what the trace decided by sizes with the inputs."""
+        specs = [s for s in self.ep.graph_signature.input_specs if s.kind == InputKind.USER_INPUT]
+        nodes = {n.name: n for n in self.ep.graph.nodes if n.op == "placeholder"}
+        spelled = spellings(self._argument_names(), cast(Any, self.ep).call_spec.in_spec)
+        sizes = {
+            spelling: sizes_of(nodes[spec.arg.name].meta.get("val"))
+            for spec, known in zip(specs, spelled, strict=True)
+            for spelling in known
+        }
+        guards = Guards(sizes, graph.shared.dim, graph.shared.bounds)
+        tensors = [argument for argument in self.function.args if dims_of(argument)]
+        for code in self.guards:
+            try:
+                for left, relation, right in guards.relations(code):
+                    sides = {"left": dims_attribute([left]), "right": dims_attribute([right])}
+                    graph.builder(AssumeOp, tensors[0], relation=relation, **sides)
+            except TorshError as error:
+                graph.shared.report.refuse(
+                    Finding("guard", code, error.message, code, REPAIR, ""), error
+                )
 
     def _user_input(self, graph: GraphImporter, spec: InputSpec, nodes: dict[str, Any]) -> Any:
         if isinstance(spec.arg, ConstantArgument):

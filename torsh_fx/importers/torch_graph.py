@@ -29,7 +29,7 @@ from torsh_fx.importers.model import MALFORMED, Fate, Report
 from torsh_fx.importers.random import Stream, stream_of
 from torsh_fx.importers.torch_custom import custom_converter, operator_of, untraceable
 from torsh_fx.importers.torch_findings import REMEDY, REPAIR, stub_of
-from torsh_fx.importers.torch_ops import CONVERTERS, SYMBOLIC, NodeBuilder
+from torsh_fx.importers.torch_ops import ASSERTIONS, CONVERTERS, SYMBOLIC, NodeBuilder
 from torsh_fx.importers.torch_ops.base import Converter
 from torsh_fx.importers.torch_symbols import dim_of
 from torsh_fx.importers.torch_types import device_name, element_of, row_of_torch
@@ -342,19 +342,23 @@ def spelling(target: Any) -> str:
 
 
 def _live(module: GraphModule, ordered: bool) -> set[Node]:
-    """Nodes that the output needs; ops with effects that are only checks are not.
+    """Nodes that the output needs, and checks.
 
     With `ordered`, those that draw random numbers are: nodes behind them draw what follows.
     """
     live: set[Node] = set()
     nodes = module.graph.nodes
-    work = [node for node in nodes if node.op == "output" or (ordered and is_random(node))]
+    work = [n for n in nodes if n.op == "output" or _asserts(n) or (ordered and is_random(n))]
     while work:
         node = work.pop()
         if node not in live:
             live.add(node)
             work.extend(node.all_input_nodes)
     return live
+
+
+def _asserts(node: Node) -> bool:
+    return node.op == "call_function" and spelling(node.target).startswith(ASSERTIONS)
 
 
 def is_random(node: Node) -> bool:

@@ -40,7 +40,7 @@ def import_torch(
         UnsupportedError: The model has ops that the compiler does not know.
     """
     if isinstance(model, ExportedProgram):
-        return import_exported_program(model, ctx)
+        return import_exported_program(model, ctx, small=True)
     if not isinstance(model, torch.nn.Module):
         raise InvalidArgumentError(f"{type(model).__name__} is no torch model")
     if example_inputs is None and isinstance(model, GraphModule):

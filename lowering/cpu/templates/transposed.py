@@ -1,77 +1,35 @@
 """Transposing matrices: `y[b, c, r] = x[b, r, c]`, for elements of 1, 2, 4 or 8 bytes.
 
+Any permutation of axes that moves the last one is such a transposition, of matrices whose rows in
+x and columns in y may be apart: those are its two axes that are last in x and in y.
+
 Blocks of 64 x 64 elements are moved as squares of vectors in registers; a matrix of at most four
 rows or columns (an image whose channels move last or first) by interleaving vectors; where the
 run finds a single row or column, by copying. Elements of 1 and 2 bytes go in vectors of 16 bytes:
 a square of them fits the registers of every target.
 
 Unit of the parallel range: matrix x block of rows x block of columns. Argument words: 0 x, 1 y,
-2 rows R, 3 columns C (both read where they are dynamic).
+2 rows R, 3 columns C; then, where matrices are apart, 4 the step of rows in x, 5 that of columns
+in y, and of each axis of matrices its extent and its steps in x and y. Words of what is static
+are not read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 
 from lowering.cpu.templates.epilogue import dynamic_mask
+from lowering.cpu.templates.places import Axis, following_place, place_of
 from lowering.cpu.templates.schedule import Registers
 from lowering.cpu.templates.transpose import interleave, transpose
-from lowering.cpu.text import Module, Text, Value, vector_of
-from torsh_dialect.dims import Dim, ceildiv
+from lowering.cpu.templates.transpose_params import TransposeParams
+from lowering.cpu.text import Module, Text, Value, is_literal, vector_of
 from torsh_dialect.target import TargetInfo
-
-BLOCK = 64
-"""Rows and columns of a block: two blocks of 4-byte elements take a level 1 cache."""
-
-NARROW = 4
-"""Rows or columns up to which vectors are interleaved."""
-
-NARROW_BLOCK = 4096
-"""Columns (or rows) of a block of a narrow matrix."""
 
 SHORT_BYTES = 16
 """Bytes of a vector of elements of 1 or 2 bytes."""
-
-
-@dataclass(frozen=True)
-class TransposeParams:
-    """A transposition of many matrices.
-
-    Attributes:
-        rows: Rows of x if static.
-        columns: Columns of x if static.
-        bytes: Bytes of an element: 1, 2, 4 or 8.
-    """
-
-    rows: int | None = None
-    columns: int | None = None
-    bytes: int = 4
-
-    def blocks(self) -> tuple[int, int]:
-        """Rows and columns of a block."""
-        if self.is_narrow(self.rows):
-            return NARROW, NARROW_BLOCK
-        if self.is_narrow(self.columns):
-            return NARROW_BLOCK, NARROW
-        return BLOCK, BLOCK
-
-    @property
-    def is_short(self) -> bool:
-        """Whether elements are narrower than the lanes that vectors are masked by."""
-        return self.bytes < 4
-
-    @staticmethod
-    def is_narrow(extent: int | None) -> bool:
-        """Whether as few rows or columns are interleaved."""
-        return extent is not None and extent <= NARROW
-
-
-def units(params: TransposeParams, batch: Dim, rows: Dim, columns: Dim) -> Dim:
-    """The parallel range."""
-    high, wide = params.blocks()
-    return batch * ceildiv(rows, high) * ceildiv(columns, wide)
 
 
 def emit(module: Module, name: str, params: TransposeParams, target: TargetInfo) -> None:
@@ -80,14 +38,37 @@ def emit(module: Module, name: str, params: TransposeParams, target: TargetInfo)
 
 
 @dataclass(frozen=True)
-class _Block:
-    """Offsets of a matrix of x and y, and the rows and columns of one block of it."""
+class _Rest:
+    """Where rows (or columns) are few: what their vectors leave of them.
 
-    offset: Value
-    row: Value
-    column: Value
+    `whole` elements fill vectors and `left` do not; `single` is the mask of these, and `parts[n]`
+    that of vector `n` of those of all rows.
+    """
+
+    whole: Value
+    left: Value
+    single: Value
+    parts: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Rows and columns of a block."""
+
     rows: Value
     columns: Value
+    rest: _Rest | None
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Addresses of the first element of a block in x and y, and its shape."""
+
+    source: Value
+    result: Value
+    rows: Value
+    columns: Value
+    rest: _Rest | None
 
 
 class _Transposer:
@@ -100,40 +81,120 @@ class _Transposer:
         self.vector = vector_of(self.element, self.lanes)
         self.x, self.y = text.argument(0, role="x"), text.argument(1, role="y")
         self._given = (params.rows, params.columns)
-        self.rows, self.columns = (
-            text.argument(2 + n, "i64") if extent is None else str(extent)
-            for n, extent in enumerate(self._given)
-        )
+        self.rows, self.columns = self._words(2, self._given)
+        self.row_step, self.column_step = self.columns, self.rows
+        size = self.text.mul(self.rows, self.columns)
+        self.axes = [Axis("", 1, size, size)]
+        if params.apart is not None:
+            steps = (params.apart.row_step, params.apart.column_step)
+            self.row_step, self.column_step = self._words(4, steps)
+            self.axes = [self._axis(6 + 3 * n, axis) for n, axis in enumerate(params.apart.axes)]
+
+    def _words(self, first: int, given: Sequence[int | None]) -> list[Value]:
+        """Numbers that are static or in the words from `first` on."""
+        return [
+            self.text.argument(first + n, "i64") if number is None else str(number)
+            for n, number in enumerate(given)
+        ]
+
+    def _axis(self, first: int, given: Sequence[int | None]) -> Axis:
+        extent, source, result = self._words(first, given)
+        return Axis(extent, 1, source, result)
 
     def write(self) -> None:
         """Write the loop over blocks."""
         text, (high, wide) = self.text, self.params.blocks()
-        across = text.ceildiv(self.columns, wide)
-        down = text.ceildiv(self.rows, high)
-        size = text.mul(self.rows, self.columns)
-
-        def unit(index: Value, _: list[Value]) -> None:
-            matrix, place = text.udiv(index, text.mul(down, across)), text.udiv(index, across)
-            row = text.mul(text.urem(place, down), high)
-            column = text.mul(text.urem(index, across), wide)
-            rows = text.minimum(text.sub(self.rows, row), high)
-            columns = text.minimum(text.sub(self.columns, column), wide)
-            self.block(_Block(text.mul(matrix, size), row, column, rows, columns))
-
-        def units() -> None:
-            text.loop("%lo", "%hi", 1, unit)
-
+        some = text.compare("slt", "%lo", "%hi")  # where nothing is, extents may be 0
         single = self._is_single()
         if single is None:
-            units()
+            text.when(some, self._units)
         else:
-            text.when(single, lambda: self._copy(text.mul(down, across), size))
-            text.when(text.binary("xor", "i1", single, "true"), units)
+            size = text.mul(self.rows, self.columns)
+            blocks = text.mul(text.ceildiv(self.rows, high), text.ceildiv(self.columns, wide))
+            text.when(text.binary("and", "i1", some, single), lambda: self._copy(blocks, size))
+            many = text.binary("xor", "i1", single, "true")
+            text.when(text.binary("and", "i1", some, many), self._units)
         text.finish()
 
+    def _units(self) -> None:
+        """Visit units in runs along the innermost axis; what is outside of it counts on."""
+        text, (high, wide) = self.text, self.params.blocks()
+        down = Axis(self.rows, high, self.row_step, "1")
+        across = Axis(self.columns, wide, "1", self.column_step)
+        ordered = [*self.axes, down, across] if self.params.apart is None else [
+            down, across, *self.axes
+        ]  # fmt: skip
+        *outer, inner = [axis for axis in ordered if not axis.is_single]
+
+        length = text.ceildiv(inner.extent, inner.block) if outer else ""
+
+        def along(begin: Value, end: Value, place: list[Value]) -> None:
+            """Visit blocks `begin` to `end` of a run."""
+            at = dict(zip(outer, place, strict=True))
+            shape = None if inner in (down, across) else self._shape(at, down, across)
+
+            def unit(n: Value, addresses: list[Value]) -> list[Value]:
+                own = shape or self._shape({**at, inner: text.mul(n, inner.block)}, down, across)
+                x, y = addresses
+                self.block(_Block(x, y, own.rows, own.columns, own.rest))
+                return [
+                    text.at(address, text.mul(step, inner.block), self.element)
+                    for address, step in zip(addresses, (inner.source, inner.result), strict=True)
+                ]
+
+            first = self._first({**at, inner: text.mul(begin, inner.block)})
+            text.loop(begin, end, 1, unit, [("ptr", x) for x in first], guarded=False)
+
+        def run(number: Value, place: list[Value]) -> list[Value]:
+            before = text.mul(number, length)
+            begin = text.maximum(text.sub("%lo", before), 0)
+            along(begin, text.minimum(text.sub("%hi", before), length), place)
+            return following_place(text, place, outer)
+
+        if not outer:
+            along("%lo", "%hi", [])
+            return
+        first, last = text.udiv("%lo", length), text.udiv(text.sub("%hi", 1), length)
+        places = [("i64", place) for place in place_of(text, first, outer)]
+        text.loop(first, text.add(last, 1), 1, run, places, guarded=False)
+
+    def _first(self, place: dict[Axis, Value]) -> tuple[Value, Value]:
+        """Addresses of the first element of the block at a place along axes."""
+        text = self.text
+        source, result = "0", "0"
+        for axis, n in place.items():
+            source = text.add(source, text.mul(n, axis.source))
+            result = text.add(result, text.mul(n, axis.result))
+        return text.at(self.x, source, self.element), text.at(self.y, result, self.element)
+
+    def _shape(self, place: dict[Axis, Value], down: Axis, across: Axis) -> _Shape:
+        """The shape of the block at a place along axes."""
+        text = self.text
+        rows, columns = (
+            text.minimum(text.sub(axis.extent, place.get(axis, "0")), axis.block)
+            for axis in (down, across)
+        )
+        rest = None
+        if not self.params.is_short and self.params.interleaves:
+            rest = self._rest(columns, int(self.rows))
+        elif not self.params.is_short and self.params.separates:
+            rest = self._rest(rows, int(self.columns))
+        return _Shape(rows, columns, rest)
+
+    def _rest(self, extent: Value, times: int) -> _Rest:
+        text = self.text
+        whole = text.mul(text.udiv(extent, self.lanes), self.lanes)
+        left = text.sub(extent, whole)
+        parts = tuple(
+            self.mask(text.sub(text.mul(left, times), n * self.lanes)) for n in range(times)
+        )
+        return _Rest(whole, left, self.mask(left), parts)
+
     def _is_single(self) -> Value | None:
-        """Whether a dynamic number of rows or columns is 1; None where both are known."""
+        """Whether a dynamic number of rows or columns is 1; None where that is known or no copy."""
         text, found = self.text, list[Value]()
+        if self.params.apart is not None:
+            return None
         for extent, given in zip((self.rows, self.columns), self._given, strict=True):
             if given is None:
                 found.append(text.compare("eq", extent, 1))
@@ -148,35 +209,28 @@ class _Transposer:
             matrix, block = text.udiv(unit, blocks), text.urem(unit, blocks)
             return text.add(text.mul(matrix, size), text.mul(block, each))
 
-        def copy() -> None:
-            first, end = start("%lo"), start("%hi")
-            source, result = (text.at(base, first, self.element) for base in (self.x, self.y))
-            text.copy(result, source, text.mul(text.sub(end, first), self.params.bytes))
-
-        text.when(text.compare("slt", "%lo", "%hi"), copy)  # blocks are 0 where nothing is
+        first, end = start("%lo"), start("%hi")
+        source, result = (text.at(base, first, self.element) for base in (self.x, self.y))
+        text.copy(result, source, text.mul(text.sub(end, first), self.params.bytes))
 
     def block(self, block: _Block) -> None:
         """Write one block in the way of its shape."""
-        if self.params.is_narrow(self.params.rows):
+        if self.params.interleaves:
             self.interleave(block)
-        elif self.params.is_narrow(self.params.columns):
+        elif self.params.separates:
             self.separate(block)
-        elif self.params.is_short:
-            self.short_squares(block)
         else:
             self.squares(block)
 
     def source(self, block: _Block, row: Value | int, column: Value | int) -> Value:
         """Address of an element of the block in x."""
-        text = self.text
-        place = text.add(text.mul(text.add(block.row, row), self.columns), block.column)
-        return text.at(self.x, text.add(block.offset, text.add(place, column)), self.element)
+        place = self.text.add(self.text.mul(row, self.row_step), column)
+        return self.text.at(block.source, place, self.element)
 
     def result(self, block: _Block, row: Value | int, column: Value | int) -> Value:
         """Address of an element of the block in y; `row` and `column` are those of x."""
-        text = self.text
-        place = text.add(text.mul(text.add(block.column, column), self.rows), block.row)
-        return text.at(self.y, text.add(block.offset, text.add(place, row)), self.element)
+        place = self.text.add(self.text.mul(column, self.column_step), row)
+        return self.text.at(block.result, place, self.element)
 
     # -- matrices of few rows or columns
 
@@ -184,41 +238,82 @@ class _Transposer:
         """Few rows: as many vectors, one of each row, become as many of y."""
         rows, lanes = int(self.rows), self.lanes
 
-        def step(column: Value) -> None:
-            vectors = [self.load(self.source(block, row, column)) for row in range(rows)]
+        def step(column: Value, rest: _Rest | None) -> None:
+            mask = rest and rest.single
+            vectors = [self.load(self.source(block, row, column), mask) for row in range(rows)]
             start = self.result(block, 0, column)
             for number in range(rows):
                 numbers = range(number * lanes, (number + 1) * lanes)
                 made = self.picked(vectors, [(n % rows, n // rows) for n in numbers])
-                self.store(made, self.text.at(start, number * lanes, self.element))
+                place = self.text.at(start, number * lanes, self.element)
+                self.some(rest, number, rows, partial(self.store, made, place))
 
-        self.along(block.columns, step, lambda column: self.move(block, range(rows), [column]))
+        self.along(block.columns, block.rest, step, lambda n: self.move(block, range(rows), [n]))
 
     def separate(self, block: _Block) -> None:
         """Few columns: vectors of x in a row become one vector of each row of y."""
         columns, lanes = int(self.columns), self.lanes
 
-        def step(row: Value) -> None:
+        def step(row: Value, rest: _Rest | None) -> None:
             start = self.source(block, row, 0)
             vectors = [
-                self.load(self.text.at(start, number * lanes, self.element))
+                self.load(
+                    self.text.at(start, number * lanes, self.element), rest and rest.parts[number]
+                )
                 for number in range(columns)
             ]
             for column in range(columns):
                 numbers = range(column, columns * lanes, columns)
                 made = self.picked(vectors, [divmod(n, lanes) for n in numbers])
-                self.store(made, self.result(block, row, column))
+                self.store(made, self.result(block, row, column), rest and rest.single)
 
-        self.along(block.rows, step, lambda row: self.move(block, [row], range(columns)))
+        self.along(block.rows, block.rest, step, lambda n: self.move(block, [n], range(columns)))
 
     def along(
-        self, extent: Value, vectors: Callable[[Value], None], single: Callable[[Value], None]
+        self,
+        extent: Value,
+        rest: _Rest | None,
+        vectors: Callable[[Value, _Rest | None], None],
+        single: Callable[[Value], None],
     ) -> None:
-        """Visit an extent by whole vectors, and what is left one by one."""
+        """Visit an extent by vectors, and what is left with masks.
+
+        Short elements have no masks: their last vector overlaps, and fewer go one by one.
+        """
         text, lanes = self.text, self.lanes
-        whole = text.mul(text.udiv(extent, lanes), lanes)
-        text.loop(0, whole, lanes, lambda n, _: vectors(n))
-        text.loop(whole, extent, 1, lambda n, _: single(n))
+        if rest is None:
+            last = text.sub(extent, lanes)
+            self.either(
+                extent,
+                lambda: text.loop(0, extent, 1, lambda n, _: single(n)),
+                lambda: text.loop(
+                    0, extent, lanes, lambda n, _: vectors(text.minimum(n, last), None)
+                ),
+            )
+            return
+        text.loop(0, rest.whole, lanes, lambda n, _: vectors(n, None))
+        self.either(rest.left, lambda: None, lambda: vectors(rest.whole, rest), 1)
+
+    def some(
+        self, rest: _Rest | None, number: int, times: int, store: Callable[[Value | None], None]
+    ) -> None:
+        """Store vector `number` of what all rows have left: with its mask, where it has any."""
+        if rest is None or number == 0:
+            store(rest and rest.parts[0])
+            return
+        many = self.text.add(self.text.mul(rest.left, times), 1 - number * self.lanes)
+        self.either(many, lambda: None, lambda: store(rest.parts[number]), 2)
+
+    def mask(self, valid: Value) -> Value:
+        """The mask of the first lanes; of none for numbers below 0."""
+        text, lanes = self.text, self.lanes
+        if is_literal(valid):
+            return "<" + ", ".join(f"i1 {int(n < int(valid))}" for n in range(lanes)) + ">"
+        if self.params.bytes == 8:
+            return dynamic_mask(text, lanes, valid)
+        narrow = text.splat(self.vector, text.let(f"trunc i64 {valid} to i32"))
+        numbers = ", ".join(f"i32 {lane}" for lane in range(lanes))
+        return text.let(f"icmp slt {self.vector} <{numbers}>, {narrow}", "mask")
 
     def move(
         self, block: _Block, rows: Sequence[Value | int], columns: Sequence[Value | int]
@@ -251,16 +346,26 @@ class _Transposer:
         operands = f"{self.vector} {a}, {self.vector} {b}"
         return self.text.let(f"shufflevector {operands}, <{self.lanes} x i32> <{listed}>")
 
-    def load(self, address: Value) -> Value:
-        return self.text.load(self.vector, address, self.params.bytes)
+    def load(self, address: Value, mask: Value | None = None) -> Value:
+        size = self.params.bytes
+        if mask is None:
+            return self.text.load(self.vector, address, size)
+        return self.text.masked_load(self.vector, address, mask, "zeroinitializer", size)
 
-    def store(self, value: Value, address: Value) -> None:
-        self.text.store(self.vector, value, address, self.params.bytes)
+    def store(self, value: Value, address: Value, mask: Value | None = None) -> None:
+        size = self.params.bytes
+        if mask is None:
+            self.text.store(self.vector, value, address, size)
+        else:
+            self.text.masked_store(self.vector, value, address, mask, size)
 
     # -- other matrices
 
-    def short_squares(self, block: _Block) -> None:
-        """Squares of 16-byte vectors; those at the edges overlap the ones before them."""
+    def squares(self, block: _Block) -> None:
+        """Squares of vectors, of which those at the edges overlap the ones before them.
+
+        What is smaller than a square is one with masks, or moved element by element.
+        """
         text, lanes = self.text, self.lanes
 
         def squares() -> None:
@@ -275,18 +380,32 @@ class _Transposer:
 
             text.loop(0, block.rows, lanes, row_of_squares)
 
-        def single() -> None:
-            def along(row: Value, _: list[Value]) -> None:
-                text.loop(0, block.columns, 1, lambda column, _: self.move(block, [row], [column]))
+        least = text.minimum(block.rows, block.columns)
+        few = self.elements if self.params.is_short else self.edges
+        self.either(least, lambda: few(block), squares)
 
-            text.loop(0, block.rows, 1, along)
+    def either(
+        self,
+        extent: Value,
+        few: Callable[[], object],
+        many: Callable[[], object],
+        limit: int | None = None,
+    ) -> None:
+        """One of two ways, for an extent that is below a limit (that of a vector), or not."""
+        text, limit = self.text, limit or self.lanes
+        if is_literal(extent):
+            (few if int(extent) < limit else many)()
+            return
+        short = text.compare("slt", extent, limit)
+        for condition, way in ((short, few), (text.binary("xor", "i1", short, "true"), many)):
 
-        small = text.compare("slt", text.minimum(block.rows, block.columns), lanes)
-        text.when(text.let(f"xor i1 {small}, true"), squares)
-        text.when(small, single)
+            def body(way: Callable[[], object] = way) -> None:
+                way()
 
-    def squares(self, block: _Block) -> None:
-        """Squares of vectors; those at the edges are masked."""
+            text.when(condition, body)
+
+    def edges(self, block: _Block) -> None:
+        """Squares with masks."""
         text, lanes = self.text, self.lanes
 
         def row_of_squares(row: Value, _: list[Value]) -> None:
@@ -294,28 +413,34 @@ class _Transposer:
 
             def square(column: Value, _: list[Value]) -> None:
                 wide = text.sub(block.columns, column)
-                edge = text.compare("slt", text.minimum(high, wide), lanes)
-                whole = text.let(f"xor i1 {edge}, true")
-                text.when(whole, lambda: self.square(block, row, column))
-                text.when(edge, lambda: self.edge(block, (row, high), (column, wide)))
+                at = self.source(block, row, column), self.result(block, row, column)
+                self.either(
+                    high,
+                    lambda: self.edge(at, high, wide, lanes // 2),
+                    lambda: self.edge(at, high, wide, lanes),
+                    lanes // 2 + 1,
+                )
 
             text.loop(0, block.columns, lanes, square)
 
         text.loop(0, block.rows, lanes, row_of_squares)
 
+    def elements(self, block: _Block) -> None:
+        """Elements one by one."""
+
+        def along(row: Value, _: list[Value]) -> None:
+            self.text.loop(0, block.columns, 1, lambda column, _: self.move(block, [row], [column]))
+
+        self.text.loop(0, block.rows, 1, along)
+
     def square(self, block: _Block, row: Value, column: Value) -> None:
         """A whole square."""
-        rows = [self.load(at) for at in self.down(block, row, column)]
-        for made, place in zip(self.turned(rows), self.across(block, row, column), strict=True):
+        ways = self.lanes - 1
+        sources = self.following(self.source(block, row, column), [self.row_step] * ways)
+        rows = [self.load(at) for at in sources]
+        places = self.following(self.result(block, row, column), [self.column_step] * ways)
+        for made, place in zip(self.turned(rows), places, strict=True):
             self.store(made, place)
-
-    def down(self, block: _Block, row: Value, column: Value) -> Iterator[Value]:
-        """Addresses of the first column of a square in x, row by row."""
-        return self.following(self.source(block, row, column), [self.columns] * (self.lanes - 1))
-
-    def across(self, block: _Block, row: Value, column: Value) -> Iterator[Value]:
-        """Addresses of the first row of a square in y, column by column."""
-        return self.following(self.result(block, row, column), [self.rows] * (self.lanes - 1))
 
     def following(self, address: Value, ways: Sequence[Value]) -> Iterator[Value]:
         """Addresses of elements, each `ways[n]` elements behind the one before it.
@@ -327,29 +452,24 @@ class _Transposer:
             address = self.text.at(address, way, self.element)
             yield address
 
-    def edge(self, block: _Block, rows: tuple[Value, Value], columns: tuple[Value, Value]) -> None:
-        """A square of which only some rows and columns are in the matrix."""
+    def edge(self, at: tuple[Value, Value], high: Value, wide: Value, most: int) -> None:
+        """A square at addresses of x and y, of which `high` rows (`most` or fewer) exist."""
         text, lanes = self.text, self.lanes
-        (row, high), (column, wide) = rows, columns
-        size = self.params.bytes
-        mask = dynamic_mask(text, lanes, wide)
+        mask = self.mask(text.minimum(wide, lanes))
         # Past the end the last row is read again; what it gives is not stored.
         ways = [
-            text.choose(text.compare("slt", n, high), self.columns, "0") for n in range(1, lanes)
+            text.choose(text.compare("slt", n, high), self.row_step, "0") for n in range(1, most)
         ]
-        vectors = [
-            text.masked_load(self.vector, at, mask, "zeroinitializer", size)
-            for at in self.following(self.source(block, row, column), ways)
-        ]
-        mask = dynamic_mask(text, lanes, high)
-        places = self.across(block, row, column)
+        vectors = [self.load(address, mask) for address in self.following(at[0], ways)]
+        vectors += ["poison"] * (lanes - most)
+        mask = self.mask(text.minimum(high, most))
+        places = self.following(at[1], [self.column_step] * (lanes - 1))
         for n, (made, place) in enumerate(zip(self.turned(vectors), places, strict=True)):
-            inside = text.compare("slt", n, wide)
 
             def store(made: Value = made, place: Value = place) -> None:
-                text.masked_store(self.vector, made, place, mask, size)
+                self.store(made, place, mask)
 
-            text.when(inside, store)
+            text.when(text.compare("slt", n, wide), store)
 
     def turned(self, rows: list[Value]) -> list[Value]:
         """The transpose of a square of vectors."""

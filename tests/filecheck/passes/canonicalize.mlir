@@ -74,3 +74,26 @@ func.func @main(%x: tensor<?x3xf32, #torsh.dims<[n, 3]>>) -> tensor<3xf32> {
   %y = torsh.gather %x, %i {axis = 0 : i64} : (tensor<?x3xf32, #torsh.dims<[n, 3]>>, tensor<i64>) -> tensor<3xf32>
   func.return %y : tensor<3xf32>
 }
+
+// -----
+
+// Fires: positions are made with the axes of extent 1 that a reshape would give them.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    %[[R:.*]] = torsh.iota {axis = 1 : i64, element = i64, target = #torsh.dims<[1, n, 1]>}
+// CHECK-NEXT:    func.return %[[R]]
+func.func @main(%x: tensor<?xf32, #torsh.dims<[n]>>) -> tensor<1x?x1xi64, #torsh.dims<[1, n, 1]>> {
+  %i = torsh.iota {axis = 0 : i64, element = i64, target = #torsh.dims<[n]>} : () -> tensor<?xi64, #torsh.dims<[n]>>
+  %y = torsh.reshape %i {target = #torsh.dims<[1, n, 1]>} : (tensor<?xi64, #torsh.dims<[n]>>) -> tensor<1x?x1xi64, #torsh.dims<[1, n, 1]>>
+  func.return %y : tensor<1x?x1xi64, #torsh.dims<[1, n, 1]>>
+}
+
+// -----
+
+// Does not fire: positions in two axes are other numbers.
+// CHECK-LABEL: func.func @main
+// CHECK:         torsh.reshape
+func.func @main(%x: tensor<?xf32, #torsh.dims<["2*n"]>>) -> tensor<?x2xi64, #torsh.dims<[n, 2]>> {
+  %i = torsh.iota {axis = 0 : i64, element = i64, target = #torsh.dims<["2*n"]>} : () -> tensor<?xi64, #torsh.dims<["2*n"]>>
+  %y = torsh.reshape %i {target = #torsh.dims<[n, 2]>} : (tensor<?xi64, #torsh.dims<["2*n"]>>) -> tensor<?x2xi64, #torsh.dims<[n, 2]>>
+  func.return %y : tensor<?x2xi64, #torsh.dims<[n, 2]>>
+}

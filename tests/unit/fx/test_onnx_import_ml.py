@@ -191,3 +191,25 @@ def test_probabilities_need_two_numbers_for_each_pair():
     attributes = machine(3, "RBF", prob_a=[-1.0, -2.0, -3.0], prob_b=[0.1, 0.2])
     with pytest.raises(UnsupportedError, match="prob_b has 2 elements, expected 3"):
         import_onnx(model_of("SVMClassifier", FINITE, 2, 1, attributes), Context())
+
+
+@pytest.mark.parametrize(
+    "labels", [{"classlabels_strings": ["a", "b", "c"]}, {"classlabels_int64s": [3, 1, 2]}]
+)
+def test_probabilities_by_class(labels: dict[str, Any]):
+    """As skl2onnx ends every classifier by default: a sequence with a dict for each row."""
+    model = model_of("ZipMap", FINITE, 1, 1, labels)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    compiled = torsh_fx.compile(model)
+    for rows in (FINITE, FINITE[:1], FINITE[:0]):
+        expected = session.run(None, {"x": rows})
+        assert compiled.run([rows]) == expected
+
+
+def test_maps_need_a_key_for_each_column():
+    model = model_of("ZipMap", FINITE, 1, 1, {"classlabels_int64s": [3, 1]})
+    with pytest.raises(UnsupportedError, match="3 columns for 2 keys"):
+        import_onnx(model, Context())
+    both = {"classlabels_int64s": [3, 1, 2], "classlabels_strings": ["a", "b", "c"]}
+    with pytest.raises(UnsupportedError, match="one of classlabels_strings"):
+        import_onnx(model_of("ZipMap", FINITE, 1, 1, both), Context())

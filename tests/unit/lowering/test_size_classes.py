@@ -208,6 +208,14 @@ def test_a_call_with_an_extent_of_one_takes_the_kernels_of_that_case() -> None:
     assert kernels_of(program, numbers(40, 9)) == of_many
 
 
+def test_a_call_for_empty_results_runs_no_kernel() -> None:
+    program = rows(0, 5000)
+    found = program.run([numbers(0, 7)])
+    assert [y.shape for y in found] == [(0,), (0, 7)]
+    assert kernels_of(program, numbers(0, 7)) == []
+    assert len(kernels_of(program, numbers(3, 7))) == 2
+
+
 def test_there_is_no_kernel_for_a_case_that_bounds_exclude() -> None:
     assert len(rows(2, 5000).program.spec.kernels) < len(rows(0, 5000).program.spec.kernels)
     x = numbers(40, 2)

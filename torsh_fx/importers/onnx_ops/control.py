@@ -343,43 +343,47 @@ def scan(n: Node) -> Sequence[SSAValue]:
 
 
 def _batched_scan(n: Node) -> Sequence[SSAValue]:
-    """Scan of opset 8: axis 0 is the batch, axis 1 the time; each batch entry runs alone."""
+    """Scan of opset 8: axis 0 is the batch, axis 1 the time; each batch entry runs alone.
+
+    An entry takes all steps. Those after its own length leave its states as they are and give
+    zeros, so that every entry's outputs have the same extents.
+    """
     from torsh_fx.importers.onnx_graph import convert_graph
 
-    if n.optional(0) is not None:
-        raise NotSupported("sequence lengths of Scan in opset 8", "convert the model to opset 9")
     graph, count, name = n.graph("body"), _scan_inputs(n), n.proto.name or "Scan"
     values = [n.input(i) for i in range(1, len(n.proto.input))]
     states, scanned = values[: len(values) - count], values[len(values) - count :]
-    backward = n.ints("directions", [0] * count)
+    lengths, backward = n.optional(0), n.ints("directions", [0] * count)
     batch, length = dims_of(scanned[0])[:2]
-    if not isinstance(batch, int):
-        raise NotSupported(f"Scan of opset 8 over {batch} batch entries", "convert to opset 9")
-    runs: list[Sequence[SSAValue]] = []
-    for entry in range(batch):
-        own = [_entry(n, v, entry) for v in scanned]
+    outputs = len(graph.output) - len(states)
 
-        def body(
-            builder: BlockBuilder, args: Sequence[SSAValue], own: list[SSAValue] = own
-        ) -> Sequence[SSAValue]:
+    def entry(builder: BlockBuilder, at: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        scope = n.scope.inner(builder, n.scope.prefix)
+        inner = Node(n.proto, scope, n.version, n.name)
+        first, own = ([inner.c.take(v, at[0], 0) for v in row] for row in (states, scanned))
+        steps = inner.c.dim(length)
+        if lengths is not None:
+            mine = inner.c.cast(inner.c.take(lengths, at[0], 0), dtypes.i64)
+            steps = inner.c.minimum(mine, steps)
+
+        def body(builder: BlockBuilder, args: Sequence[SSAValue]) -> Sequence[SSAValue]:
             c = Compose(builder)
-            last = c.sub(c.dim(length), 1)
+            last = c.maximum(c.sub(c.sub(steps, 1), args[0]), 0)
             parts = [
-                c.take(v, c.sub(last, args[0]) if back else args[0], 0)
+                c.take(v, last if back else args[0], 0)
                 for v, back in zip(own, backward, strict=True)
             ]
-            results = convert_graph(n.scope, graph, [*args[1:], *parts], builder, name)
+            results = convert_graph(scope, graph, [*args[1:], *parts], builder, name)
+            if lengths is not None:
+                live = c.lt(args[0], steps)
+                zeros = [c.like(0, v) for v in results[len(states) :]]
+                before = [*args[1:], *zeros]
+                results = [c.where(live, v, w) for v, w in zip(results, before, strict=True)]
             return [builder.constant(True, dtypes.i1), *results]
 
-        first = [_entry(n, v, entry) for v in states]
-        outputs = len(graph.output) - len(states)
-        trips, going = n.c.dim(length), n.constant(True, dtypes.i1)
-        runs.append(build_loop(n, trips, going, first, outputs, body, length))
-    return [
-        n.c.concat([n.c.reshape(v, (1, *dims_of(v))) for v in pieces], 0)
-        for pieces in zip(*runs, strict=True)
-    ]
+        going = inner.constant(True, dtypes.i1)
+        results = build_loop(inner, inner.c.dim(length), going, first, outputs, body, length)
+        return [builder.constant(True, dtypes.i1), *results]
 
-
-def _entry(n: Node, value: SSAValue, entry: int) -> SSAValue:
-    return n.c.reshape(n.c.slice(value, 0, entry, 1), dims_of(value)[1:])
+    going = n.constant(True, dtypes.i1)
+    return build_loop(n, n.c.dim(batch), going, [], len(graph.output), entry, batch)

@@ -18,6 +18,7 @@ from torsh_dialect.ops.contract import MatMulOp
 from torsh_dialect.ops.gather import GatherOp
 from torsh_dialect.ops.reduce import AnyOp
 from torsh_dialect.ops.rounding import IsNanOp
+from torsh_dialect.ops.sequence import ZipMapOp
 from torsh_dialect.ops.softmax import SoftmaxOp
 from torsh_dialect.ops.string import LookupOp, StringConstantOp
 from torsh_dialect.types import dims_of, element_type, rank_of
@@ -95,6 +96,17 @@ def category_mapper(n: Node) -> SSAValue:
         return n(LookupOp, n.input(0), keys=string_array(names), values=literal(values))
     values = string_array([*names, n.str("default_string", "_Unused")])
     return n(LookupOp, n.input(0), keys=literal(np.asarray(numbers)), values=values)
+
+
+@converter("ZipMap", domain=ML)
+def zip_map(n: Node) -> SSAValue:
+    """What skl2onnx puts behind every classifier: probabilities by class."""
+    if n.has("classlabels_strings") == n.has("classlabels_int64s"):
+        raise NotSupported("one of classlabels_strings and classlabels_int64s is needed")
+    if n.has("classlabels_strings"):
+        return n(ZipMapOp, n.input(0), keys=string_array(n.strs("classlabels_strings")))
+    labels = np.asarray(n.ints("classlabels_int64s"), np.int64)
+    return n(ZipMapOp, n.input(0), keys=literal(labels))
 
 
 def as_floats(n: Node, x: SSAValue) -> SSAValue:

@@ -83,7 +83,7 @@ def constant(n: Node) -> SSAValue:
         values = n.strs("value_strings")
         return n(StringConstantOp, values=values, target=dims_attribute([len(values)]))
     if n.has("sparse_value"):
-        raise NotSupported("sparse constants", "store the tensor densely")
+        return n.scope.importing.sparse(n.value("sparse_value"))
     return n.scope.importing.initializer(n.value("value"))
 
 
@@ -280,7 +280,7 @@ def slice_(n: Node) -> SSAValue:
         starts, ends = list[Dim](n.ints("starts")), list[Dim](n.ints("ends"))
         axes, steps = n.ints("axes", list(range(len(starts)))), [1] * len(starts)
         return _sliced(n, normal(axes, rank), starts, ends, steps)
-    count = _static_extent(n, n.input(1))
+    count = _slices(n)
     axes = list(range(count)) if n.optional(3) is None else n.known_ints(3)
     if axes is None:
         return _sliced_by_data(n, None)
@@ -292,11 +292,20 @@ def slice_(n: Node) -> SSAValue:
     return _sliced_by_data(n, axes)
 
 
-def _static_extent(n: Node, value: SSAValue) -> int:
-    extent = dims_of(value)[0] if rank_of(value) else 1
-    if not isinstance(extent, int):
-        raise NotSupported(f"the number of slices is {extent}, not a number")
-    return extent
+def _slices(n: Node) -> int:
+    """How many axes are sliced: the length of any bound; 1 where all have lengths that are data.
+
+    It is checked when the model runs (`_bound`); exporters cut single bounds out of tensors.
+    """
+    given = [v for v in map(n.optional, range(1, 5)) if v is not None]
+    extents = [dims_of(v)[0] if rank_of(v) else 1 for v in given]
+    return next((extent for extent in extents if isinstance(extent, int)), 1)
+
+
+def _bound(n: Node, value: SSAValue, count: int) -> SSAValue:
+    """Starts, ends or steps as `count` integers."""
+    value = n.fitted(value, (count,)) if rank_of(value) else n.c.reshape(value, (count,))
+    return n.c.cast(value, dtypes.i64)
 
 
 def _sliced(
@@ -340,14 +349,14 @@ def _negative(value: Expr) -> bool:
 def _sliced_by_data(n: Node, axes: Sequence[int] | None) -> SSAValue:
     """A slice whose bounds are data: the results' extents are symbols bound to them."""
     c, x = n.c, n.input(0)
-    rank, count = rank_of(x), _static_extent(n, n.input(1))
+    rank, count = rank_of(x), _slices(n)
     steps = n.optional(4)
     given = [
         n.input(1),
         n.input(2),
         n.constant(np.ones(count, np.int64)) if steps is None else steps,
     ]
-    starts, ends, strides = (c.cast(c.reshape(v, (count,)), dtypes.i64) for v in given)
+    starts, ends, strides = (_bound(n, v, count) for v in given)
     if steps is not None and n.contents(steps) is None:
         strides = _nonzero(n, strides, count)
     if axes is None:

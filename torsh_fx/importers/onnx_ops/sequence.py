@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from xdsl.dialects.builtin import TensorType, UnrankedTensorType
 from xdsl.ir import Attribute, SSAValue
 
 from torsh_dialect.attributes import dims_attribute
+from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.dims import Dim, symbol
-from torsh_dialect.dtypes import i64
+from torsh_dialect.dtypes import i1, i64
 from torsh_dialect.ops.sequence import (
     UNKNOWN,
     ConcatFromSequenceOp,
@@ -23,7 +26,8 @@ from torsh_dialect.ops.sequence import (
     SplitToSequenceOp,
     item_of,
 )
-from torsh_dialect.types import OptionalType, dims_of, rank_of
+from torsh_dialect.types import OptionalType, SequenceType, dims_of, rank_of
+from torsh_fx.importers.onnx_ops.control import build_loop
 from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
 
 
@@ -113,6 +117,34 @@ def concat(n: Node) -> SSAValue:
         ConcatFromSequenceOp, value, axis=axis, new_axis=new or None,
         target=dims_attribute(dims), symbols=names,
     )  # fmt: skip
+
+
+@converter("SequenceMap")
+def sequence_map(n: Node) -> Sequence[SSAValue]:
+    """A loop over the first sequence; the body sees the names around the node, as in `Loop`.
+
+    That is why this is not the function which defines the operator: a function sees none.
+    """
+    from torsh_fx.importers.onnx_graph import convert_graph
+
+    graph, name, values = n.graph("body"), n.proto.name or "SequenceMap", n.inputs
+    kinds = [n.element(v.type.tensor_type.elem_type) for v in graph.output]
+    empty = [n(SequenceConstructOp, [], item=UnrankedTensorType(kind)) for kind in kinds]
+
+    def body(builder: BlockBuilder, args: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        parts = [
+            builder(SequenceAtOp, v, args[0], symbols=_names(n, item_of(v)))
+            if position == 0 or isinstance(v.type, SequenceType)
+            else v
+            for position, v in enumerate(values)
+        ]
+        found = convert_graph(n.scope, graph, parts, builder, name)
+        pairs = zip(args[1:], found, strict=True)
+        longer = [builder(SequenceInsertOp, made, value, None) for made, value in pairs]
+        return [builder.constant(True, i1), *longer]
+
+    count, going = n(SequenceLengthOp, values[0]), n.constant(True, i1)
+    return build_loop(n, count, going, empty, 0, body)
 
 
 # -- optional values

@@ -21,14 +21,16 @@ def _form(
     lists: Iterable[str] = (),
     texts: Iterable[str] = (),
     reals: Iterable[str] = (),
+    words: Iterable[str] = (),
     needed: Iterable[str] = (),
     fixed: Mapping[str, int | str] | None = None,
 ) -> Signature:
-    """A signature; attributes by kind: `lists` are of integers, `reals` of floats."""
+    """A signature; attributes by kind: `lists` of integers, `reals` of floats, `words` of texts."""
     fixed = fixed or {}
     ints = (*ints, *(name for name, value in fixed.items() if isinstance(value, int)))
     texts = (*texts, *(name for name, value in fixed.items() if isinstance(value, str)))
-    kinds = {1: floats, 2: ints, 3: texts, 6: reals, 7: lists}  # AttributeProto.AttributeType
+    # The keys are values of AttributeProto.AttributeType.
+    kinds = {1: floats, 2: ints, 3: texts, 6: reals, 7: lists, 8: words}
     attributes = {name: kind for kind, names in kinds.items() for name in names}
     return Signature(inputs, outputs, attributes, frozenset(needed), fixed=fixed)
 
@@ -120,6 +122,10 @@ _CONTRIB: Mapping[str, Signature] = {
     "SimplifiedLayerNormalization": _SIMPLE,
     "SkipLayerNormalization": _form((3, 5), (1, 4), floats=("epsilon",)),
     "SkipSimplifiedLayerNormalization": _form((3, 4), (1, 4), floats=("epsilon",)),
+    "Tokenizer": _form(
+        (1, 1), ints=("mark", "mincharnum"), texts=("pad_value", "tokenexp"),
+        words=("separators",), needed=("mincharnum", "pad_value"),
+    ),
     "TransposeMatMul": _form((2, 2), ints=_PRODUCT, floats=("alpha",)),
 }  # fmt: skip
 

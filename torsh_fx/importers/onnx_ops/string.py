@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,9 +20,10 @@ from torsh_dialect.ops.string import (
     StringNormalizerOp,
     StringSplitOp,
     TfIdfOp,
+    TokenizeOp,
 )
 from torsh_dialect.types import dims_of, rank_of
-from torsh_fx.importers.onnx_ops.node import Node, converter
+from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
 
 
 @converter("StringConcat")
@@ -48,6 +50,35 @@ def normalizer(n: Node) -> SSAValue:
         case_sensitive=bool(n.int("is_case_sensitive", 0)) or None,
         stopwords=string_array(n.strs("stopwords", [])), count=n.fresh("u"),
     )  # fmt: skip
+
+
+@converter("Tokenizer", domain=MS)
+def tokenizer(n: Node) -> SSAValue:
+    """Source: onnxruntime's ContribOperators.md; skl2onnx writes it for text vectorizers."""
+    if n.has("tokenexp") == n.has("separators"):
+        raise NotSupported("one of tokenexp and separators is needed")
+    expression = n.str("tokenexp") if n.has("tokenexp") else None
+    separators = n.strs("separators") if n.has("separators") else None
+    given = [expression] if separators is None else separators
+    if any("[:" in (text or "") for text in given):
+        raise NotSupported(f"character classes [:name:] in {given}", "spell their characters")
+    if separators is not None and separators != [""] and any(_may_be_empty(s) for s in separators):
+        raise NotSupported(f"separators that match nothing: {separators}", "let them match text")
+    shortest = n.int("mincharnum")
+    if shortest < 1 or (separators == [""] and shortest > 1):
+        raise NotSupported(f"mincharnum is {shortest}", "repair the model")
+    return n(
+        TokenizeOp, n.input(0), expression=expression, separators=separators,
+        pad=n.str("pad_value"), shortest=shortest, marked=bool(n.int("mark", 0)) or None,
+        count=n.fresh("u"),
+    )  # fmt: skip
+
+
+def _may_be_empty(pattern: str) -> bool:
+    try:
+        return re.fullmatch(pattern, "") is not None
+    except re.error:
+        return False  # `TokenizeOp` says what is wrong with it
 
 
 def string_array(values: Sequence[str]) -> Attribute:

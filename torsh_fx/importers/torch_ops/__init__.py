@@ -31,9 +31,10 @@ from torsh_fx.importers.torch_ops import (
     windows,
 )
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, converts
-from torsh_fx.importers.torch_ops.symbolic import SYMBOLIC
+from torsh_fx.importers.torch_ops.symbolic import ASSERTIONS, SYMBOLIC
 
 __all__ = [
+    "ASSERTIONS",
     "CONVERTERS",
     "SYMBOLIC",
     "NodeBuilder",

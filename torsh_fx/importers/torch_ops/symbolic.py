@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import sympy  # pyright: ignore[reportMissingTypeStubs]
 import torch
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
-from torsh_dialect.dims import Expr
+from torsh_dialect.attributes import dims_attribute
+from torsh_dialect.dims import Dim, Expr, symbols_of
+from torsh_dialect.errors import UnsupportedError
 from torsh_dialect.ops import compare, elementwise, maths, rounding, select
-from torsh_dialect.ops.shape import BindOp
+from torsh_dialect.ops.shape import AssumeOp, BindOp
 from torsh_dialect.types import element_type
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, Scalar, converts
 
@@ -76,18 +79,59 @@ ARITHMETIC = tuple(
 
 
 @converts(
-    "sym_constrain_range_for_size",
-    "sym_constrain_range",
-    "_assert_scalar",
-    "_assert_async",
-    "_assert_async.msg",
-    "_assert_tensor_metadata",
-    "_functional_assert_async.msg",
-    "_functional_assert_scalar",
-    "_print",
+    "sym_constrain_range_for_size", "sym_constrain_range", "_assert_tensor_metadata", "_print"
 )
 def _nothing(c: NodeBuilder, *arguments: Any, **options: Any) -> None:
     return None
+
+
+@converts(
+    "_assert_scalar",
+    "_functional_assert_scalar",
+    "_assert_async",
+    "_assert_async.msg",
+    "_functional_assert_async.msg",
+)
+def _assert(c: NodeBuilder, condition: Scalar, *_: Any, **__: Any) -> None:
+    """What `torch._check` asks; of extents as a relation, of data as a number that is not 0."""
+    source: Any = c.node.args[0]
+    relation = _relation(c, source.meta.get("val") if isinstance(source, torch.fx.Node) else None)
+    if relation is not None:
+        left, kind, right = relation
+        sides = {"left": dims_attribute([left]), "right": dims_attribute([right])}
+        c.b(AssumeOp, c.tensor(0, dtypes.i64), relation=kind, **sides)
+    elif isinstance(condition, SSAValue):
+        holds = c.cast(truth(c, condition), dtypes.i64)
+        c.b(BindOp, holds, names=[c.graph.shared.symbol("checked")], low=1, high=1)
+
+
+def _relation(c: NodeBuilder, said: Any) -> tuple[Dim, str, Dim] | None:
+    """A comparison of extents that the program defines."""
+    if not isinstance(said, torch.SymBool):
+        return None
+    expr: Any = cast(Any, said).node.expr
+    kind, swapped = RELATIONS.get(expr.func, ("", False))
+    if not kind:
+        return None
+    try:
+        left, right = map(c.graph.shared.dim, reversed(expr.args) if swapped else expr.args)
+    except UnsupportedError:  # it uses a function that extents lack; its value is a tensor
+        return None
+    names = symbols_of(left) | symbols_of(right)
+    return (left, kind, right) if names <= c.graph.shared.known else None
+
+
+RELATIONS: dict[type, tuple[str, bool]] = {
+    sympy.Eq: ("eq", False),
+    sympy.Ne: ("ne", False),
+    sympy.Le: ("le", False),
+    sympy.Lt: ("lt", False),
+    sympy.Ge: ("le", True),
+    sympy.Gt: ("lt", True),
+}
+"""Comparisons of torch, and whether their sides are exchanged."""
+ASSERTIONS = ("aten._assert_scalar", "aten._assert_async", "aten._functional_assert_")
+"""Ops without a result that end the run."""
 
 
 def _number(c: NodeBuilder, value: Scalar) -> SSAValue:

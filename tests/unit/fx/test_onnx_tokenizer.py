@@ -1,0 +1,82 @@
+"""onnxruntime's Tokenizer, against onnxruntime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from onnx import ModelProto, helper
+
+import torsh_fx
+from torsh_dialect.errors import UnsupportedError
+
+TEXTS = ["the cat  sat", "Äb c_9", "", "ab abab, aba!", "x"]
+
+
+def model_of(rank: int = 1, **attributes: Any) -> ModelProto:
+    node = helper.make_node("Tokenizer", ["x"], ["y"], domain="com.microsoft", **attributes)
+    x = helper.make_tensor_value_info("x", 8, ["n", "c"][:rank])
+    y = helper.make_tensor_value_info("y", 8, None)
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    graph = helper.make_graph([node], "g", [x], [y])
+    return helper.make_model(graph, opset_imports=imports, ir_version=8)
+
+
+CASES: list[dict[str, Any]] = [
+    {"separators": [" "]},
+    {"separators": [" ", "a"]},
+    {"separators": ["a", "[ ,]+"]},
+    {"separators": ["a|ab"]},
+    {"separators": [""]},
+    {"tokenexp": "[a-z]+"},
+    {"tokenexp": r"\w+"},
+    {"tokenexp": r"\b\w\w+\b"},
+    {"tokenexp": "a|ab|aba"},
+    {"tokenexp": "a?(ab)?"},
+    {"tokenexp": "[a-z]+?"},
+    {"tokenexp": "[a-z]*"},
+    {"tokenexp": "zzz"},
+]
+
+
+@pytest.mark.parametrize("attributes", CASES, ids=str)
+@pytest.mark.parametrize("mark", [0, 1])
+def test_tokens(attributes: dict[str, Any], mark: int):
+    for least in (1,) if attributes.get("separators") == [""] else (1, 2):
+        model = model_of(mark=mark, mincharnum=least, pad_value="#", **attributes)
+        session = ort.InferenceSession(model.SerializeToString())
+        compiled = torsh_fx.compile(model)
+        for texts in (TEXTS, ["", ""]):
+            x = np.array(texts, object)
+            (expected,) = session.run(None, {"x": x})
+            (found,) = compiled.run([x])
+            assert found.shape == expected.shape
+            assert found.tolist() == expected.tolist()
+
+
+def test_tokens_of_a_matrix():
+    model = model_of(2, mark=1, mincharnum=1, pad_value="", separators=[" "])
+    x = np.array([["a b", "c"], ["d e f", ""]], object)
+    (expected,) = ort.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+    assert torsh_fx.compile(model).run([x])[0].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({}, "one of tokenexp and separators"),
+        ({"tokenexp": "a", "separators": ["a"]}, "one of tokenexp and separators"),
+        ({"tokenexp": "[[:alpha:]]+"}, "character classes"),
+        ({"tokenexp": "(a"}, "are no patterns"),
+        ({"separators": ["a*"]}, "separators that match nothing"),
+        ({"separators": ["("]}, "are no patterns"),
+        ({"tokenexp": "a", "mincharnum": 0}, "mincharnum is 0"),
+        ({"separators": [""], "mincharnum": 2}, "mincharnum is 2"),
+    ],
+)
+def test_what_is_refused(attributes: dict[str, Any], words: str):
+    model = model_of(**{"mark": 0, "mincharnum": 1, "pad_value": "#", **attributes})
+    with pytest.raises(UnsupportedError, match=words):
+        torsh_fx.compile(model)
