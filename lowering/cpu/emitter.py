@@ -39,6 +39,8 @@ class Emitter:
         text: The LLVM function being written.
         lanes: Width of the lanes loop around the current place; 1 outside.
         mask: Which lanes take part, where not all do.
+        values: What `kern` values have become.
+        filled: Loads that give the constant which is selected where they load nothing.
     """
 
     text: Text
@@ -46,6 +48,7 @@ class Emitter:
     lanes: int = 1
     mask: Value | None = None
     values: dict[SSAValue, Val] = field(default_factory=dict[SSAValue, Val])
+    filled: set[Operation] = field(default_factory=set[Operation])
 
     # -- access to values
 
@@ -86,4 +89,4 @@ class Emitter:
 
     def inner(self, lanes: int, mask: Value | None) -> Emitter:
         """An emitter for code nested in other lanes; sees all values of this one."""
-        return Emitter(self.text, self.target, lanes, mask, self.values)
+        return Emitter(self.text, self.target, lanes, mask, self.values, self.filled)

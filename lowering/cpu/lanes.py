@@ -8,6 +8,7 @@ from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Attribute, Block, Operation, OpResult, SSAValue
 
 from lowering.cpu.emitter import Emitter, emits
+from lowering.cpu.spans import mask_of
 from lowering.cpu.text import Text, Value
 from lowering.cpu.values import Val, element_bytes
 from lowering.kern import dialect as kern
@@ -57,6 +58,10 @@ def _branches_on(op: Operation, varying: set[SSAValue]) -> bool:
     return isinstance(op, kern.IfOp) and op.operands[0] in varying
 
 
+def _has_loop(block: Block) -> bool:
+    return any(isinstance(op, kern.ForOp) for op in block.ops)
+
+
 def static_extent(op: Operation) -> int | None:
     """The number of iterations of a loop op, where both bounds are constants."""
     bounds: list[int] = []
@@ -88,14 +93,20 @@ def _lanes(e: Emitter, op: Operation) -> None:
 
         text.loop(start, upper, size, part)
 
+    # Where lanes walk over rows, one walk of a whole vector is better than two of halves.
+    sizes = (width // 4, width // 2, width) if _has_loop(block) else (width // 4, width // 2)
+
     def tail(start: Value) -> None:
-        few, many, done = text.label("few"), text.label("many"), text.label("done")
-        short = text.compare("sle", text.sub(upper, start), width // 4)
-        text.branch_if(short, few, many)
-        for label, size in ((few, width // 4), (many, width // 2)):
-            text.start(label)
+        left, done = text.sub(upper, start), text.label("done")
+        for size in sizes[:-1]:
+            fits, more = text.label("fits"), text.label("more")
+            text.branch_if(text.compare("sle", left, size), fits, more)
+            text.start(fits)
             masked(start, size)
             text.branch(done)
+            text.start(more)
+        masked(start, sizes[-1])
+        text.branch(done)
         text.start(done)
 
     lane_loop(text, lower, upper, width, run, tail if width >= LEAST_PARTED else None)
@@ -134,9 +145,4 @@ def lane_loop(
 
 def first_lanes(text: Text, count: Value, width: int) -> Value:
     """The mask of the first `count` lanes."""
-    if count.isdigit():
-        return "<" + ", ".join(f"i1 {int(n < int(count))}" for n in range(width)) + ">"
-    narrow = text.let(f"trunc i64 {count} to i32")
-    type = f"<{width} x i32>"
-    lanes = ", ".join(f"i32 {n}" for n in range(width))
-    return text.let(f"icmp ult {type} <{lanes}>, {text.splat(type, narrow)}", "mask")
+    return mask_of(text, ("0", count), width)

@@ -5,16 +5,21 @@ from __future__ import annotations
 from xdsl.ir import Attribute
 
 from lowering.cpu.arithmetic import sub_byte
+from lowering.cpu.spans import meet, where
+from lowering.cpu.strided import is_spread, load_spread
 from lowering.cpu.text import Text, Value, suffix_of, vector_of
-from lowering.cpu.values import Val, element_bytes, memory_type, register_type
+from lowering.cpu.values import Val, element_bytes, memory_type, register_type, splat
+from torsh_dialect.target import TargetInfo
 
 
 def _mask(text: Text, given: Val | None, lanes: int, tail: Value | None) -> Value | None:
     """Both masks together, as a vector; None where all lanes take part."""
     if given is None:
         return tail
-    mask = given.vector(text, lanes)
-    return mask if tail is None else text.binary("and", f"<{lanes} x i1>", mask, tail)
+    if tail is None:
+        return given.vector(text, lanes)
+    found = where(text, given.text, tail, lanes) if given.lanes == 1 else None
+    return found or meet(text, given.vector(text, lanes), tail, lanes)
 
 
 def emit_load(
@@ -25,8 +30,10 @@ def emit_load(
     given: Val | None,
     lanes: int,
     tail: Value | None,
+    target: TargetInfo,
+    other: Value | None = None,
 ) -> Val:
-    """Element or elements `index` of `buffer`; masked lanes give 0.
+    """Element or elements `index` of `buffer`; masked lanes give 0 or `other`.
 
     Args:
         text: The function being written.
@@ -36,23 +43,28 @@ def emit_load(
         given: The op's own mask, if it has one.
         lanes: Width of the lanes loop around.
         tail: Lanes that take part, where not all do.
+        target: Decides what is better than a gather.
+        other: What masked lanes give; None for 0.
     """
     varies = index.lanes > 1 or (given is not None and given.lanes > 1)
     if not varies:
-        return _scalar_load(text, element, buffer, index.text, given)
+        return _scalar_load(text, element, buffer, index.text, given, other)
     memory = memory_type(element)
     type = vector_of(memory, lanes)
     mask = _mask(text, given, lanes, tail)
     size = element_bytes(element)
+    rest = "zeroinitializer" if other is None else splat(text, memory, other, lanes)
     if index.step == 1:
         address = text.at(buffer, index.text, memory)
         loaded = (
             text.load(type, address, size)
             if mask is None
-            else text.masked_load(type, address, mask, "zeroinitializer", size)
+            else text.masked_load(type, address, mask, rest, size)
         )
+    elif index.step is not None and is_spread(index.step, size, mask is not None, target):
+        loaded = load_spread(text, memory, buffer, index.text, index.step, lanes, mask, rest)
     else:
-        loaded = _gather(text, type, buffer, index.vector(text, lanes), mask, size, lanes)
+        loaded = _gather(text, type, buffer, index.vector(text, lanes), mask, size, lanes, rest)
     return _to_register(text, element, loaded, lanes)
 
 
@@ -67,7 +79,12 @@ def _to_register(text: Text, element: Attribute, loaded: Value, lanes: int) -> V
 
 
 def _scalar_load(
-    text: Text, element: Attribute, buffer: Value, index: Value, given: Val | None
+    text: Text,
+    element: Attribute,
+    buffer: Value,
+    index: Value,
+    given: Val | None,
+    other: Value | None,
 ) -> Val:
     memory, size = memory_type(element), element_bytes(element)
     if given is None:
@@ -82,7 +99,7 @@ def _scalar_load(
     text.branch(done)
     text.start(done)
     zero = "0.0" if memory in ("float", "double") else "0"
-    merged = text.let(f"phi {memory} [ {zero}, %{before} ], [ {value}, %{after} ]")
+    merged = text.let(f"phi {memory} [ {other or zero}, %{before} ], [ {value}, %{after} ]")
     return _to_register(text, element, merged, 1)
 
 
@@ -91,7 +108,14 @@ def _addresses(text: Text, element: str, buffer: Value, index: Value, lanes: int
 
 
 def _gather(
-    text: Text, type: str, buffer: Value, index: Value, mask: Value | None, size: int, lanes: int
+    text: Text,
+    type: str,
+    buffer: Value,
+    index: Value,
+    mask: Value | None,
+    size: int,
+    lanes: int,
+    rest: Value,
 ) -> Value:
     element = type.split(" x ", 1)[1][:-1]
     addresses = _addresses(text, element, buffer, index, lanes)
@@ -103,7 +127,7 @@ def _gather(
     mask = mask or "splat (i1 true)"
     return text.let(
         f"call {type} {name}(<{lanes} x ptr> {addresses}, i32 {size}, "
-        f"<{lanes} x i1> {mask}, {type} zeroinitializer)"
+        f"<{lanes} x i1> {mask}, {type} {rest})"
     )
 
 

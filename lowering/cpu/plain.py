@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr
-from xdsl.ir import Operation
+from xdsl.ir import Operation, OpResult
 
 from lowering.cpu import arithmetic
 from lowering.cpu.emitter import Emitter, emits
 from lowering.cpu.memory import emit_load, emit_store
-from lowering.cpu.text import vector_of
+from lowering.cpu.spans import meet, where
+from lowering.cpu.strided import compare_spread
+from lowering.cpu.text import Value, vector_of
 from lowering.cpu.values import Val, register_type
 from lowering.kern import dialect as kern
 from torsh_dialect.attributes import int_of, str_of
+from torsh_dialect.dtypes import i1
+
+FILLED = ("float", "double", "i32", "i64")
+"""Types that are the same in memory and in registers."""
 
 
 @emits(kern.ConstOp)
@@ -29,8 +35,22 @@ def _binary(e: Emitter, op: Operation) -> None:
     if isinstance(result.type, IndexType) and (val := _index_binary(e, kind, op)) is not None:
         e.values[result] = val
         return
+    if kind == "and" and result.type == i1 and (val := _neighbours(e, op)) is not None:
+        e.values[result] = val
+        return
     (a, b), lanes = e.operands(op.operands)
     e.set(result, arithmetic.binary(e.text, kind, result.type, a, b, lanes), lanes)
+
+
+def _neighbours(e: Emitter, op: Operation) -> Val | None:
+    """Both of two conditions where one holds in neighbouring lanes; None for others."""
+    a, b = sorted((e.get(v) for v in op.operands), key=lambda v: v.lanes)
+    if b.lanes == 1 or b.step is not None:
+        return None
+    if a.lanes > 1:
+        return Val(meet(e.text, a.text, b.text, b.lanes), "i1", b.lanes)
+    found = where(e.text, a.text, b.text, b.lanes)
+    return None if found is None else Val(found, "i1", b.lanes)
 
 
 def _index_binary(e: Emitter, kind: str, op: Operation) -> Val | None:
@@ -71,13 +91,23 @@ def _fma(e: Emitter, op: Operation) -> None:
 
 @emits(kern.CompareOp)
 def _compare(e: Emitter, op: Operation) -> None:
+    kind = str_of(op.properties["kind"])
+    if isinstance(op.operands[0].type, IndexType):
+        found = compare_spread(e.text, kind, *(e.get(v) for v in op.operands))
+        if found is not None:
+            e.values[op.results[0]] = found
+            return
     (a, b), lanes = e.operands(op.operands)
-    kind, element = str_of(op.properties["kind"]), op.operands[0].type
+    element = op.operands[0].type
     e.set(op.results[0], arithmetic.compare(e.text, kind, element, a, b, lanes), lanes)
 
 
 @emits(kern.SelectOp)
 def _select(e: Emitter, op: Operation) -> None:
+    chosen = op.operands[1]
+    if isinstance(chosen, OpResult) and chosen.op in e.filled:
+        e.values[op.results[0]] = e.get(chosen)
+        return
     condition, a, b = (e.get(v) for v in op.operands)
     lanes = max(condition.lanes, a.lanes, b.lanes)
     type = vector_of(a.type, lanes)
@@ -113,8 +143,26 @@ def _math(e: Emitter, op: Operation) -> None:
 def _load(e: Emitter, op: Operation) -> None:
     buffer, index = e.scalar(op.operands[0]), e.get(op.operands[1])
     given = e.get(op.operands[2]) if len(op.operands) > 2 else None
-    element = op.results[0].type
-    e.values[op.results[0]] = emit_load(e.text, element, buffer, index, given, e.lanes, e.mask)
+    other = None if given is None else _fill(e, op)
+    if other is not None:
+        e.filled.add(op)
+    mask = None if "roomy" in op.properties else e.mask
+    e.values[op.results[0]] = emit_load(
+        e.text, op.results[0].type, buffer, index, given, e.lanes, mask, e.target, other
+    )
+
+
+def _fill(e: Emitter, load: Operation) -> Value | None:
+    """The constant that is selected, by the load's own mask, where nothing is loaded."""
+    loaded = load.results[0]
+    user = loaded.get_user_of_unique_use()
+    if not isinstance(user, kern.SelectOp) or register_type(loaded.type) not in FILLED:
+        return None
+    mask, chosen, other = user.operands
+    constant = e.values.get(other)
+    if mask is not load.operands[2] or chosen is not loaded or constant is None:
+        return None
+    return constant.text if isinstance(other.owner, kern.ConstOp) else None
 
 
 @emits(kern.StoreOp)

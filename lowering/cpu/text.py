@@ -4,14 +4,21 @@ A `Text` collects one function. Values are strings: an SSA name (`%t3`) or a lit
 Integer helpers fold literals, so static shapes cost no instructions.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 Value = str
+Span = tuple[Value, Value]
+"""The lanes `[first, end)` of a mask; i64 that may lie outside of the vector."""
+
 Body = Callable[[Value, list[Value]], Sequence[Value] | None]
 
 KERNEL_PARAMETERS = "ptr noalias %args, i64 %lo, i64 %hi, i64 %worker"
 """The one signature of kernels: argument words, part of the parallel range, worker number."""
+
+NEAR = 3
+"""Loops out of which values move: from farther away they would take up registers for too long."""
 
 
 def is_literal(value: Value) -> bool:
@@ -87,6 +94,21 @@ class Module:
         return "\n".join(parts) + "\n"
 
 
+@dataclass
+class _Preheader:
+    """The place before a loop.
+
+    Attributes:
+        born: How many names there were.
+        lines: Code that was moved there.
+        known: Its values by key.
+    """
+
+    born: int
+    lines: list[str] = field(default_factory=list[str])
+    known: dict[Hashable, Value] = field(default_factory=dict[Hashable, Value])
+
+
 class Text:
     """One LLVM function under construction, written instruction by instruction."""
 
@@ -100,6 +122,9 @@ class Text:
         self.lines: list[str] = []
         self.entry: list[str] = []
         self.block = "entry"
+        self.spans: dict[Value, Span] = {}
+        self._births: dict[Value, int] = {}
+        self._loops: list[_Preheader] = []
         self._names = 0
 
     # -- names, blocks, raw instructions
@@ -107,7 +132,9 @@ class Text:
     def fresh(self, role: str = "t") -> Value:
         """A new SSA name that begins with `role`."""
         self._names += 1
-        return f"%{role}{self._names}"
+        name = f"%{role}{self._names}"
+        self._births[name] = self._names
+        return name
 
     def label(self, role: str = "bb") -> str:
         """A new block label that begins with `role`."""
@@ -142,6 +169,30 @@ class Text:
         name = self.fresh(role)
         self.entry.append(f"  {name} = alloca {type}, i64 {count}, align {align}")
         return name
+
+    def outside(
+        self, key: Hashable, operands: Iterable[Value], write: Callable[[], Value]
+    ) -> Value:
+        """What `write()` gives, before as many of the `NEAR` loops around as its operands allow.
+
+        Args:
+            key: Equal keys are equal values: it is written once for a loop.
+            operands: All values that the code reads.
+            write: Writes straight-line code.
+        """
+        newest = max((self._births.get(value, 0) for value in operands), default=0)
+        loop = next((loop for loop in self._loops[-NEAR:] if newest <= loop.born), None)
+        if loop is None:
+            return write()
+        if key not in loop.known:
+            lines, older = self.lines, len(self._births)
+            self.lines = []
+            loop.known[key] = write()
+            loop.lines += self.lines
+            self.lines = lines
+            for name in list(islice(reversed(self._births), len(self._births) - older)):
+                self._births[name] = loop.born
+        return loop.known[key]
 
     # -- integers (i64)
 
@@ -368,6 +419,9 @@ class Text:
         guarded = not static if guarded is None else guarded
         before = self.block
         head, done = self.label("loop"), self.label("done")
+        above, edge = _Preheader(self._names), len(self.lines)
+        self._loops.append(above)
+        self.lines.append("")
         if guarded:
             self.branch_if(self.compare("slt", lower, upper), head, done)
         else:
@@ -386,6 +440,8 @@ class Text:
         for (type, start), phi, value in zip(carried, phis, after, strict=True):
             heads.append(f"  {phi} = phi {type} [ {start}, %{before} ], [ {value}, %{latch} ]")
         self.lines[place] = "\n".join(heads)
+        self.lines[edge] = "\n".join(above.lines)
+        self._loops.pop()
         self.start(done)
         if not guarded:
             return after
@@ -406,7 +462,7 @@ class Text:
     def finish(self, value: Value | None = None, attributes: str = "nounwind") -> None:
         """Return, and add the function to the module."""
         self.put("ret void" if value is None else f"ret {self.result} {value}")
-        body = "\n".join([*self.entry, *self.lines])
+        body = "\n".join(filter(None, [*self.entry, *self.lines]))
         self.module.functions.append(
             f"define {self.result} @{self.name}({self.parameters}) {attributes} "
             f"{{\nentry:\n{body}\n}}\n"

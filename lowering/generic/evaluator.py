@@ -62,6 +62,8 @@ class Evaluator:
             that a condition around it has found.
         maybe: For an index that is 0 where an operand is broadcast: the condition, and the index
             where it does not hold.
+        interior: Indices at which the windows of the region lie inside of their input.
+        roomy: Those at which whole vectors may be read at each tap.
     """
 
     builder: KernBuilder
@@ -73,6 +75,8 @@ class Evaluator:
     maybe: dict[SSAValue, tuple[SSAValue, Index]] = field(
         default_factory=dict[SSAValue, tuple[SSAValue, Index]]
     )
+    interior: set[Index] = field(default_factory=set[Index])
+    roomy: set[Index] = field(default_factory=set[Index])
 
     # -- shapes in the space of groups
 

@@ -17,6 +17,7 @@ from lowering.generic.evaluator import (
     unknown_extents,
 )
 from lowering.generic.rules import is_plain
+from lowering.generic.strips import Strips, is_stripped, padded_rows
 from lowering.kern.builder import Index, KernBuilder, buffer_of
 from lowering.kern.dialect import INDEX
 from lowering.kernel import WORK_PER_THREAD, Argument, Buffer, DimArgument, Kernel, Record
@@ -138,6 +139,11 @@ class RegionKernel:
         """
         b, outer = self.b, dims[:-1]
         extent = b.dim(dims[-1])
+        if not scalar and is_stripped(self.computed):
+            window = padded_rows(self.computed, self.outputs[0])
+            strips = Strips(e, dims, window, lambda i, flat: self._store(e, whole(i), flat))
+            strips.build(self.lo, self.hi)
+            return product(outer)
 
         def row(unit: SSAValue, index: Sequence[Index]) -> None:
             start = b.mul_index(unit, extent)

@@ -2,89 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from xdsl.dialects.builtin import UnitAttr
 from xdsl.ir import Operation, SSAValue
 
 from lowering.generic.contract import multiply_add
 from lowering.generic.evaluator import Evaluator, compute_type, result_element, rule
+from lowering.generic.sliding import joined, over_window, spatial_of
 from lowering.kern.builder import Index
+from lowering.kern.dialect import LoadOp
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import bool_of
 from torsh_dialect.dims import Dim
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.kinds import Geometry
 from torsh_dialect.ops.conv import ConvOp, ConvTransposeOp
-from torsh_dialect.ops.pool import AvgPoolOp, LpPoolOp, MaxPoolIndicesOp, MaxPoolOp
-from torsh_dialect.ops.window import SlidingWindow
-from torsh_dialect.types import dims_of
-
-Tap = Callable[[Sequence[Index], SSAValue | None, Sequence[SSAValue]], Sequence[SSAValue]]
-
-
-def spatial_of(op: SlidingWindow, index: Sequence[Index]) -> tuple[Index, Index, Sequence[Index]]:
-    """Batch, channel and spatial parts of an index in the op's layout."""
-    if op.channels_last():
-        return index[0], index[-1], index[1:-1]
-    return index[0], index[1], index[2:]
-
-
-def joined(
-    op: SlidingWindow, batch: Index, channel: Index, spatial: Sequence[Index]
-) -> list[Index]:
-    """The inverse of `spatial_of`."""
-    if op.channels_last():
-        return [batch, *spatial, channel]
-    return [batch, channel, *spatial]
-
-
-def over_window(
-    e: Evaluator,
-    g: Geometry,
-    extents: Sequence[Dim],
-    place: Sequence[Index],
-    init: Sequence[SSAValue],
-    tap: Tap,
-) -> Sequence[SSAValue]:
-    """Loop over the taps of the window at `place`.
-
-    Args:
-        e: The evaluator.
-        g: The window.
-        extents: Spatial extents of the input.
-        place: Which window, one index for each spatial axis.
-        init: Carried values at the start.
-        tap: From (input position and tap indices, whether inside, carried) to carried values.
-    """
-    b = e.builder
-    rank = len(place)
-
-    def level(
-        position: list[Index], taps: list[Index], inside: SSAValue | None, acc: Sequence[SSAValue]
-    ) -> Sequence[SSAValue]:
-        axis = len(position)
-        if axis == rank:
-            return tap([*position, *taps], inside, acc)
-
-        def one(k: SSAValue, *carried: SSAValue) -> Sequence[SSAValue]:
-            start = b.sub_index(b.mul_index(place[axis], g.strides[axis]), b.dim(g.begin[axis]))
-            at = b.add_index(start, b.mul_index(k, g.dilations[axis]))
-            ok = _within(e, g, axis, extents, at)
-            both = ok if inside is None else inside if ok is None else b.and_(inside, ok)
-            return level([*position, at], [*taps, k], both, carried)
-
-        return b.for_(0, b.dim(g.kernel[axis]), one, acc, pure=True)
-
-    return level([], [], None, init)
-
-
-def _within(
-    e: Evaluator, g: Geometry, axis: int, extents: Sequence[Dim], at: Index
-) -> SSAValue | None:
-    if g.begin[axis] == 0 and g.end[axis] == 0 and g.kernel[axis] == 1:
-        return None
-    b = e.builder
-    return b.and_(b.compare_index("ge", at, 0), b.compare_index("lt", at, b.dim(extents[axis])))
+from torsh_dialect.ops.pool import AvgPoolOp, LpPoolOp, MaxPoolIndicesOp, MaxPoolOp, Pool
+from torsh_dialect.types import dims_of, element_type
 
 
 @rule(ConvOp)
@@ -93,11 +28,10 @@ def conv(
 ) -> SSAValue:
     """One chain over channels and taps, outermost channel first."""
     assert isinstance(op, ConvOp)
-    b, g = e.builder, op.geometry()
+    b = e.builder
     batch, filter_, place = spatial_of(op, index)
     filters, each = dims_of(op.w)[:2]
     groups = 1 if op.groups is None else op.groups.value.data
-    spatial = op.split(op.x)[2]
     compute = compute_type(result_element(op))
     first: Index = 0
     if groups > 1:
@@ -113,7 +47,7 @@ def conv(
             w = b.cast(e.computed(op.w, [filter_, c, *at[rank:]], where), compute)
             return [multiply_add(b, [b.cast(x, compute), w], total[0])]
 
-        return over_window(e, g, spatial, place, acc, tap)
+        return over_window(e, op, place, acc, tap)
 
     total = b.for_(0, b.dim(each), channel, [b.const(0, compute)], pure=True)[0]
     if op.bias is not None:
@@ -185,25 +119,48 @@ def _element(
     return b.select(inside, value, b.const(0, value.type))
 
 
+def _pooled(
+    e: Evaluator,
+    op: Pool,
+    index: Sequence[Index],
+    at: Sequence[Index],
+    inside: SSAValue | None,
+    where: SSAValue | None,
+    other: SSAValue,
+) -> SSAValue:
+    """The element at the position `at` of the window at `index`; `other` outside of the input."""
+    b = e.builder
+    batch, channel, place = spatial_of(op, index)
+    position = joined(op, batch, channel, at[: len(place)])
+    if place[0] in e.roomy:
+        operands = [e.buffers[op.x], b.index(e.flat(e.dims(op.x), position))]
+        x = b.pure(LoadOp, operands, element_type(op.x), roomy=UnitAttr())
+        x = b.cast(x, other.type)
+    else:
+        x = e.computed(op.x, position, e.both(where, inside))
+    return x if inside is None else b.select(inside, x, other)
+
+
 @rule(MaxPoolOp)
 def max_pool(
     e: Evaluator, op: Operation, number: int, index: Sequence[Index], where: SSAValue | None
 ) -> SSAValue:
-    """The largest element inside; NaN wins."""
+    """The first of the largest elements inside; the last NaN wins."""
     assert isinstance(op, MaxPoolOp)
     b = e.builder
-    batch, channel, place = spatial_of(op, index)
+    place = spatial_of(op, index)[2]
     low = b.const(lowest_of(compute_type(result_element(op))), compute_type(result_element(op)))
 
     def tap(
         at: Sequence[Index], inside: SSAValue | None, best: Sequence[SSAValue]
     ) -> Sequence[SSAValue]:
-        mask = e.both(where, inside)
-        x = e.computed(op.x, joined(op, batch, channel, at[: len(place)]), mask)
-        return [b.max(best[0], x if inside is None else b.select(inside, x, low))]
+        x = _pooled(e, op, index, at, inside, where, low)
+        if not b.is_float(x):
+            return [b.max(best[0], x)]
+        larger = b.select(b.gt(x, best[0]), x, best[0])
+        return [b.select(b.ne(x, x), x, larger)]
 
-    spatial = op.split(op.x)[2]
-    result = over_window(e, op.geometry(), spatial, place, [low], tap)[0]
+    result = over_window(e, op, place, [low], tap, skips=True)[0]
     return b.cast(result, result_element(op))
 
 
@@ -222,7 +179,7 @@ def max_pool_indices(
     """The largest element (result 0), or the position of the first of the largest (result 1)."""
     assert isinstance(op, MaxPoolIndicesOp)
     b = e.builder
-    batch, channel, place = spatial_of(op, index)
+    place = spatial_of(op, index)[2]
     compute = compute_type(result_element(op))
     low = b.const(lowest_of(compute), compute)
     spatial = op.split(op.x)[2]
@@ -231,9 +188,8 @@ def max_pool_indices(
     def tap(
         at: Sequence[Index], inside: SSAValue | None, best: Sequence[SSAValue]
     ) -> Sequence[SSAValue]:
-        mask = e.both(where, inside)
         position = at[: len(place)]
-        x = e.computed(op.x, joined(op, batch, channel, position), mask)
+        x = _pooled(e, op, index, at, inside, where, low)
         flat = b.cast(b.index(e.flat(spatial, position)), dtypes.i64)
         wins = b.or_(b.gt(x, best[0]), b.lt(best[1], b.const(0, dtypes.i64)))
         if b.is_float(x):
@@ -242,7 +198,7 @@ def max_pool_indices(
             wins = b.and_(wins, inside)
         return [b.select(wins, x, best[0]), b.select(wins, flat, best[1])]
 
-    values = over_window(e, op.geometry(), spatial, place, [low, nowhere], tap)
+    values = over_window(e, op, place, [low, nowhere], tap, skips=True)
     return b.cast(values[0], result_element(op)) if number == 0 else values[1]
 
 
@@ -252,28 +208,29 @@ def avg_pool(
 ) -> SSAValue:
     """The sum (of powers) over the window, divided by the elements that count (or rooted)."""
     assert isinstance(op, AvgPoolOp | LpPoolOp)
-    b, g = e.builder, op.geometry()
-    batch, channel, place = spatial_of(op, index)
+    b = e.builder
+    place = spatial_of(op, index)[2]
     spatial = op.split(op.x)[2]
     compute = compute_type(result_element(op))
     zero, one = b.const(0, compute), b.const(1, compute)
     padded = isinstance(op, AvgPoolOp) and bool_of(op.include_pad)
+    beyond = bool_of(op.ceil_mode)
 
     def tap(
         at: Sequence[Index], inside: SSAValue | None, acc: Sequence[SSAValue]
     ) -> Sequence[SSAValue]:
-        mask = e.both(where, inside)
         position = at[: len(place)]
-        x = e.computed(op.x, joined(op, batch, channel, position), mask)
-        x = x if inside is None else b.select(inside, x, zero)
+        x = _pooled(e, op, index, at, inside, where, zero)
         if isinstance(op, LpPoolOp):
             return [b.add(acc[0], b.math("pow", b.abs(x), b.const(op.p.value.data, compute)))]
-        counted = _padded_inside(e, g, spatial, position) if padded else inside
+        counted = inside
+        if padded:
+            counted = _padded_inside(e, op.geometry(), spatial, position) if beyond else None
         count = one if counted is None else b.select(counted, one, zero)
         return [b.add(acc[0], x), b.add(acc[1], count)]
 
     init = [zero] if isinstance(op, LpPoolOp) else [zero, zero]
-    sums = over_window(e, g, spatial, place, init, tap)
+    sums = over_window(e, op, place, init, tap, skips=not padded)
     if isinstance(op, LpPoolOp):
         root = b.math("pow", sums[0], b.const(1 / op.p.value.data, compute))
         return b.cast(root, result_element(op))

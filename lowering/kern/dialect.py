@@ -25,6 +25,7 @@ from xdsl.dialects.builtin import (
     StringAttr,
     SymbolNameConstraint,
     SymbolRefAttr,
+    UnitAttr,
 )
 from xdsl.ir import Attribute, Data, Dialect, ParametrizedAttribute, TypeAttribute
 from xdsl.irdl import (
@@ -214,12 +215,17 @@ class MathOp(UniformSyntax):
 
 @irdl_op_definition
 class LoadOp(UniformSyntax):
-    """Element `index` of a buffer; 0 where a mask is given and does not hold."""
+    """Element `index` of a buffer; 0 where a mask is given and does not hold.
+
+    `roomy` says that lanes which take no part may be read as well: all of a whole vector of the
+    widest kind lies in the buffer.
+    """
 
     name = "kern.load"
     buffer = operand_def(BufferType)
     index = operand_def(IndexType)
     mask = opt_operand_def()
+    roomy = opt_prop_def(UnitAttr)
     y = result_def()
 
 
