@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -258,7 +257,7 @@ class RegexFullMatchOp(TensorOp):
 
 @op
 class StringNormalizerOp(DataDependent):
-    """Strings without accents and without those that are stop words, in another case.
+    """Strings without those that are stop words, in another case.
 
     Of a vector, or a matrix of one row; `case` is LOWER, UPPER or NONE. Where everything is
     removed one empty string is left. The number of strings is the symbol `count`.
@@ -285,8 +284,7 @@ class StringNormalizerOp(DataDependent):
         return (tensor(string, (*dims_of(self.x)[:-1], symbol(str_of(self.count)))),)
 
     def evaluate(self, *args: Any) -> Sequence[Any]:
-        kept = [self._cased(t) for t in map(_plain, args[0].reshape(-1)) if not self._stops(t)]
-        kept = [text for text in kept if text] or [""]
+        kept = [self._cased(text) for text in args[0].reshape(-1) if not self._stops(text)] or [""]
         return (strings(kept, (*args[0].shape[:-1], len(kept))),)
 
     def _cased(self, text: str) -> str:
@@ -298,13 +296,6 @@ class StringNormalizerOp(DataDependent):
         if bool_of(self.case_sensitive):
             return text in words
         return text.lower() in [word.lower() for word in words]
-
-
-def _plain(text: str) -> str:
-    """Text without accents."""
-    if text.isascii():
-        return text
-    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
 
 
 @op

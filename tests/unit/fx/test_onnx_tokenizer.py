@@ -1,4 +1,4 @@
-"""onnxruntime's Tokenizer, against onnxruntime."""
+"""Strings of text vectorizers: Tokenizer and StringNormalizer, against onnxruntime."""
 
 from __future__ import annotations
 
@@ -80,3 +80,21 @@ def test_what_is_refused(attributes: dict[str, Any], words: str):
     model = model_of(**{"mark": 0, "mincharnum": 1, "pad_value": "#", **attributes})
     with pytest.raises(UnsupportedError, match=words):
         torsh_fx.compile(model)
+
+
+@pytest.mark.parametrize("case", ["NONE", "LOWER", "UPPER"])
+@pytest.mark.parametrize("sensitive", [0, 1])
+@pytest.mark.parametrize("stopwords", [[], ["A", "the cat"], [""], ["the Cat", "Äb É", "", "a"]])
+def test_only_stop_words_are_removed(case: str, sensitive: int, stopwords: list[str]):
+    """Empty strings stay, and so do accents: the reference evaluator of onnx removes both."""
+    words = {"stopwords": stopwords} if stopwords else {}
+    node = helper.make_node(
+        "StringNormalizer", ["x"], ["y"], case_change_action=case, is_case_sensitive=sensitive,
+        locale="C.UTF-8", **words,
+    )  # fmt: skip
+    values = [helper.make_tensor_value_info(name, 8, ["n"]) for name in "xy"]
+    graph = helper.make_graph([node], "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    x = np.array(["the Cat", "Äb É", "", "A", "a"], object)
+    (expected,) = ort.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+    assert torsh_fx.compile(model).run([x])[0].tolist() == expected.tolist()
