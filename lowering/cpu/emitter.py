@@ -41,6 +41,7 @@ class Emitter:
         mask: Which lanes take part, where not all do.
         values: What `kern` values have become.
         filled: Loads that give the constant which is selected where they load nothing.
+        quotients: Of an index by a number, where it is the same for all lanes (`periods`).
     """
 
     text: Text
@@ -49,6 +50,9 @@ class Emitter:
     mask: Value | None = None
     values: dict[SSAValue, Val] = field(default_factory=dict[SSAValue, Val])
     filled: set[Operation] = field(default_factory=set[Operation])
+    quotients: dict[tuple[SSAValue, SSAValue], Value] = field(
+        default_factory=dict[tuple[SSAValue, SSAValue], Value]
+    )
 
     # -- access to values
 
@@ -89,4 +93,6 @@ class Emitter:
 
     def inner(self, lanes: int, mask: Value | None) -> Emitter:
         """An emitter for code nested in other lanes; sees all values of this one."""
-        return Emitter(self.text, self.target, lanes, mask, self.values, self.filled)
+        return Emitter(
+            self.text, self.target, lanes, mask, self.values, self.filled, self.quotients
+        )

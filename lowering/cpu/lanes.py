@@ -8,6 +8,7 @@ from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Attribute, Block, Operation, OpResult, SSAValue
 
 from lowering.cpu.emitter import Emitter, emits
+from lowering.cpu.periods import by_runs, periods_of
 from lowering.cpu.spans import mask_of
 from lowering.cpu.text import Text, Value
 from lowering.cpu.values import Val, element_bytes
@@ -74,9 +75,18 @@ def static_extent(op: Operation) -> int | None:
 
 @emits(kern.LanesOp)
 def _lanes(e: Emitter, op: Operation) -> None:
+    lower, upper = (e.scalar(v) for v in op.operands)
+    periods = periods_of(e, op.regions[0].block) if e.lanes == 1 else []
+    if periods:
+        by_runs(e, periods, lower, upper, lambda first, end: _vectors(e, op, first, end))
+    else:
+        _vectors(e, op, lower, upper)
+
+
+def _vectors(e: Emitter, op: Operation, lower: Value, upper: Value) -> None:
+    """The iterations from `lower` to `upper`."""
     block, text = op.regions[0].block, e.text
     width = lane_width(block, static_extent(op)) if e.lanes == 1 else 1
-    lower, upper = (e.scalar(v) for v in op.operands)
 
     def run(index: Value, mask: Value | None, width: int = width) -> None:
         e.values[block.args[0]] = Val(index, "i64") if width == 1 else Val(index, "i64", width, 1)

@@ -62,6 +62,11 @@ def _index_binary(e: Emitter, kind: str, op: Operation) -> Val | None:
         step = (a.step or 0) + other
         lanes = max(a.lanes, b.lanes)
         return Val(base, "i64", lanes, step) if lanes > 1 else Val(base, "i64")
+    if kind in ("floordiv", "mod") and (
+        quotient := e.quotients.get((op.operands[0], op.operands[1]))
+    ):
+        base = quotient if kind == "floordiv" else e.text.sub(a.text, e.text.mul(quotient, b.text))
+        return Val(base, "i64") if kind == "floordiv" else Val(base, "i64", a.lanes, a.step)
     if kind in ("floordiv", "mod") and a.step and b.lanes == 1:
         found = arithmetic.stepped_division(e.text, kind, a.text, a.step, a.lanes, b.text)
         return None if found is None else Val(found, "i64", a.lanes)
