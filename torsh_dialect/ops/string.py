@@ -388,19 +388,20 @@ class TfIdfOp(TensorOp):
                 number += 1
 
     def evaluate(self, *args: Any) -> Sequence[Any]:
-        rows = args[0].reshape(-1, args[0].shape[-1]) if args[0].ndim == 2 else args[0][None]
-        y = np.zeros((len(rows), self._width()), np.float32)
-        grams, places = list(self._grams()), ints_of(self.places)
+        x, width = args[0], self._width()
+        rows = np.atleast_2d(x)
+        y = np.zeros((len(rows), width), np.float32)
+        places, grams = ints_of(self.places), dict[tuple[Any, ...], list[int]]()
+        for number, gram in self._grams():
+            grams.setdefault(gram, []).append(number)
         weights = floats_of(self.weights) if self.weights is not None else None
         for row, elements in zip(y, rows.tolist(), strict=True):
-            seen = self._seen(elements)
-            for number, gram in grams:
-                count = seen[gram]
-                if count and self.mode.data == "IDF":
-                    count = 1
-                weight = 1.0 if weights is None or self.mode.data == "TF" else weights[number]
-                row[places[number]] += count * weight
-        return (y.reshape(*args[0].shape[:-1], -1),)
+            for gram, count in self._seen(elements).items():
+                times = 1 if self.mode.data == "IDF" else count
+                for number in grams.get(gram, ()):
+                    weight = 1.0 if weights is None or self.mode.data == "TF" else weights[number]
+                    row[places[number]] += times * weight
+        return (y.reshape(*x.shape[:-1], width),)
 
     def _seen(self, elements: list[Any]) -> Counter[tuple[Any, ...]]:
         seen: Counter[tuple[Any, ...]] = Counter()

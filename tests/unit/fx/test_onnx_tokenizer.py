@@ -98,3 +98,22 @@ def test_only_stop_words_are_removed(case: str, sensitive: int, stopwords: list[
     x = np.array(["the Cat", "Äb É", "", "A", "a"], object)
     (expected,) = ort.InferenceSession(model.SerializeToString()).run(None, {"x": x})
     assert torsh_fx.compile(model).run([x])[0].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("mode", ["TF", "IDF", "TFIDF"])
+def test_counts_of_rows_without_tokens(mode: str):
+    """Of texts of which nothing is left, and of no texts at all."""
+    node = helper.make_node(
+        "TfIdfVectorizer", ["x"], ["y"], mode=mode, min_gram_length=1, max_gram_length=2,
+        max_skip_count=1, ngram_counts=[0, 2], ngram_indexes=[2, 0, 1],
+        pool_strings=["a", "b", "a", "b"], weights=[0.5, 2.0, 3.0],
+    )  # fmt: skip
+    x = helper.make_tensor_value_info("x", 8, ["n", "c"])
+    y = helper.make_tensor_value_info("y", 1, ["n", 3])
+    graph = helper.make_graph([node], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session, compiled = ort.InferenceSession(model.SerializeToString()), torsh_fx.compile(model)
+    full = np.array([["a", "b", "a", "#"], ["b", "#", "#", "b"]], object)
+    for rows in (full, full[:, :1], full[:, :0]):
+        np.testing.assert_array_equal(compiled.run([rows])[0], session.run(None, {"x": rows})[0])
+    assert compiled.run([full[:0]])[0].shape == (0, 3)  # onnxruntime refuses it
