@@ -35,7 +35,7 @@ from torsh_dialect.ops.packed import PackedLinearOp
 from torsh_dialect.ops.packed_integer import PackedLinearIntegerOp
 from torsh_dialect.types import device_of, dims_of, element_type, layout_of, tensor
 
-MOST_VERSIONS = 4
+MOST_VERSIONS = 5
 """Of one region: each costs the time of compiling a kernel."""
 
 SHORT = 2
@@ -108,14 +108,14 @@ def _cases(op: FusedOp) -> Iterator[Case]:
 
 
 def _contracted(op: Contract) -> Iterator[Case]:
-    """Products of one element, of one row, of one column, and of one step."""
+    """One product of one element, many of them, and products of one row, column or step."""
     *terms, result = op.labels()
     extents = dict(zip(result, dims_of(op.results[0]), strict=True))
     for labels, value in zip(terms, op.operands, strict=False):
         extents.update(zip(labels, dims_of(value), strict=True))
     summed = [label for label in extents if label not in result]
     inner = [extents[label] for label in (*result[-2:], *summed)]
-    for dims in (inner, *([dim] for dim in inner)):
+    for dims in (list(extents.values()), inner, *([dim] for dim in inner)):
         yield _symbols(dims)
 
 
