@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
 
+NCHWC = "com.microsoft.nchwc"
+ONE_MACHINE = (
+    "onnxruntime made it for the blocked layout of the machine that saved the model",
+    "save the model without optimisations, or with at most ORT_ENABLE_EXTENDED",
+)
+
+
 def normal_domain(domain: str) -> str:
     """The empty string stands for `ai.onnx`."""
     return "" if domain == "ai.onnx" else domain
@@ -194,6 +201,8 @@ def _by_definition(
     try:
         schema = defs.get_schema(node.op_type, version, domain)
     except defs.SchemaError:
+        if domain == NCHWC:
+            raise NotSupported(*ONE_MACHINE) from None
         raise NoConverter(
             f"operator {node.op_type} of domain {domain or 'ai.onnx'} is unknown"
         ) from None

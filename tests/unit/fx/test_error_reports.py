@@ -364,3 +364,13 @@ def test_every_torch_node_is_accounted_for(module: torch.nn.Module):
     nodes = [node for graph in graphs for node in graph.graph.nodes]
     assert sum(report.counts().values()) == len(report.fates) == len(nodes)
     assert Counter(report.fates.values())[Fate.REFUSED] == 0
+
+
+def test_what_onnxruntime_made_for_one_machine_says_how_to_save_the_model():
+    """One finding for each node, without a converter to write: the blocked layout is internal."""
+    domain = "com.microsoft.nchwc"
+    model = onnx_model([MAKE("ReorderInput", ["x"], ["y"], domain=domain, channels_last=0)])
+    model.opset_import.add(domain=domain, version=1)
+    with pytest.raises(UnsupportedError, match="ORT_ENABLE_EXTENDED") as caught:
+        torsh_fx.compile(model)
+    assert "@converter" not in str(caught.value)
