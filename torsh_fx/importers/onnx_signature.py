@@ -20,7 +20,8 @@ UNCHECKED = "__"
 
 LEAST: Mapping[str, int] = {
     "block_size": 0, "blocksize": 1, "dilations": 1, "group": 1, "head_size": 0, "hidden_size": 1,
-    "kernel_shape": 1, "kv_num_heads": 1, "num_groups": 1, "num_heads": 1, "num_outputs": 1,
+    "kernel_shape": 1, "kv_num_heads": 1, "ngram_size": 1, "num_groups": 1, "num_heads": 1,
+    "num_outputs": 1,
     "offset_group": 1, "output_height": 0, "output_padding": 0, "output_shape": 0,
     "output_width": 0, "p": 1, "pads": 0, "pooled_shape": 1, "q_num_heads": 1,
     "rotary_embedding_dim": 0, "sampling_ratio": 0, "size": 1, "strides": 1,

@@ -27,6 +27,8 @@ class Case:
         attributes: Beside the numbers of heads.
         dynamic: Whether all extents are symbolic.
         packed: Whether q, k and v are one input.
+        sink: Whether each head has a score beside its keys.
+        bias: Entries and heads of an added bias, if there is one.
     """
 
     lengths: tuple[int, ...]
@@ -35,6 +37,8 @@ class Case:
     attributes: dict[str, Any] = field(default_factory=dict[str, Any])
     dynamic: bool = False
     packed: bool = False
+    sink: bool = False
+    bias: tuple[int, int] | None = None
 
 
 ROTARY = {"do_rotary": 1}
@@ -53,6 +57,15 @@ CASES = {
     "window-prompt": Case((6, 4), 6, None, {"local_window_size": 2}),
     "softcap": Case((2, 4), 1, 3, {"softcap": 2.0, "scale": 0.3}),
     "packed": Case((3, 4), 1, 3, ROTARY, packed=True),
+    "smooth": Case((2, 4), 1, 3, {"smooth_softmax": 1}),
+    "smooth-prompt": Case((3, 2), 3, None, {"smooth_softmax": 1, "softcap": 2.0}),
+    "smooth-step-dynamic": Case((3, 5), 1, 4, {"smooth_softmax": 1}, dynamic=True),
+    "sink": Case((2, 4), 1, 3, sink=True),
+    "sink-prompt-window": Case((5, 4), 5, None, {"local_window_size": 2}, sink=True),
+    "sink-in-a-longer-cache": Case((3, 7), 1, 9, ROTARY, sink=True),
+    "bias": Case((3, 3), 3, None, bias=(2, HEADS)),
+    "bias-step-in-a-longer-cache": Case((3, 7), 1, 9, bias=(1, 1)),
+    "bias-and-sink": Case((3, 5), 1, 4, bias=(1, HEADS), sink=True),
     "defaults-spelled-out": Case((2, 4), 1, 3, {"smooth_softmax": 0, "local_window_size": -1}),
 }
 
@@ -75,11 +88,16 @@ def inputs_of(case: Case) -> dict[str, np.ndarray]:
     if "do_rotary" in case.attributes:
         angles = np.outer(np.arange(POSITIONS), 0.5 ** np.arange(SIZE // 2)).astype(np.float32)
         found |= {"cos": np.cos(angles), "sin": np.sin(angles)}
+    if case.bias is not None:
+        found["bias"] = real(*case.bias, queries, max(case.lengths))
+    if case.sink:
+        found["sink"] = real(HEADS)
     return found
 
 
 def model_of(case: Case, inputs: dict[str, np.ndarray]) -> onnx.ModelProto:
-    order = ("q", "k", "v", "past_key", "past_value", "last", "total", "cos", "sin")
+    order = ("q", "k", "v", "past_key", "past_value", "last", "total", "cos", "sin", "", "bias",
+             "sink")  # fmt: skip
     names = [name if name in inputs else "" for name in order]
     node = helper.make_node(
         "GroupQueryAttention", names, ["y", "keys", "values"], domain="com.microsoft",
@@ -148,7 +166,7 @@ def test_an_entry_gives_the_same_alone_and_in_a_padded_batch():
 @pytest.mark.parametrize(
     ("attributes", "text"),
     [
-        ({"smooth_softmax": 1}, "smooth_softmax' is 1; only 0"),
+        ({"kv_cache_bit_width": 8}, "kv_cache_bit_width' is 8; only 0"),
         ({"bogus": 1}, "no attribute 'bogus'"),
     ],
 )
@@ -161,7 +179,7 @@ def test_what_is_not_honoured_is_refused(attributes: dict[str, Any], text: str):
 def test_inputs_that_are_not_read_are_refused():
     case = CASES["prompts"]
     model = model_of(case, inputs_of(case))
-    model.graph.node[0].input.extend(["", "", "", "sink"])
-    model.graph.input.append(helper.make_tensor_value_info("sink", TensorProto.FLOAT, [HEADS]))
+    model.graph.node[0].input.append("k_scale")
+    model.graph.input.append(helper.make_tensor_value_info("k_scale", TensorProto.FLOAT, [HEADS]))
     with pytest.raises(torsh_fx.TorshError, match=r"the inputs \[12\] of GroupQueryAttention"):
         torsh_fx.compile(model)

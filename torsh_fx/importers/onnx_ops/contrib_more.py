@@ -12,10 +12,11 @@ import numpy as np
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
-from torsh_dialect.dims import Dim, product
-from torsh_dialect.dtypes import f32, i32
+from torsh_dialect.dims import Dim, maximum, product
+from torsh_dialect.dtypes import f32, i32, i64
 from torsh_dialect.ops.datadependent import UniqueOp
 from torsh_dialect.ops.gather import GatherOp
+from torsh_dialect.ops.linalg import QrOp, TriangularSolveOp
 from torsh_dialect.ops.pool import MaxPoolOp
 from torsh_dialect.ops.quant import DequantizeLinearOp, QuantizeLinearOp
 from torsh_dialect.types import dims_of, element_type, rank_of
@@ -178,3 +179,70 @@ def pad(n: Node) -> SSAValue:
     """That of ai.onnx since opset 11."""
     _ = n.inputs
     return plain_pad(replace(n, version=18))
+
+
+@converter("Inverse", domain=MS)
+def inverse(n: Node) -> SSAValue:
+    """The inverses of matrices, R^-1 Q^T of x = Q R."""
+    c, x = n.c, n.c.wide(n.input(0))
+    rank = rank_of(x)
+    q, r = n.all(QrOp, x)
+    turned = c.transpose(q, [*range(rank - 2), rank - 1, rank - 2])
+    return c.narrow(n(TriangularSolveOp, r, turned, upper=True), n.input(0))
+
+
+@converter("CropAndResize", domain=MS)
+def crop_and_resize(n: Node) -> SSAValue:
+    """Boxes [y1, x1, y2, x2] of images, resized with their corners on those of the results.
+
+    A place outside of the image gives `extrapolation_value`.
+    """
+    c, x, boxes = n.c, n.input(0), n.input(1)
+    mode = n.str("mode", "bilinear")
+    if mode not in ("bilinear", "nearest"):
+        raise NotSupported(f"the mode {mode!r}", "use bilinear or nearest")
+    sizes = n.extents(n.input(3))
+    if len(sizes) != 2:
+        raise NotSupported(f"the crop size has {len(sizes)} elements instead of 2")
+    images = n(GatherOp, x, c.cast(n.input(2), i64), axis=0)
+    inside: SSAValue | None = None
+    for axis, size in enumerate(sizes):
+        place = _places_in(n, boxes, axis, dims_of(x)[2 + axis], size)
+        images, held = _sampled(n, images, place, 2 + axis, mode)
+        inside = held if inside is None else c.both(inside, held)
+    assert inside is not None
+    return c.where(inside, images, c.like(n.float("extrapolation_value", 0.0), images))
+
+
+def _places_in(n: Node, boxes: SSAValue, axis: int, extent: Dim, size: Dim) -> SSAValue:
+    """Where the elements of a crop are along an axis of the image: [boxes, size]."""
+    c, last = n.c, n.c.cast(n.c.dim(extent - 1), f32)
+    first, end = (c.slice(boxes, 1, start, 1) for start in (axis, axis + 2))
+    steps = c.cast(c.dim(maximum(size - 1, 1)), f32)
+    scale = c.div(c.mul(c.sub(end, first), last), steps)
+    spread = c.add(c.mul(first, last), c.mul(c.cast(c.iota(size), f32), scale))
+    middle = c.mul(c.mul(c.add(first, end), 0.5), last)
+    return c.where(c.eq(c.dim(size), 1), middle, spread)
+
+
+def _sampled(
+    n: Node, images: SSAValue, place: SSAValue, axis: int, mode: str
+) -> tuple[SSAValue, SSAValue]:
+    """Elements of [boxes, channels, h, w] at places [boxes, size] of an axis, and which exist."""
+    c, dims = n.c, list(dims_of(images))
+    extent, (count, size) = dims[axis], dims_of(place)
+    along = [1, 1, 1, 1]
+    shape: list[Dim] = [count, *along[1:axis], size, *along[axis + 1 :]]
+    held = c.both(c.ge(place, 0.0), c.le(place, c.cast(c.dim(extent - 1), f32)))
+    dims[axis] = size
+
+    def taken(index: SSAValue) -> SSAValue:
+        kept = c.cast(c.where(held, index, c.like(0.0, index)), i64)
+        return c.take_along(images, c.broadcast(c.reshape(kept, shape), dims), axis)
+
+    if mode == "nearest":  # halves away from 0, as C's roundf has it
+        return taken(c.floor(c.add(place, 0.5))), c.reshape(held, shape)
+    low = c.floor(place)
+    share = c.reshape(c.sub(place, low), shape)
+    first, second = taken(low), taken(c.ceil(place))
+    return c.add(first, c.mul(c.sub(second, first), share)), c.reshape(held, shape)

@@ -10,6 +10,7 @@ Source: onnxruntime, contrib_ops/cpu/bert/gqa_attention_base.h.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,14 +19,14 @@ from xdsl.ir import SSAValue
 
 from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import Dim, floordiv, maximum, product
-from torsh_dialect.dtypes import i64
+from torsh_dialect.dtypes import i1, i64
 from torsh_dialect.ops.attention import AttentionOp, RotaryEmbeddingOp
 from torsh_dialect.ops.join import PadOp
-from torsh_dialect.types import dims_of, rank_of
+from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.onnx_ops.attention import heads_apart, heads_together, written
 from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
 
-QUERY, KEY, VALUE, PAST_KEY, PAST_VALUE, LAST, TOTAL, COS, SIN, POSITIONS = range(10)
+QUERY, KEY, VALUE, PAST_KEY, PAST_VALUE, LAST, TOTAL, COS, SIN, POSITIONS, BIAS, SINK = range(12)
 """Inputs that are supported, by position."""
 
 
@@ -62,13 +63,54 @@ def group_query_attention(n: Node) -> Sequence[SSAValue | None]:
     window = n.int("local_window_size", -1)
     if window == 0 or window < -1:
         raise NotSupported(f"a local window of {window} keys", "give at least 1, or -1 for none")
-    simple = places.prompt and window < 0
+    bias, sink = n.optional(BIAS), _sink(n, heads)
+    simple = places.prompt and window < 0 and bias is None and sink is None
     mask = None if simple else _seen(n, places, length, dims_of(k)[2], window)
+    if mask is not None and bias is not None:
+        mask = _biased(n, mask, bias)
+    seen = (k, v, mask) if sink is None or mask is None else _with_sink(n, k, v, mask, sink)
     y = n(
-        AttentionOp, q, k, v, mask, causal=simple or None,
+        AttentionOp, q, *seen, causal=simple or None,
         scale=n.float("scale", 0.0) or None, softcap=n.float("softcap", 0.0) or None,
     )  # fmt: skip
     return [heads_together(n, y), k, v]
+
+
+def _biased(n: Node, seen: SSAValue, bias: SSAValue) -> SSAValue:
+    """A bias [batch or 1, heads or 1, length, total] where keys are seen; -inf elsewhere.
+
+    Places of the cache behind the last key of the longest entry have no bias, and nobody sees them.
+    """
+    c, missing = n.c, dims_of(seen)[-1] - dims_of(bias)[-1]
+    bias = bias if missing == 0 else c.pad(bias, 3, 0, missing)
+    return c.where(seen, bias, c.like(-math.inf, bias))
+
+
+def _sink(n: Node, heads: int) -> SSAValue | None:
+    """What each softmax's sum has beside its keys: [1, heads or 1, 1, 1], as a score."""
+    sink = n.optional(SINK)
+    if sink is not None:
+        return n.c.reshape(n.fitted(sink, (heads,)), (1, heads, 1, 1))
+    if n.int("smooth_softmax", 0) != 1:  # -1 is that nothing is said
+        return None
+    return n.c.reshape(n.c.like(0.0, n.input(QUERY)), (1, 1, 1, 1))
+
+
+def _with_sink(
+    n: Node, k: SSAValue, v: SSAValue, mask: SSAValue, sink: SSAValue
+) -> tuple[SSAValue, SSAValue, SSAValue]:
+    """One more key, of zeros, that all queries see with the sink as its score; its value is 0."""
+    c, heads = n.c, dims_of(sink)[1]
+    if element_type(mask) == i1:
+        mask = c.where(mask, c.like(0.0, k), c.like(-math.inf, k))
+    batch, rows, length, keys = dims_of(mask)
+    rows = heads if rows == 1 else rows
+    scores = [
+        c.broadcast(mask, (batch, rows, length, keys)),
+        c.broadcast(sink, (batch, rows, length, 1)),
+    ]
+    mask = c.concat(scores, 3)
+    return c.pad(k, 2, 0, 1), c.pad(v, 2, 0, 1), mask
 
 
 def _split(n: Node, heads: int, groups: int) -> tuple[SSAValue, SSAValue, SSAValue]:

@@ -42,12 +42,20 @@ _SIMPLE = _form((2, 2), (1, 2), ints=("axis", "stash_type"), floats=("epsilon",)
 
 _CONTRIB: Mapping[str, Signature] = {
     "CDist": _form((2, 2), texts=("metric",)),
+    "CropAndResize": _form((4, 4), texts=("mode",), floats=("extrapolation_value",)),
     "ExpandDims": _form((2, 2)),
     "GatherBlockQuantized": _form(
         (3, 4), ints=("bits", "block_size", "gather_axis", "quantize_axis")
     ),
     "GatherND": _form((2, 2)),
     "GridSample": _form((2, 2), ints=("align_corners",), texts=("mode", "padding_mode")),
+    "Inverse": _form((1, 1)),
+    "MoE": _form(
+        (5, 8), texts=("activation_type",), ints=("k", "normalize_routing_weights",
+        "swiglu_fusion"), floats=("activation_alpha", "activation_beta", "swiglu_limit"),
+        fixed={"swiglu_limit_after_activation": 0, "use_sparse_mixer": 0},
+    ),
+    "NGramRepeatBlock": _form((2, 2), ints=("ngram_size",), needed=("ngram_size",)),
     "MatMulBnb4": _form(
         (3, 3), ints=("K", "N", "block_size", "quant_type"), fixed={"training_mode": 0,
         "transB": 1}, needed=("K", "N", "block_size", "quant_type"),
@@ -88,9 +96,10 @@ _CONTRIB: Mapping[str, Signature] = {
     "Gelu": _form((1, 1)),
     "GroupQueryAttention": _form(
         (7, 17), (1, 4), floats=("scale", "softcap"), needed=("kv_num_heads", "num_heads"),
-        ints=("do_rotary", "kv_num_heads", "local_window_size", "num_heads", "rotary_interleaved"),
+        ints=("do_rotary", "kv_num_heads", "local_window_size", "num_heads", "rotary_interleaved",
+              "smooth_softmax"),
         fixed={"causal": 1, "k_quant_type": "NONE", "kv_cache_bit_width": 0, "qk_output": 0,
-               "sliding_window_cache": 0, "smooth_softmax": 0, "v_quant_type": "NONE"},
+               "sliding_window_cache": 0, "v_quant_type": "NONE"},
     ),
     "MatMulIntegerToFloat": _form((4, 7)),
     "MatMulNBits": _form(
