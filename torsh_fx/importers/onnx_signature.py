@@ -90,7 +90,9 @@ class Signature:
         for position, name in missing:
             yield f"input {position} ({name}) is missing"
         if not missing or count > self.inputs[1]:
-            yield from _number("inputs", count, self.inputs)
+            # Optional inputs at the end may be written as empty names, as in Loop(M, "").
+            written = max(count, min(len(names), self.inputs[0]))
+            yield from _number("inputs", written, self.inputs)
 
     def _attribute(self, attribute: AttributeProto) -> Iterator[str]:
         from onnx import AttributeProto

@@ -219,3 +219,15 @@ def test_bounds_that_leave_int64_when_counted_from_the_end():
     }""")
     feed = {"m": np.asarray(4), "x": normal(4, 2)}
     require_equal(torsh_fx.compile(model).run(feed), peer_of(model).run(None, feed))
+
+
+def test_a_loop_without_condition_and_carried_values():
+    """Both optional inputs are written, the second as an empty name."""
+    model = model_of("""g (int64 m) => (int64[n] y) {
+      y = Loop(m, m) <body = b (int64 i, bool c) => (bool c2, int64 s) {
+        c2 = Identity(c) s = Mul(i, i) }>
+    }""")
+    model.graph.node[0].input[1] = ""
+    for trips in (4, 1):
+        feed = {"m": np.asarray(trips)}
+        require_equal(torsh_fx.compile(model).run(feed), peer_of(model).run(None, feed))
