@@ -308,12 +308,12 @@ def matmul(fused: FusedOp, op: Operation, target: TargetInfo) -> Kernel | None:
     if not stacks and not one_matrix:
         return None
     m, k, n = product(a[:-1]) if one_matrix else a[-2], a[-1], b[-1]
-    if one_matrix and static_or(m, LEAST_ROWS) < LEAST_ROWS:
+    if one_matrix and 1 < static_or(m, LEAST_ROWS) < LEAST_ROWS:
         return None
     static_n, static_k = (dim if isinstance(dim, int) else None for dim in (n, k))
-    shared = static_k is None
+    one_row, shared = m == 1, static_k is None and m != 1
     params = batched.BatchedGemmParams(
-        n=static_n, k=static_k, inner=1, shared=shared, element=element
+        n=static_n, k=static_k, inner=1, shared=shared, element=element, one_row=one_row
     )
     batch = 1 if one_matrix else product(y[:-2])
     shell = _product(fused, op, op.a, op.b)

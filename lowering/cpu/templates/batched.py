@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from lowering.cpu.templates.epilogue import IDENTITY, Epilogue, dynamic_mask, load_lanes
 from lowering.cpu.templates.gemm import contract
 from lowering.cpu.templates.microkernel import Tile, opaque_pointers
+from lowering.cpu.templates.row_product import RowProduct
 from lowering.cpu.templates.schedule import ELEMENT_BYTES, Registers, register_tile
 from lowering.cpu.templates.tiling import Place, Tiling, Walker, each_unit, store_tile
-from lowering.cpu.text import Module, Text, Value
+from lowering.cpu.text import Module, Text, Value, is_literal
 from torsh_dialect.dims import Dim
 from torsh_dialect.target import TargetInfo
 
@@ -43,6 +44,7 @@ class BatchedGemmParams:
         inner: Inner batch extent if static.
         shared: Whether units have parts of one memory, rather than workers: for a dynamic K.
         element: `float` or `double`.
+        one_row: Whether M is 1; then B, not transposed, is read where it is.
         epilogue: Applied to each result vector; its row is `batch * M + m`.
     """
 
@@ -52,6 +54,7 @@ class BatchedGemmParams:
     inner: int | None = None
     shared: bool = False
     element: str = "float"
+    one_row: bool = False
     epilogue: Epilogue = IDENTITY
 
 
@@ -67,6 +70,8 @@ def parallel_extent(params: BatchedGemmParams, target: TargetInfo, batch: int, n
 
 def scratch_bytes(params: BatchedGemmParams, target: TargetInfo, k: Dim) -> Dim:
     """Bytes that each worker (each unit) packs into; they must be 64-byte aligned."""
+    if params.one_row:
+        return 0
     width = registers_of(params, target).width
     return k * (GROUP_PANELS * width * ELEMENT_BYTES[params.element])
 
@@ -115,10 +120,13 @@ class _Emitter:
             for i, base in enumerate((self.a, self.b, self.c))
         )
         first = text.mul(group, GROUP_PANELS)
-        self._pack_group(b, group, first)
         # The epilogue counts rows over the whole batch, so C is addressed from its first row.
         row0 = text.mul(batch, self.m)
         c = text.at(c, text.sub(0, text.mul(row0, self.strides[6])), self._stored())
+        if self.params.one_row:
+            self._one_row(a, b, c, batch, first)
+            return
+        self._pack_group(b, group, first)
 
         def tile_code(tile: Tile, place: Place) -> None:
             panels = self._panels(tile, text.sub(place.panel, first))
@@ -131,6 +139,28 @@ class _Emitter:
             )  # fmt: skip
 
         text.loop(0, walker.blocks, 1, lambda block, _: walker.unit(block, group, tile_code))
+
+    def _one_row(self, a: Value, b: Value, c: Value, row: Value, first: Value) -> None:
+        """Write the panels of a group, from panel `first` on, of a product of one row."""
+        text, registers, epilogue = self.text, self.registers, self.params.epilogue
+        column = text.mul(first, registers.width)
+        b = text.at(b, column, self.params.element)
+
+        def store(tile: Tile, values: list[Value], columns: int | Value) -> None:
+            place = Place("0", row, first, columns)
+            store_tile(text, tile, place, values, self.strides[6], c, epilogue, self.body)
+
+        writer = RowProduct(text, registers, self.k, a, b, self.b_stride)
+        writer.columns(self._left_of(column), GROUP_PANELS, store)
+
+    def _left_of(self, column: Value) -> Value:
+        """Columns from `column` on; a literal where all units of a static N have as many."""
+        whole = self.registers.width * GROUP_PANELS
+        if self.walker.groups == "1":
+            return self.n
+        if is_literal(self.n) and int(self.n) % whole == 0:
+            return str(whole)
+        return self.text.sub(self.n, column)
 
     def _stored(self) -> str:
         return self.params.epilogue.element or self.params.element

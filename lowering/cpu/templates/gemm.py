@@ -147,6 +147,15 @@ def contract(
             values,
         )
 
+    return contract_steps(text, tile, k, steps_from)
+
+
+StepsFrom = Callable[[Value, int | Value, Accumulators], Accumulators]
+"""Adds so many steps from a first one to accumulators."""
+
+
+def contract_steps(text: Text, tile: Tile, k: int | Value, steps_from: StepsFrom) -> list[Value]:
+    """`contract` of steps that `steps_from` accumulates."""
     if not is_literal(str(k)):
         return _contract_dynamic(text, tile, str(k), steps_from)
 
@@ -159,10 +168,6 @@ def contract(
         return block(index, values, rest)
 
     return sum_blocks(text, tile, whole, block, None if rest == "0" else last)
-
-
-StepsFrom = Callable[[Value, int | Value, Accumulators], Accumulators]
-"""Adds so many steps from a first one to accumulators."""
 
 
 def _contract_dynamic(text: Text, tile: Tile, k: Value, steps_from: StepsFrom) -> list[Value]:

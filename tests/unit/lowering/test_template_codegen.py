@@ -43,6 +43,7 @@ KERNELS = {
     "gemm one row": (gemm.emit, gemm.GemmParams(768, 768, m=1)),
     "gemm double": (gemm.emit, gemm.GemmParams(40, 30, element="double")),
     "batched": (batched.emit, batched.BatchedGemmParams()),
+    "batched row": (batched.emit, batched.BatchedGemmParams(one_row=True)),
     "batched transposed": (batched.emit, batched.BatchedGemmParams(True, k=64)),
     "conv": (conv.emit, conv.ConvParams(64, 64, SAME, SAME, epilogue=EPILOGUE)),
     "conv static": (conv.emit, conv.ConvParams(64, 64, SAME, SAME, dims=(1, 56, 56))),
@@ -165,6 +166,7 @@ GUARDED = """
     from lowering.cpu import jit
     from lowering.cpu.templates import batched, conv, conv_int8, conv_transposed, depthwise
     from lowering.cpu.templates import gemm, int8, int8_batched, pack, pool, winograd
+    from lowering.cpu.templates import transpose_params
     from lowering.cpu.templates import transposed as turned
     from lowering.cpu.templates.window import Axis
     from lowering.cpu.text import Module
@@ -218,14 +220,18 @@ GUARDED = """
                     words = [f(m, 19), b, f(m, n), m, n, 19, 1, 19, 0, 0, b.shape[1], 0, 0]
                     words += [n, 0, 0, f(size // 4), size]
                     run(batched.emit, p, words, batched.parallel_extent(p, target, 1, n))
-            for steps in (19, None):
+            p = batched.BatchedGemmParams(one_row=True)
+            words = [f(1, 19), f(19, n), f(1, n), 1, n, 19, 1, 19, 0, 0, n, 0, 0, n, 0, 0, 0, 0]
+            run(batched.emit, p, words, batched.parallel_extent(p, target, 1, n))
+            for steps, k in ((19, 19), (None, 19), (None, 2), (None, 7)):
                 p = int8_batched.Int8BatchedParams(steps)
-                size = int8_batched.scratch_bytes(p, target, 19)
+                size = int8_batched.scratch_bytes(p, target, k)
                 units = -(-n // int8_batched.group_columns(p, target))
-                words = [b8(13, 19), b8(19, n), f(13, n), 13, n, b8(units * size), size, 19]
+                words = [b8(13, k), b8(k, n), f(13, n), 13, n, b8(units * size), size, k]
                 run(int8_batched.emit, p, words, units)
-            p = turned.TransposeParams(bytes=1)
-            run(turned.emit, p, [b8(70, n), b8(n, 70), 70, n], turned.units(p, 1, 70, n))
+            p = transpose_params.TransposeParams(bytes=1)
+            units = transpose_params.units(p, 1, 70, n)
+            run(turned.emit, p, [b8(70, n), b8(n, 70), 70, n], units)
             p = int8.Int8GemmParams(n, 19)
             packed = b8(*int8.packed_dims(p, target))
             units = int8.parallel_extent(p, target).value(13)

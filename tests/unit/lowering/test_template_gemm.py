@@ -196,6 +196,30 @@ def test_batched_values_and_independence(target, transposed, n, k):
         np.testing.assert_array_equal(one[0, 0, 0].view(np.int32), got[-1, -1, -1].view(np.int32))
 
 
+@pytest.mark.parametrize(
+    ("n", "k"), [(None, None), (128, None), (300, None), (None, 257), (37, 64), (256, 5)]
+)
+def test_one_row_has_the_bits_of_many(target, n, k):
+    """B where it is: values against float64, and the bits of the kernel that packs it."""
+    rng = np.random.default_rng(5)
+    kernels = []
+    for one_row in (False, True):
+        params = batched.BatchedGemmParams(n=n, k=k, one_row=one_row)
+        module = Module()
+        batched.emit(module, "matmul", params, target)
+        kernels.append((jit.compile_module(module, target, ["matmul"]).kernel("matmul"), params))
+    for columns in (
+        (1, 3, 4, 5, 15, 16, 17, 31, 33, 64, 100, 127, 128, 129, 300) if n is None else (n,)
+    ):
+        for steps in (0, 1, 3, 4, 37, 256, 257, 515) if k is None else (k,):
+            a = rng.standard_normal((2, 1, 1, steps)).astype(np.float32)
+            b = rng.standard_normal((2, 1, steps, columns)).astype(np.float32)
+            packed, direct = (run_batched(*kernel, target, a, b) for kernel in kernels)
+            reference = a.astype(np.float64) @ b.astype(np.float64)
+            np.testing.assert_allclose(direct, reference, rtol=0, atol=1e-5 * np.sqrt(steps))
+            np.testing.assert_array_equal(direct.view(np.int32), packed.view(np.int32))
+
+
 def test_batched_has_the_bits_of_the_packed_product(target):
     rng = np.random.default_rng(6)
     a, weight = operands(rng, 20, 50, 600)

@@ -1,0 +1,93 @@
+"""The product of one row by a matrix in memory: each element of B is used once, so none is packed.
+
+A unit is a group of panels: its columns are accumulators at once, each over all steps, in the same
+order as by `batched` of more rows. Where the number of columns is dynamic there is code for each
+number of vectors.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lowering.cpu.templates.epilogue import dynamic_mask, load_lanes, mask_of
+from lowering.cpu.templates.gemm import contract_steps
+from lowering.cpu.templates.microkernel import UNROLL, Accumulators, Tile
+from lowering.cpu.templates.schedule import ELEMENT_BYTES, Registers
+from lowering.cpu.text import Text, Value, is_literal
+
+Store = Callable[[Tile, list[Value], int | Value], None]
+"""`(tile, values, real columns of its last panel)`: stores a finished row."""
+
+
+@dataclass(frozen=True)
+class RowProduct:
+    """Writes `c = a @ B` for the columns of one unit.
+
+    Attributes:
+        text: The function being written.
+        registers: The register tile; its panels are the unit's columns.
+        k: Steps, static or an i64 value.
+        a: Pointer to the row.
+        b: Pointer to the unit's first column of B's first row.
+        stride: Elements between rows of B.
+    """
+
+    text: Text
+    registers: Registers
+    k: Value
+    a: Value
+    b: Value
+    stride: Value
+
+    def columns(self, left: Value, panels: int, store: Store) -> None:
+        """Write the product of the next `left` columns, of which `panels` panels are the unit's."""
+        text, registers = self.text, self.registers
+        most = panels * registers.vectors
+        if is_literal(left):
+            real = min(int(left), most * registers.lanes)
+            self._vectors(-(-real // registers.lanes), str(real), store)
+            return
+        real = text.minimum(left, most * registers.lanes)
+        count = text.udiv(text.add(real, registers.lanes - 1), registers.lanes)
+        for vectors in range(1, most + 1):
+            this = text.compare("eq", count, vectors)
+            text.when(this, lambda vectors=vectors: self._vectors(vectors, real, store))
+
+    def _vectors(self, vectors: int, real: Value, store: Store) -> None:
+        """Write `real` columns, which are so many vectors, the last one perhaps in part."""
+        text, lanes, width = self.text, self.registers.lanes, self.registers.width
+        tile = Tile(self.registers, 1, vectors)
+        rest = text.sub(real, (vectors - 1) * lanes)
+        mask = mask_of(lanes, int(rest)) if is_literal(rest) else dynamic_mask(text, lanes, rest)
+
+        def steps_from(first: Value, length: int | Value, values: Accumulators) -> Accumulators:
+            def step(index: Value, values: Accumulators) -> Accumulators:
+                return self._step(tile, text.add(first, index), mask, values)
+
+            def several(index: Value, values: Accumulators) -> Accumulators:
+                for offset in range(UNROLL):
+                    values = step(text.add(index, offset), values)
+                return values
+
+            end = text.mul(text.udiv(length, UNROLL), UNROLL)
+            values = text.loop(0, end, UNROLL, several, tile.carried(values))
+            return text.loop(end, length, 1, step, tile.carried(values))
+
+        values = contract_steps(text, tile, self.k, steps_from)
+        before = (vectors - 1) // self.registers.vectors * width
+        columns = text.sub(real, before)
+        store(tile, values, int(columns) if is_literal(columns) else columns)
+
+    def _step(
+        self, tile: Tile, step: Value, mask: Value | None, values: Accumulators
+    ) -> Accumulators:
+        """One step: an element of the row times a row of B."""
+        text, element, lanes = self.text, self.registers.element, self.registers.lanes
+        place = text.at(self.a, step, element)
+        scalar = text.splat(tile.type, text.load(element, place, ELEMENT_BYTES[element], "a"))
+        row = text.at(self.b, text.mul(step, self.stride), element)
+        result: Accumulators = []
+        for index, value in enumerate(values):
+            last = mask if index == tile.vectors - 1 else None
+            vector = load_lanes(text, tile.type, text.at(row, index * lanes, element), last)
+            result.append(text.fma(tile.type, scalar, vector, value))
+        return result
