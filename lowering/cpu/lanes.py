@@ -59,10 +59,6 @@ def _branches_on(op: Operation, varying: set[SSAValue]) -> bool:
     return isinstance(op, kern.IfOp) and op.operands[0] in varying
 
 
-def _has_loop(block: Block) -> bool:
-    return any(isinstance(op, kern.ForOp) for op in block.ops)
-
-
 def static_extent(op: Operation) -> int | None:
     """The number of iterations of a loop op, where both bounds are constants."""
     bounds: list[int] = []
@@ -95,27 +91,26 @@ def _vectors(e: Emitter, op: Operation, lower: Value, upper: Value) -> None:
     if width == 1:
         text.loop(lower, upper, 1, lambda i, _: run(i, None))
         return
+    if "most" in op.properties and int_of(op.properties["most"]) <= width:
+        bounds = (lower, upper)
+        count = text.outside(("count", bounds), bounds, lambda: text.sub(upper, lower))
+        run(lower, first_lanes(text, count, width))
+        return
 
-    def masked(start: Value, size: int) -> None:
-        def part(index: Value, _: list[Value]) -> None:
-            left = text.minimum(text.sub(upper, index), size)
-            run(index, first_lanes(text, left, size), size)
-
-        text.loop(start, upper, size, part)
-
-    # Where lanes walk over rows, one walk of a whole vector is better than two of halves.
-    sizes = (width // 4, width // 2, width) if _has_loop(block) else (width // 4, width // 2)
-
-    def tail(start: Value) -> None:
-        left, done = text.sub(upper, start), text.label("done")
-        for size in sizes[:-1]:
+    def tail(start: Value, left: Value) -> None:
+        """The rest, in the least vector that holds it: what is said of it stands before loops."""
+        done = text.label("done")
+        some = text.label("some")
+        text.branch_if(text.compare("sgt", left, 0), some, done)
+        text.start(some)
+        for size in (width // 4, width // 2):
             fits, more = text.label("fits"), text.label("more")
             text.branch_if(text.compare("sle", left, size), fits, more)
             text.start(fits)
-            masked(start, size)
+            run(start, first_lanes(text, left, size), size)
             text.branch(done)
             text.start(more)
-        masked(start, sizes[-1])
+        run(start, first_lanes(text, left, width), width)
         text.branch(done)
         text.start(done)
 
@@ -128,26 +123,31 @@ def lane_loop(
     upper: Value,
     width: int,
     run: Callable[[Value, Value | None], None],
-    tail: Callable[[Value], None] | None = None,
+    tail: Callable[[Value, Value], None] | None = None,
 ) -> None:
     """`run(first index, None)` for whole groups, `run(index, mask)` for what is left.
 
-    A number of iterations that only the run knows is left to `tail(first index)` if that is given.
+    What only the run knows is left to `tail(first index, iterations)` if that is given.
     """
-    count = text.sub(upper, lower)
+    bounds = (lower, upper)
+    count = text.outside(("count", bounds), bounds, lambda: text.sub(upper, lower))
     if count.lstrip("-").isdigit():
         whole = str(int(count) // width * width)
     else:
-        whole = text.binary("and", "i64", count, str(-width))
-    end = text.add(lower, whole)
+        whole = text.outside(
+            ("whole", count, width),
+            (count,),
+            lambda: text.binary("and", "i64", count, str(-width)),
+        )
+    end = text.outside(("end", lower, whole), (lower, whole), lambda: text.add(lower, whole))
     text.loop(lower, end, width, lambda i, _: run(i, None))
-    rest = text.sub(count, whole)
+    rest = text.outside(("rest", count, whole), (count, whole), lambda: text.sub(count, whole))
     if rest.lstrip("-").isdigit():
         if int(rest) > 0:
             run(end, first_lanes(text, rest, width))
         return
     if tail is not None:
-        tail(end)
+        tail(end, rest)
         return
     some = text.compare("sgt", rest, 0)
     text.when(some, lambda: run(end, first_lanes(text, rest, width)))

@@ -38,6 +38,15 @@ ROWS = 16
 SPAN = 256
 """Elements of each row of a tile: few enough that the lines of all stay in the first cache."""
 
+SHORT = 32
+"""Elements of a row that fit a virtual vector of four bytes each (`cpu.lanes`)."""
+
+MOST_TWICE = 8
+"""Ops of a region that is not too long to have its code for short rows again."""
+
+Case = tuple[SSAValue, Callable[[], object]]
+"""A condition of the run, and the code that is better where it holds."""
+
 Place = Callable[[SSAValue], tuple[Sequence[Index], Index]]
 """From a lane's index to the index of an element and its position in memory."""
 
@@ -145,7 +154,7 @@ class RegionKernel:
             strips.build(self.lo, self.hi)
             return product(outer)
 
-        def row(unit: SSAValue, index: Sequence[Index]) -> None:
+        def row(unit: SSAValue, index: Sequence[Index], most: int | None = None) -> None:
             start = b.mul_index(unit, extent)
             if scalar:
 
@@ -154,24 +163,37 @@ class RegionKernel:
 
                 b.each(0, extent, single)
             else:
-                self._lanes(e, 0, extent, lambda i: (whole([*index, i]), b.add_index(start, i)))
 
-        def rows() -> Sequence[SSAValue]:
-            b.each_place(self.lo, self.hi, outer, row)
+                def place(i: SSAValue) -> tuple[Sequence[Index], Index]:
+                    return whole([*index, i]), b.add_index(start, i)
+
+                self._lanes(e, 0, extent, place, most)
+
+        def rows(most: int | None = None) -> Sequence[SSAValue]:
+            b.each_place(self.lo, self.hi, outer, lambda unit, index: row(unit, index, most))
             return ()
 
-        for case in (
-            () if scalar else (self._one_column(e, dims, whole), self._all_equal(e, extent))
-        ):
+        cases: list[Case | None] = []
+        if not scalar:
+            short = self._short_rows(extent, lambda: rows(SHORT))
+            cases = [short, self._one_column(e, dims, whole), self._all_equal(e, extent)]
+        chosen: Callable[[], Sequence[SSAValue]] = rows
+        for case in cases:
             if case is not None:
-                rows = self._either(*case, rows)
-        rows()
+                chosen = self._either(*case, chosen)
+        chosen()
         return product(outer)
+
+    def _short_rows(self, extent: Index, rows: Callable[[], object]) -> Case | None:
+        """Rows that fit a vector, where only the run knows: one with a mask, without a loop."""
+        if isinstance(extent, int) or not self._is_simple() or len(self.computed) > MOST_TWICE:
+            return None
+        return self.b.compare_index("le", extent, SHORT), rows
 
     def _either(
         self,
         condition: SSAValue,
-        then: Callable[[], None],
+        then: Callable[[], object],
         otherwise: Callable[[], Sequence[SSAValue]],
     ) -> Callable[[], Sequence[SSAValue]]:
         def first() -> Sequence[SSAValue]:
@@ -180,12 +202,14 @@ class RegionKernel:
 
         return lambda: self.b.if_(condition, first, otherwise)
 
+    def _is_simple(self) -> bool:
+        return all(isinstance(op, Elementwise | Movement | ConstantOp) for op in self.computed)
+
     def _one_column(
         self, e: Evaluator, dims: Sequence[Dim], whole: Whole
     ) -> tuple[SSAValue, Callable[[], None]] | None:
         """Rows of one element, where that is possible: rows are in lanes."""
-        simple = all(isinstance(op, Elementwise | Movement | ConstantOp) for op in self.computed)
-        if len(dims) != 2 or isinstance(dims[1], int) or not simple:
+        if len(dims) != 2 or isinstance(dims[1], int) or not self._is_simple():
             return None
         case = replace(e, assumed={dims[1]: 1})
 
@@ -240,14 +264,16 @@ class RegionKernel:
         b.each(self.lo, self.hi, block)
         return product(blocks)
 
-    def _lanes(self, e: Evaluator, start: Index, end: Index, place: Place) -> None:
+    def _lanes(
+        self, e: Evaluator, start: Index, end: Index, place: Place, most: int | None = None
+    ) -> None:
         def body(i: SSAValue) -> None:
             e.lanes_depth = self.b.depth(i)
             index, flat = place(i)
             self._store(e, index, flat)
             e.lanes_depth = None
 
-        self.b.lanes(start, end, body)
+        self.b.lanes(start, end, body, most)
 
     def _store(self, e: Evaluator, index: Sequence[Index], flat: Index) -> None:
         for value, target in zip(self.outputs, self.targets, strict=True):

@@ -280,11 +280,15 @@ class IfOp(UniformSyntax):
 
 @irdl_op_definition
 class LanesOp(UniformSyntax):
-    """Independent iterations, run side by side: vector lanes on a CPU, threads on a GPU."""
+    """Independent iterations, run side by side: vector lanes on a CPU, threads on a GPU.
+
+    `most` says that there are no more iterations than that.
+    """
 
     name = "kern.lanes"
     lower = operand_def(IndexType)
     upper = operand_def(IndexType)
+    most = opt_prop_def(IntegerAttr[I64])
     body = region_def("single_block")
     traits = traits_def(NoTerminator())
 

@@ -248,14 +248,27 @@ class ScopedBuilder:
         op = kern.IfOp.create(operands=[condition], result_types=types, regions=[first, second])
         return self.whole(shape, self._append(op).results)
 
-    def lanes(self, lower: Index, upper: Index, body: Callable[[SSAValue], None]) -> None:
-        """Independent iterations of `body(i)`, side by side in vector lanes or threads."""
+    def lanes(
+        self,
+        lower: Index,
+        upper: Index,
+        body: Callable[[SSAValue], None],
+        most: int | None = None,
+    ) -> None:
+        """Independent iterations of `body(i)`, side by side in vector lanes or threads.
+
+        `most` is the largest number of iterations there can be, where that is known.
+        """
         operands = [self.index(lower), self.index(upper)]
 
         def run(i: SSAValue) -> None:
             body(i)
 
-        self._append(kern.LanesOp.create(operands=operands, regions=[self.region([INDEX], run)]))
+        properties = {} if most is None else {"most": integer(most)}
+        region = self.region([INDEX], run)
+        self._append(
+            kern.LanesOp.create(operands=operands, regions=[region], properties=properties)
+        )
 
     def reduce(
         self,
