@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from typing import TYPE_CHECKING
 
 from torsh_dialect.errors import Finding, TorshError
@@ -22,6 +23,19 @@ class NoConverter(NotSupported):
 
     def __init__(self, reason: str):
         super().__init__(reason, "remove the node, or register a converter for it (below)")
+
+
+class UserCodeError(NotSupported):
+    """The converter that a user registered for an operator raised an error."""
+
+    def __init__(self, error: Exception):
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = str(error).strip()
+        super().__init__(
+            f"its registered converter raised {type(error).__name__}"
+            f"{f': {said}' if said else ''} (at {where.filename}:{where.lineno}, in {where.name})",
+            "repair the converter",
+        )
 
 
 def finding_of(error: Exception, node: NodeProto, name: str, version: int) -> Finding:

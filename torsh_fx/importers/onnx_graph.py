@@ -16,7 +16,7 @@ from torsh_dialect.errors import ImportModelError, TorshError
 from torsh_dialect.kinds import TensorOp
 from torsh_dialect.types import element_type
 from torsh_fx.importers.model import MALFORMED, Fate
-from torsh_fx.importers.onnx_findings import NoConverter, finding_of
+from torsh_fx.importers.onnx_findings import NoConverter, UserCodeError, finding_of
 from torsh_fx.importers.onnx_ops.node import CONVERTERS, MS, Converter, Node, NotSupported
 from torsh_fx.importers.onnx_scope import (
     MOST_INLINED,
@@ -136,7 +136,9 @@ def convert_node(scope: Scope, node: NodeProto, name: str) -> None:
     except Skipped:
         report.fates[name] = Fate.REFUSED
     except (TorshError, *MALFORMED) as error:
-        report.refuse(finding_of(error, node, name, importing.opsets.get(domain, 0)), error)
+        cause = error.__cause__ if isinstance(error, UserCodeError) else error
+        finding = finding_of(error, node, name, importing.opsets.get(domain, 0))
+        report.refuse(finding, cause if isinstance(cause, Exception) else None)
     for position, output in enumerate(node.output):
         if output:
             scope.set(output, outputs[position] if position < len(outputs) else None)
@@ -157,9 +159,26 @@ def _converted(scope: Scope, node: NodeProto, domain: str, name: str) -> Sequenc
     if convert is None:
         return _by_definition(scope, node, domain, version, name)
     seen = Node(node, scope, version, name)
+    if (domain, node.op_type) in importing.custom:
+        return _by_user(convert, seen)
     values = convert(seen)
     if domain == MS and (unread := seen.unread()):
         raise NotSupported(f"the inputs {unread} of {node.op_type} are not supported")
+    return [values] if isinstance(values, SSAValue) else list(values)
+
+
+def _by_user(convert: Converter, node: Node) -> Sequence[SSAValue | None]:
+    """What a converter gives that a user registered.
+
+    Raises:
+        UserCodeError: It raised an error that is none of ours; that is the cause.
+    """
+    try:
+        values = convert(node)
+    except (TorshError, Skipped):
+        raise
+    except Exception as error:  # whatever a user's function raises
+        raise UserCodeError(error) from error
     return [values] if isinstance(values, SSAValue) else list(values)
 
 

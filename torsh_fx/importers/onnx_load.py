@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lowering.runtime.views import view_at
 from torsh_dialect.attributes import Array
 from torsh_dialect.dtypes import dtype_of_numpy
 from torsh_dialect.errors import ImportModelError, InvalidArgumentError
 from torsh_fx.importers.onnx_outline import LARGE, outline
-from torsh_fx.places import Place, read_aligned
+from torsh_fx.places import MappedFile, Place, read_aligned
 
 if TYPE_CHECKING:
     from onnx import ModelProto, SparseTensorProto, TensorProto
@@ -101,6 +102,7 @@ class TensorReader:
         self._folder, self._own = folder, own
         self._arrays: dict[int, tuple[TensorProto, Array]] = {}  # a message kept keeps its id
         self._places: dict[int, Place] = {}
+        self._mappings: dict[Path, Array] = {}
 
     def __call__(self, proto: TensorProto) -> Array:
         if id(proto) not in self._arrays:
@@ -118,12 +120,18 @@ class TensorReader:
         found = {name: self._places.get(id(array)) for name, array in weights.items()}
         return {name: place for name, place in found.items() if place is not None}
 
+    def _mapped(self, path: Path) -> Array:
+        """The bytes of a file, in one mapping for all tensors in it."""
+        if path not in self._mappings:
+            self._mappings[path] = MappedFile.open(path).content
+        return self._mappings[path]
+
     def _decode(self, proto: TensorProto) -> Array:
         from onnx import TensorProto, numpy_helper
 
         try:
             if proto.data_location == TensorProto.EXTERNAL:
-                array, place = _external(proto, self._folder, self._own)
+                array, place = _external(proto, self._folder, self._own, self._mapped)
                 self._places[id(array)] = place
                 return array
             return np.asarray(numpy_helper.to_array(proto))
@@ -133,7 +141,9 @@ class TensorReader:
             ) from error
 
 
-def _external(proto: TensorProto, folder: Path | None, own: Path | None) -> tuple[Array, Place]:
+def _external(
+    proto: TensorProto, folder: Path | None, own: Path | None, mapped: Callable[[Path], Array]
+) -> tuple[Array, Place]:
     from onnx import helper
 
     entries = {entry.key: entry.value for entry in proto.external_data}
@@ -164,9 +174,12 @@ def _external(proto: TensorProto, folder: Path | None, own: Path | None) -> tupl
     place = Place(path, offset)
     if count == 0:
         return np.empty(dims, dtype), place
-    if own is None or path != own:
-        return np.memmap(path, dtype, "r", offset, dims), place
-    return read_aligned(path, offset, length).view(dtype).reshape(dims), place
+    what = f"the tensor {proto.name!r} in {path.name}"
+    if path == own:
+        content, offset = read_aligned(path, offset, length), 0
+    else:
+        content = mapped(path)
+    return view_at(content, offset, dtype, dims, what, ImportModelError), place
 
 
 def _number(tensor: str, entries: dict[str, str], key: str, default: int) -> int:

@@ -86,6 +86,24 @@ def test_a_custom_operator_becomes_what_a_function_builds():
     np.testing.assert_array_equal(torsh_fx.compile(graph)(X), np.maximum(-X, 0))
 
 
+def test_what_a_users_code_raises_is_told():
+    """Type and message, node, file and line; the error itself is the cause."""
+
+    class MissingTableError(LookupError):
+        pass
+
+    def meaning(inputs, attributes):
+        raise MissingTableError("no table for scale 3")
+
+    importer = OnnxImporter()
+    importer.register_custom_op("CustomOp", meaning, "my.ops")
+    place = r"\(at .*test_api_onnx\.py:\d+, in meaning\)"
+    says = rf"my\.ops::CustomOp.*MissingTableError: no table for scale 3 {place}"
+    with pytest.raises(UnsupportedError, match=says) as caught:
+        importer.import_model(CUSTOM)
+    assert isinstance(caught.value.__cause__, MissingTableError)
+
+
 def test_errors_of_custom_operators_are_findings():
     with pytest.raises(UnsupportedError, match=r"my\.ops::CustomOp"):
         OnnxImporter().import_model(CUSTOM)
