@@ -40,15 +40,25 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.traits import IsTerminator
 
-from torsh_dialect.attributes import names_attribute, strs_of
-from torsh_dialect.dims import Expr, symbols_of
+from torsh_dialect.attributes import dims_attribute, names_attribute, strs_of
+from torsh_dialect.builder import BlockBuilder
+from torsh_dialect.dims import Bounds, Expr, symbol, symbols_of
 from torsh_dialect.dtypes import StringType
 from torsh_dialect.errors import UnsupportedError
 from torsh_dialect.kinds import DefinesSymbols
+from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
-from torsh_dialect.ops.shape import BindOp, DimOp
+from torsh_dialect.ops.shape import AssumeOp, BindOp, DimOp
 from torsh_dialect.symbols import set_symbols, symbols_in
-from torsh_dialect.types import DimsAttr, MapType, OptionalType, SequenceType, dims_of
+from torsh_dialect.types import (
+    DimsAttr,
+    MapType,
+    OptionalType,
+    SequenceType,
+    dims_of,
+    element_type,
+    tensor,
+)
 
 PREFIX = "native_"
 """Names of the functions that hold tensor code."""
@@ -105,12 +115,16 @@ class Outliner:
         if not results:
             return
         inputs, copies = self._sources(run)
-        block = Block(arg_types=[value.type for value in inputs])
+        types, extents = self._entry_types(inputs)
+        block = Block(arg_types=types)
         inside: dict[SSAValue, SSAValue] = dict(zip(inputs, block.args, strict=True))
         for copy in copies:
             clone = copy.clone(inside)
             block.add_op(clone)
             inside.update(zip(copy.results, clone.results, strict=True))
+        for value, argument in zip(inputs, block.args, strict=True):
+            if argument.type != value.type:
+                inside[value] = _as_declared(argument, value, block, run[0])
         name = f"{PREFIX}{len(self.made)}"
         call = CallOp.create(
             operands=inputs,
@@ -133,9 +147,25 @@ class Outliner:
             for nested in op.walk():
                 nested.operands = [own.get(v, v) for v in nested.operands]
         block.add_op(ReturnOp(*results))
-        self.made.append(self._function(name, block, results))
+        self.made.append(self._function(name, block, results, extents))
 
-    def _function(self, name: str, block: Block, results: Sequence[SSAValue]) -> FuncOp:
+    def _entry_types(self, inputs: Sequence[SSAValue]) -> tuple[list[Attribute], list[str]]:
+        """The types of the arguments; extents that only the function's own ops tell are named."""
+        bare = {str(d) for v in inputs for d in _dims(v.type) if _is_bare(d)}
+        types: list[Attribute] = []
+        names: list[str] = []
+        for value in inputs:
+            dims = list(_dims(value.type))
+            for axis, dim in enumerate(dims):
+                if not _is_bare(dim) and not symbols_of(dim) <= bare:
+                    names.append(f"{PREFIX}{len(self.made)}_{len(names)}")
+                    dims[axis] = symbol(names[-1])
+            types.append(tensor(element_type(value), dims) if dims else value.type)
+        return types, names
+
+    def _function(
+        self, name: str, block: Block, results: Sequence[SSAValue], extents: Sequence[str]
+    ) -> FuncOp:
         types = [a.type for a in block.args], [r.type for r in results]
         function = FuncOp(name, types, Region(block))
         function.attributes["arg_names"] = names_attribute([f"a{n}" for n in range(len(types[0]))])
@@ -145,7 +175,8 @@ class Outliner:
         mentioned = {s for op in block.walk() for s in _symbols(op)}
         mentioned |= {s for a in block.args for s in _symbols_of_type(a.type)}
         bounds = symbols_in(self.function)
-        set_symbols(function, {n: b for n, b in bounds.items() if n in mentioned})
+        known: dict[str, Bounds] = {n: b for n, b in bounds.items() if n in mentioned}
+        set_symbols(function, known | dict.fromkeys(extents, (0, None)))
         return function
 
     def _sources(self, run: Sequence[Operation]) -> tuple[list[SSAValue], list[Operation]]:
@@ -177,6 +208,17 @@ class Outliner:
         needed |= {s for value in inputs for s in _symbols_of_type(value.type)}
         bound = {str(d) for v in inputs for d in _dims(v.type) if _is_bare(d)}
         return needed - bound - {name for op in nested for name in _introduced(op)}
+
+
+def _as_declared(argument: SSAValue, value: SSAValue, block: Block, at: Operation) -> SSAValue:
+    """An argument as the value that it stands for; its named extents are checked."""
+    builder = BlockBuilder(block, location=at.location)
+    x = argument
+    for named, dim in zip(_dims(argument.type), _dims(value.type), strict=True):
+        if named != dim:
+            sides = {"left": dims_attribute([named]), "right": dims_attribute([dim])}
+            x = builder(AssumeOp, x, relation="eq", **sides)
+    return Compose(builder).reshape(x, _dims(value.type))
 
 
 def _used_outside(value: SSAValue, run: Sequence[Operation]) -> bool:
