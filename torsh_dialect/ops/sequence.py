@@ -273,13 +273,25 @@ class SplitToSequenceOp(TensorOp):
         if len(args) == 1:
             pieces = np.split(x, x.shape[axis], axis) if x.shape[axis] else []
             return ([np.squeeze(p, axis) if bool_of(self.squeeze) else p for p in pieces],)
-        sizes, extent = args[1], x.shape[axis]
-        ends = (
-            list(range(int(sizes), extent, int(sizes)))
-            if sizes.ndim == 0
-            else np.cumsum(sizes)[:-1].tolist()
-        )
-        return (np.split(x, ends, axis),)
+        lengths = _lengths(args[1], x.shape[axis])
+        return (np.split(x, np.cumsum(lengths)[:-1], axis) if lengths else [],)
+
+
+def _lengths(sizes: Any, extent: int) -> list[int]:
+    """The pieces' extents: those given, or one extent again and again and a smaller rest.
+
+    Raises:
+        ExecutionError: They do not make up the axis.
+    """
+    if sizes.ndim == 0:
+        size = int(sizes)
+        if size < 1:
+            raise ExecutionError(f"pieces of {size} elements")
+        return [size] * (extent // size) + [extent % size] * (extent % size > 0)
+    lengths = [int(size) for size in sizes]
+    if min(lengths, default=0) < 0 or sum(lengths) != extent:
+        raise ExecutionError(f"pieces of {lengths} elements of an axis of {extent}")
+    return lengths
 
 
 @op

@@ -231,3 +231,37 @@ def test_a_loop_without_condition_and_carried_values():
     for trips in (4, 1):
         feed = {"m": np.asarray(trips)}
         require_equal(torsh_fx.compile(model).run(feed), peer_of(model).run(None, feed))
+
+
+def test_native_parts_take_extents_that_are_functions_of_data():
+    """Between sequences: a part reads a tensor of min(3 n, 6) elements, where n is an input."""
+    model = model_of("""g (float[3] b, int64 n) => (float[q] y, int64 k) {
+      z = Constant<value_ints=[0]>() six = Constant<value_ints=[6]>()
+      u = Unsqueeze(n, z) t = Tile(b, u) v = Slice(t, z, six)
+      s = SequenceConstruct(v, b) k = SequenceLength(s) w = SequenceAt(s, n)
+      w2 = Add(w, w) g = Neg(v) y = Concat<axis=0>(w2, g)
+    }""")
+    compiled = torsh_fx.compile(model)
+    for n in (0, 1):
+        feed = {"b": normal(3), "n": np.asarray(n)}
+        require_equal(compiled.run(feed), peer_of(model).run(None, feed))
+
+
+def test_pieces_of_an_empty_axis():
+    model = model_of("""g (float[n,2] x) => (seq(float[p,2]) y, int64 k) {
+      size = Constant<value_int=2>() y = SplitToSequence<axis=0>(x, size) k = SequenceLength(y)
+    }""")
+    compiled = torsh_fx.compile(model)
+    for rows in (0, 1, 2, 5):
+        feed = {"x": normal(rows, 2)}
+        require_equal(compiled.run(feed), peer_of(model).run(None, feed))
+
+
+@pytest.mark.parametrize("sizes", [[1, 2], [2, 3], [-1, 5], 0, -2])
+def test_pieces_that_do_not_make_up_the_axis_are_refused(sizes: Any):
+    dims = "" if np.ndim(sizes) == 0 else "[m]"
+    model = model_of(f"""g (float[4] x, int64{dims} s) => (seq(float[n]) y) {{
+      y = SplitToSequence<axis=0>(x, s)
+    }}""")
+    with pytest.raises(ExecutionError, match="pieces of"):
+        torsh_fx.compile(model).run({"x": normal(4), "s": np.asarray(sizes)})
