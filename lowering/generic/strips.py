@@ -1,4 +1,4 @@
-"""Regions around a window: several rows for each vector of columns.
+"""Regions around a window or a resampling: several rows for each vector of columns.
 
 What depends on the column alone, such as which taps leave the input to the side, is found once
 for a strip of rows. Rows whose windows lie inside of the input have code without checks.
@@ -16,6 +16,7 @@ from lowering.generic.sliding import interior, is_inside, reads_freely, roomy_ro
 from lowering.kern.builder import Index
 from torsh_dialect.dims import Dim
 from torsh_dialect.kinds import Reduce, Window
+from torsh_dialect.ops.resize import ResizeOp
 from torsh_dialect.ops.window import SlidingWindow
 from torsh_dialect.types import dims_of
 
@@ -28,7 +29,7 @@ Store = Callable[[Sequence[Index], Index], None]
 
 def is_stripped(ops: Sequence[Operation | Block]) -> bool:
     """Whether a region of `ops` is computed in strips: reductions are in lanes of their own."""
-    return any(isinstance(op, Window) for op in ops) and not any(
+    return any(isinstance(op, Window | ResizeOp) for op in ops) and not any(
         isinstance(op, Reduce) for op in ops
     )
 

@@ -9,7 +9,8 @@ Before:
 
 After: the attention is a `torsh.strided_attention` that reads `%x` where it stands, `%y` stays
 as it is, and `%z`, which is not along rows, is the maximum, difference, exponential, sum and
-quotient that it means. A norm over several last axes becomes one over rows.
+quotient that it means. A norm over several last axes becomes one over rows. A resampling stays
+whole, one op for each axis where its elements are sums.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewri
 from lowering.passes.schedule import reshape
 from lowering.passes.views import View, contiguous, view_of
 from torsh_dialect import dtypes
-from torsh_dialect.attributes import dims_attribute, ints_of
-from torsh_dialect.dims import product
+from torsh_dialect.attributes import PropertyValue, dims_attribute, floats_of, ints_of
+from torsh_dialect.dims import Dim, evaluate_dim, product, symbols_of
 from torsh_dialect.driver import rewrite
 from torsh_dialect.ops.attention import AttentionOp
 from torsh_dialect.ops.movement import TransposeOp
 from torsh_dialect.ops.norm import LayerNormOp, RmsNormOp
+from torsh_dialect.ops.resize import ResizeOp
 from torsh_dialect.ops.softmax import LogSoftmaxOp, SoftmaxOp
 from torsh_dialect.ops.strided_attention import StridedAttentionOp
 from torsh_dialect.passes.expand_composites import Expand, RewriterBuilder
@@ -41,6 +43,9 @@ ROW_ELEMENTS = (dtypes.f32, dtypes.f64)
 
 MOST_HEAD = 4096
 """Greatest size of a head that the template computes: it unrolls over the vectors of a row."""
+
+MOST_FACTOR = 9
+"""Images are made larger by less than this, where that needs to be seen."""
 
 HEADS_LAST = (0, 2, 1, 3)
 """The permutation that puts the rows of an attention's result before its heads."""
@@ -58,8 +63,31 @@ def fits(op: Operation) -> bool:
             return _rows_fit(op, op.scale)
         case AttentionOp():
             return _attention_fits(op)
+        case ResizeOp():
+            return _resize_fits(op)
         case _:
             return False
+
+
+def _resize_fits(op: ResizeOp) -> bool:
+    """Whether elements are computed one by one: each from places that there are."""
+    rounded = op.mode.data != "nearest" and element_type(op.x) not in ROW_ELEMENTS
+    pairs = [(dims_of(op.x)[axis], dims_of(op.y)[axis]) for axis in op.moving()]
+    return op.is_plain() and not rounded and all(_has_source(*pair) for pair in pairs)
+
+
+def _has_source(extent: Dim, count: Dim) -> bool:
+    """Whether there is an element for each of `count` results, even where the extent is 0."""
+    if any(count == extent * factor for factor in range(1, MOST_FACTOR)):
+        return True
+    if isinstance(extent, int):
+        return extent > 0 or count == 0
+    if isinstance(count, int):
+        return count == 0
+    if symbols_of(extent) != symbols_of(count):
+        return False
+    empty = dict.fromkeys(symbols_of(extent), 0)
+    return evaluate_dim(extent, empty) == 0 and evaluate_dim(count, empty) == 0
 
 
 def _rows_fit(op: LayerNormOp | RmsNormOp, *others: SSAValue | None) -> bool:
@@ -169,6 +197,43 @@ class WriteRowsFirst(RewritePattern):
         rewriter.replace(op, (), list(turned.results))
 
 
+def _grows(op: ResizeOp, axis: int) -> bool:
+    """Whether a resampling is known to leave no element of an axis out."""
+    if op.scales is not None:
+        return floats_of(op.scales)[axis] >= 1
+    extent, count = dims_of(op.x)[axis], dims_of(op.y)[axis]
+    return isinstance(extent, int) and isinstance(count, int) and count >= extent
+
+
+class ResizeByAxis(RewritePattern):
+    """A resampling whose elements are sums is done axis after axis, the first axis first.
+
+    Where elements are only repeated, the order is that which looks for the fewest: along rows
+    before there are more of them.
+    """
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: ResizeOp, rewriter: PatternRewriter):
+        moving = op.moving()
+        if len(moving) == 1 or not _resize_fits(op):
+            return
+        if op.mode.data == "nearest":
+            if not all(_grows(op, axis) for axis in moving):
+                return
+            moving.reverse()
+        y, output, b = op.x, list(dims_of(op.x)), RewriterBuilder(rewriter)
+        factors = () if op.scales is None else floats_of(op.scales)
+        kept: dict[str, PropertyValue] = dict(op.properties)
+        del kept["operandSegmentSizes"]
+        for axis in moving:
+            output[axis] = dims_of(op.y)[axis]
+            kept["output"] = dims_attribute(output)
+            if factors:
+                kept["scales"] = [f if n == axis else 1.0 for n, f in enumerate(factors)]
+            y = b(ResizeOp, y, None, None, **kept)
+        rewriter.replace(op, (), [y])
+
+
 @dataclass(frozen=True)
 class FitCompositesPass(ModulePass):
     """See the module docstring."""
@@ -177,5 +242,5 @@ class FitCompositesPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         rewrite(op, Expand(fits))
-        rewrite(op, NormOverRows(), StrideAttention())
+        rewrite(op, NormOverRows(), StrideAttention(), ResizeByAxis())
         rewrite(op, WriteRowsFirst())

@@ -18,7 +18,7 @@ from xdsl.irdl import (
 
 from torsh_dialect.attributes import Array, dims_attribute, ints_of
 from torsh_dialect.declare import Spelled, op
-from torsh_dialect.dims import Dim, floordiv, provably_different
+from torsh_dialect.dims import Dim, floordiv, product, provably_different
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Builder, Composite, normal_axes
 from torsh_dialect.ops.compose import Compose
@@ -435,11 +435,13 @@ class LrnOp(Composite):
 
     def expand(self, b: Builder) -> Sequence[SSAValue]:
         c, (before, after) = Compose(b), self._reach()
-        x, dims = c.wide(self.x), dims_of(self.x)
+        whole = dims_of(self.x)
+        dims = (*whole[:2], product(whole[2:]))  # what lies behind the channels is one axis
+        x = c.reshape(c.wide(self.x), dims)
         square = c.pad(c.mul(x, x), 1, before, after)
         total = c.slice(square, 1, 0, dims[1])
         for shift in range(1, self.size.value.data):
             total = c.add(total, c.slice(square, 1, shift, dims[1]))
         share = self.alpha.value.data / self.size.value.data
         spread = c.pow(c.add(c.mul(total, share), self.bias.value.data), self.beta.value.data)
-        return (c.narrow(c.div(x, spread), self.x),)
+        return (c.narrow(c.reshape(c.div(x, spread), whole), self.x),)

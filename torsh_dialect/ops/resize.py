@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from xdsl.dialects.builtin import BoolAttr, Float64Type, FloatAttr, StringAttr
@@ -28,6 +28,7 @@ from torsh_dialect.ops.reference import Real, narrow, operands_by_value, row_of,
 from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tensor
 
 F64 = FloatAttr[Float64Type]
+V = TypeVar("V")
 MODES = ("nearest", "linear", "cubic")
 COORDINATES = (
     "half_pixel",
@@ -38,6 +39,30 @@ COORDINATES = (
     "tf_crop_and_resize",
 )
 NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+
+
+class Arithmetic(Protocol[V]):
+    """What coordinates and weights are computed with: whole tensors of them, or each by itself."""
+
+    def constant(self, value: float, element: Attribute, /) -> V: ...
+    def like(self, value: float, x: V, /) -> V: ...
+    def cast(self, x: V, element: Attribute, /) -> V: ...
+    def add(self, a: V, b: V | float, /) -> V: ...
+    def sub(self, a: V, b: V | float, /) -> V: ...
+    def mul(self, a: V, b: V | float, /) -> V: ...
+    def div(self, a: V, b: V | float, /) -> V: ...
+    def maximum(self, a: V, b: V | float, /) -> V: ...
+    def eq(self, a: V, b: V | float, /) -> V: ...
+    def lt(self, a: V, b: V | float, /) -> V: ...
+    def le(self, a: V, b: V | float, /) -> V: ...
+    def ge(self, a: V, b: V | float, /) -> V: ...
+    def either(self, a: V, b: V, /) -> V: ...
+    def where(self, condition: V, a: V, b: V, /) -> V: ...
+    def abs(self, x: V, /) -> V: ...
+    def floor(self, x: V, /) -> V: ...
+    def ceil(self, x: V, /) -> V: ...
+    def dim(self, dim: Dim, /) -> V: ...
+    def inside(self, index: V, extent: Dim, /) -> V: ...
 
 
 @op
@@ -132,6 +157,18 @@ class ResizeOp(Composite):
             return self._roi(axis) != (0.0, 1.0) or extent != output
         return extent != output or (self.scales is not None and floats_of(self.scales)[axis] != 1)
 
+    def moving(self) -> list[int]:
+        """The axes that are resampled."""
+        pairs = zip(dims_of(self.x), extents_of(self.output), strict=True)
+        return [
+            axis for axis, (extent, count) in enumerate(pairs) if self.moves(axis, extent, count)
+        ]
+
+    def is_plain(self) -> bool:
+        """Whether each element is a fixed number of elements of x, at places that are no data."""
+        data = self.factors is not None or self.region is not None
+        return not data and not self._crops() and not bool_of(self.antialias)
+
     # -- reference
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
@@ -222,6 +259,10 @@ class ResizeOp(Composite):
     def _built_scale(self, c: Compose, axis: int, extent: Dim, count: Dim) -> SSAValue:
         if self.factors is not None:
             return c.reshape(c.slice(self.factors, 0, axis, 1), ())
+        return self.scale(c, axis, extent, count)
+
+    def scale(self, c: Arithmetic[V], axis: int, extent: Dim, count: Dim) -> V:
+        """The scale of an axis of `extent` elements that becomes `count`, where it is no data."""
         if self.scales is not None:
             return c.constant(floats_of(self.scales)[axis], f64)
         return c.div(c.cast(c.dim(count), f64), c.cast(c.dim(extent), f64))
@@ -229,20 +270,27 @@ class ResizeOp(Composite):
     def _built_coordinate(self, c: Compose, axis: int, extent: Dim, count: Dim) -> SSAValue:
         i, n = c.cast(c.iota(count), f64), c.cast(c.dim(extent), f64)
         s = self._built_scale(c, axis, extent, count)
+        if not self._crops():
+            return self.coordinate(c, i, s, extent, count)
+        single, last = c.eq(c.mul(s, n), 1.0), c.sub(n, 1.0)
+        safe = c.where(single, c.like(1.0, s), c.sub(c.mul(s, n), 1.0))
+        first, end = (c.mul(r, last) for r in self._built_roi(c, axis))
+        slope = c.div(c.sub(end, first), safe)
+        middle = c.mul(c.add(first, end), 0.5)
+        return c.where(single, middle, c.add(first, c.mul(i, slope)))
+
+    def coordinate(self, c: Arithmetic[V], i: V, s: V, extent: Dim, count: Dim) -> V:
+        """u(i) for an axis of `extent` elements that becomes `count` by scale s, without a roi."""
+        n = c.cast(c.dim(extent), f64)
         m = c.mul(s, n)
-        single, last = c.eq(m, 1.0), c.sub(n, 1.0)
-        safe = c.where(single, c.like(1.0, m), c.sub(m, 1.0))
+        single = c.eq(m, 1.0)
         half = c.sub(c.div(c.add(i, 0.5), s), 0.5)
         match self.coordinates.data:
             case "align_corners":
-                return c.where(single, c.like(0.0, i), c.div(c.mul(i, last), safe))
+                safe = c.where(single, c.like(1.0, m), c.sub(m, 1.0))
+                return c.where(single, c.like(0.0, i), c.div(c.mul(i, c.sub(n, 1.0)), safe))
             case "asymmetric":
                 return c.div(i, s)
-            case "tf_crop_and_resize":
-                first, end = (c.mul(r, last) for r in self._built_roi(c, axis))
-                slope = c.div(c.sub(end, first), safe)
-                middle = c.mul(c.add(first, end), 0.5)
-                return c.where(single, middle, c.add(first, c.mul(i, slope)))
             case "pytorch_half_pixel":
                 return c.where(single, c.like(-0.5, i), half)
             case "half_pixel_symmetric":
@@ -255,12 +303,33 @@ class ResizeOp(Composite):
     def _built(self, c: Compose, y: SSAValue, axis: int, u: SSAValue, count: Dim) -> SSAValue:
         extent = dims_of(y)[axis]
         if self.mode.data == "nearest":
-            return c.take(
-                y, c.inside(c.cast(_nearest_built(c, u, self._nearest()), i64), extent), axis
-            )
+            return c.take(y, self.nearest_place(c, u, extent), axis)
         if bool_of(self.antialias):
             return self._built_dense(c, y, axis, u, count)
-        start, total, parts = c.floor(u), None, list[tuple[SSAValue, SSAValue]]()
+        result = None
+        for index, weight in self.taps(c, u, extent):
+            share = c.per_channel(c.cast_like(weight, y), rank_of(y), axis)
+            term = c.mul(c.take(y, index, axis), share)
+            result = term if result is None else c.add(result, term)
+        assert result is not None
+        return result
+
+    def nearest_place(self, c: Arithmetic[V], u: V, extent: Dim) -> V:
+        """The place (i64) of the element that is nearest to a coordinate."""
+        match self._nearest():
+            case "round_prefer_floor":
+                place = c.ceil(c.sub(u, 0.5))
+            case "round_prefer_ceil":
+                place = c.floor(c.add(u, 0.5))
+            case "floor":
+                place = c.floor(u)
+            case _:
+                place = c.ceil(u)
+        return c.inside(c.cast(place, i64), extent)
+
+    def taps(self, c: Arithmetic[V], u: V, extent: Dim) -> list[tuple[V, V]]:
+        """Places (i64) and weights (f64) of the elements that make the one at a coordinate."""
+        start, total, parts = c.floor(u), None, list[tuple[V, V]]()
         for tap in (0, 1) if self.mode.data == "linear" else (-1, 0, 1, 2):
             place = c.add(start, float(tap))
             weight = self._built_filter(c, c.abs(c.sub(place, u)))
@@ -270,14 +339,9 @@ class ResizeOp(Composite):
                 weight = c.where(outside, c.like(0.0, weight), weight)
                 total = weight if total is None else c.add(total, weight)
             parts.append((c.inside(index, extent), weight))
-        result = None
-        for index, weight in parts:
-            weight = weight if total is None else c.div(weight, total)
-            share = c.per_channel(c.cast_like(weight, y), rank_of(y), axis)
-            term = c.mul(c.take(y, index, axis), share)
-            result = term if result is None else c.add(result, term)
-        assert result is not None
-        return result
+        if total is not None:
+            parts = [(index, c.div(weight, total)) for index, weight in parts]
+        return parts
 
     def _built_dense(self, c: Compose, y: SSAValue, axis: int, u: SSAValue, count: Dim) -> SSAValue:
         """The filter as a matrix [output, places], where places reach over the edges."""
@@ -300,7 +364,7 @@ class ResizeOp(Composite):
             return int(np.ceil(factor / min(floats_of(self.scales)[axis], 1.0))) + 1
         return extent * factor + 1
 
-    def _built_filter(self, c: Compose, d: SSAValue) -> SSAValue:
+    def _built_filter(self, c: Arithmetic[V], d: V) -> V:
         if self.mode.data == "linear":
             return c.maximum(c.sub(c.like(1.0, d), d), 0.0)
         a = self._cubic()
@@ -321,15 +385,3 @@ def _nearest_index(u: Real, mode: str) -> Any:
         case _:
             y = np.ceil(u)
     return y.astype(np.int64)
-
-
-def _nearest_built(c: Compose, u: SSAValue, mode: str) -> SSAValue:
-    match mode:
-        case "round_prefer_floor":
-            return c.ceil(c.sub(u, 0.5))
-        case "round_prefer_ceil":
-            return c.floor(c.add(u, 0.5))
-        case "floor":
-            return c.floor(u)
-        case _:
-            return c.ceil(u)

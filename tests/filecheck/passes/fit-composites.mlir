@@ -69,3 +69,35 @@ func.func @main(%x: tensor<2x3xf32>) -> tensor<2x3xf32> {
   %y = torsh.softmax %x {axis = 1 : i64} : (tensor<2x3xf32>) -> tensor<2x3xf32>
   func.return %y : tensor<2x3xf32>
 }
+
+// -----
+
+// A resampling of sums is one op for each axis, the first axis first; repeated elements are looked
+// for along the last axis first, where no axis shrinks.
+// CHECK-LABEL: func.func @main
+// CHECK:         torsh.resize %x {{.*}}mode = "linear"{{.*}}#torsh.dims<[1, 2, 6, 3]>{{.*}}scales = array<f64: 1.000000e+00, 1.000000e+00, 2.000000e+00, 1.000000e+00>
+// CHECK:         torsh.resize {{.*}}mode = "linear"{{.*}}#torsh.dims<[1, 2, 6, 9]>
+// CHECK:         torsh.resize %x {{.*}}mode = "nearest"{{.*}}#torsh.dims<[1, 2, 3, 9]>
+// CHECK:         torsh.resize {{.*}}mode = "nearest"{{.*}}#torsh.dims<[1, 2, 6, 9]>
+// CHECK:         torsh.resize %x {{.*}}#torsh.dims<[1, 2, 2, 9]>
+// CHECK-NOT:     torsh.resize
+// CHECK:         func.return
+func.func @main(%x: tensor<1x2x3x3xf32>) -> (tensor<1x2x6x9xf32>, tensor<1x2x6x9xf32>, tensor<1x2x2x9xf32>) {
+  %a = torsh.resize %x {coordinates = "half_pixel", mode = "linear", operandSegmentSizes = array<i32: 1, 0, 0>, output = #torsh.dims<[1, 2, 6, 9]>, scales = array<f64: 1.0, 1.0, 2.0, 3.0>} : (tensor<1x2x3x3xf32>) -> tensor<1x2x6x9xf32>
+  %b = torsh.resize %x {coordinates = "half_pixel", mode = "nearest", operandSegmentSizes = array<i32: 1, 0, 0>, output = #torsh.dims<[1, 2, 6, 9]>} : (tensor<1x2x3x3xf32>) -> tensor<1x2x6x9xf32>
+  %c = torsh.resize %x {coordinates = "half_pixel", mode = "nearest", operandSegmentSizes = array<i32: 1, 0, 0>, output = #torsh.dims<[1, 2, 2, 9]>} : (tensor<1x2x3x3xf32>) -> tensor<1x2x2x9xf32>
+  func.return %a, %b, %c : tensor<1x2x6x9xf32>, tensor<1x2x6x9xf32>, tensor<1x2x2x9xf32>
+}
+
+// -----
+
+// Filters that data or a fixed size make are expanded, as are sums of halves.
+// CHECK-LABEL: func.func @main
+// CHECK-NOT:     torsh.resize
+// CHECK:         func.return
+func.func @main(%x: tensor<1x2x?x3xf32, #torsh.dims<[1, 2, h, 3]>>, %z: tensor<1x2x3x3xf16>) -> (tensor<1x2x6x9xf32>, tensor<1x2x2x2xf16>, tensor<1x2x6x3xf16>) {
+  %a = torsh.resize %x {coordinates = "half_pixel", mode = "nearest", operandSegmentSizes = array<i32: 1, 0, 0>, output = #torsh.dims<[1, 2, 6, 9]>} : (tensor<1x2x?x3xf32, #torsh.dims<[1, 2, h, 3]>>) -> tensor<1x2x6x9xf32>
+  %b = torsh.resize %z {antialias = true, coordinates = "half_pixel", mode = "linear", operandSegmentSizes = array<i32: 1, 0, 0>, output = #torsh.dims<[1, 2, 2, 2]>} : (tensor<1x2x3x3xf16>) -> tensor<1x2x2x2xf16>
+  %c = torsh.resize %z {coordinates = "half_pixel", mode = "linear", operandSegmentSizes = array<i32: 1, 0, 0>, output = #torsh.dims<[1, 2, 6, 3]>} : (tensor<1x2x3x3xf16>) -> tensor<1x2x6x3xf16>
+  func.return %a, %b, %c : tensor<1x2x6x9xf32>, tensor<1x2x2x2xf16>, tensor<1x2x6x3xf16>
+}
