@@ -20,9 +20,6 @@ from torsh_dialect.attributes import int_of
 CHEAP_OPS = 4
 """Ops of a combination (its yield among them) of which there may be one in vain."""
 
-SHORT_OPS = 8
-"""Ops that make an element, of which rows of few elements may have a copy of their own."""
-
 Accumulators = list[Value]
 
 
@@ -54,8 +51,7 @@ def _inits(e: Emitter, op: Operation, lanes: int) -> Accumulators:
 def _blocks(e: Emitter, op: Operation, width: int, size: int) -> None:
     lower, upper = (e.scalar(v) for v in op.operands[:2])
     count = e.text.sub(upper, lower)
-    short = len(op.regions[0].block.ops) <= SHORT_OPS
-    if is_literal(count) or not (short or _is_costly(op)):
+    if is_literal(count) or not _is_costly(op):
         finals = _all_blocks(e, op, (lower, upper), width, size)
     else:
         finals = either(

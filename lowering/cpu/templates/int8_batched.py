@@ -107,10 +107,9 @@ class _Emitter:
         row0 = text.mul(batch, self.m)
 
         def product(tile: Tile, place: Place) -> list[Value]:
-            rows: list[Value] = []
-            for offset in range(tile.rows):
-                row = text.add(row0, text.add(place.row, offset))
-                rows.append(text.at(self.a, text.mul(row, self.k), "i8"))
+            rows = [text.at(self.a, text.mul(text.add(row0, place.row), self.k), "i8")]
+            for _ in range(1, tile.rows):
+                rows.append(text.at(rows[-1], self.k, "i8"))
             if params.k is None:
                 rows = opaque_pointers(text, rows)
             panels = self._panels(tile, text.sub(place.panel, first))

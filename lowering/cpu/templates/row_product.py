@@ -8,7 +8,8 @@ number of vectors.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lowering.cpu.templates.epilogue import dynamic_mask, load_lanes, mask_of
+from lowering.cpu.lanes import first_lanes
+from lowering.cpu.templates.epilogue import load_lanes, mask_of
 from lowering.cpu.templates.gemm import contract_steps
 from lowering.cpu.templates.microkernel import UNROLL, Accumulators, Tile
 from lowering.cpu.templates.schedule import ELEMENT_BYTES, Registers
@@ -54,37 +55,40 @@ class RowProduct:
 
     def _vectors(self, vectors: int, real: Value, store: Store) -> None:
         """Write `real` columns, which are so many vectors, the last one perhaps in part."""
-        text, lanes, width = self.text, self.registers.lanes, self.registers.width
-        tile = Tile(self.registers, 1, vectors)
+        text, registers = self.text, self.registers
+        lanes, width = registers.lanes, registers.width
+        tile = Tile(registers, 1, vectors)
         rest = text.sub(real, (vectors - 1) * lanes)
-        mask = mask_of(lanes, int(rest)) if is_literal(rest) else dynamic_mask(text, lanes, rest)
+        mask = mask_of(lanes, int(rest)) if is_literal(rest) else first_lanes(text, rest, lanes)
 
         def steps_from(first: Value, length: int | Value, values: Accumulators) -> Accumulators:
-            def step(index: Value, values: Accumulators) -> Accumulators:
-                return self._step(tile, text.add(first, index), mask, values)
-
-            def several(index: Value, values: Accumulators) -> Accumulators:
-                for offset in range(UNROLL):
-                    values = step(text.add(index, offset), values)
+            def steps(index: Value, values: Accumulators, count: int) -> Accumulators:
+                step = text.add(first, index)
+                a = text.at(self.a, step, registers.element)
+                row = text.at(self.b, text.mul(step, self.stride), registers.element)
+                for offset in range(count):
+                    values = self._step(
+                        tile, text.at(a, offset, registers.element), row, mask, values
+                    )
+                    row = text.at(row, self.stride, registers.element)
                 return values
 
             end = text.mul(text.udiv(length, UNROLL), UNROLL)
-            values = text.loop(0, end, UNROLL, several, tile.carried(values))
-            return text.loop(end, length, 1, step, tile.carried(values))
+            carried = tile.carried(values)
+            values = text.loop(0, end, UNROLL, lambda i, v: steps(i, v, UNROLL), carried)
+            return text.loop(end, length, 1, lambda i, v: steps(i, v, 1), tile.carried(values))
 
         values = contract_steps(text, tile, self.k, steps_from)
-        before = (vectors - 1) // self.registers.vectors * width
+        before = (vectors - 1) // registers.vectors * width
         columns = text.sub(real, before)
         store(tile, values, int(columns) if is_literal(columns) else columns)
 
     def _step(
-        self, tile: Tile, step: Value, mask: Value | None, values: Accumulators
+        self, tile: Tile, a: Value, row: Value, mask: Value | None, values: Accumulators
     ) -> Accumulators:
-        """One step: an element of the row times a row of B."""
+        """One step: the element at `a` times the row of B at `row`."""
         text, element, lanes = self.text, self.registers.element, self.registers.lanes
-        place = text.at(self.a, step, element)
-        scalar = text.splat(tile.type, text.load(element, place, ELEMENT_BYTES[element], "a"))
-        row = text.at(self.b, text.mul(step, self.stride), element)
+        scalar = text.splat(tile.type, text.load(element, a, ELEMENT_BYTES[element], "a"))
         result: Accumulators = []
         for index, value in enumerate(values):
             last = mask if index == tile.vectors - 1 else None
