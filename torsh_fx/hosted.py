@@ -33,6 +33,7 @@ from torsh_dialect.symbols import symbols_in
 from torsh_dialect.target import TargetInfo
 from torsh_dialect.weights import WeightStore
 from torsh_fx.compiled import Compilation, CompiledModule, CompileReport, Origin, first_state
+from torsh_fx.hosted_parts import name_extents
 from torsh_fx.importers.model import ImportedModel, Report
 from torsh_fx.linked import Runnable, closed
 
@@ -204,6 +205,7 @@ def _part(function: FuncOp, whole: ImportedModel) -> ImportedModel:
     """A native function as a model of its own, with the weights of the whole."""
     main = function.clone()
     main.sym_name = StringAttr("main")
+    name_extents(main)
     names = (names_of(main, "arg_names"), names_of(main, "result_names"))
     return ImportedModel(ModuleOp([main]), whole.weights, *names, symbols_in(main), Report())
 

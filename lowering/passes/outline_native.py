@@ -40,25 +40,15 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.traits import IsTerminator
 
-from torsh_dialect.attributes import dims_attribute, names_attribute, strs_of
-from torsh_dialect.builder import BlockBuilder
-from torsh_dialect.dims import Bounds, Expr, symbol, symbols_of
+from torsh_dialect.attributes import names_attribute, strs_of
+from torsh_dialect.dims import Expr, symbols_of
 from torsh_dialect.dtypes import StringType
 from torsh_dialect.errors import UnsupportedError
 from torsh_dialect.kinds import DefinesSymbols
-from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
-from torsh_dialect.ops.shape import AssumeOp, BindOp, DimOp
+from torsh_dialect.ops.shape import BindOp, DimOp
 from torsh_dialect.symbols import set_symbols, symbols_in
-from torsh_dialect.types import (
-    DimsAttr,
-    MapType,
-    OptionalType,
-    SequenceType,
-    dims_of,
-    element_type,
-    tensor,
-)
+from torsh_dialect.types import DimsAttr, MapType, OptionalType, SequenceType, dims_of
 
 PREFIX = "native_"
 """Names of the functions that hold tensor code."""
@@ -115,16 +105,12 @@ class Outliner:
         if not results:
             return
         inputs, copies = self._sources(run)
-        types, extents = self._entry_types(inputs)
-        block = Block(arg_types=types)
+        block = Block(arg_types=[value.type for value in inputs])
         inside: dict[SSAValue, SSAValue] = dict(zip(inputs, block.args, strict=True))
         for copy in copies:
             clone = copy.clone(inside)
             block.add_op(clone)
             inside.update(zip(copy.results, clone.results, strict=True))
-        for value, argument in zip(inputs, block.args, strict=True):
-            if argument.type != value.type:
-                inside[value] = _as_declared(argument, value, block, run[0])
         name = f"{PREFIX}{len(self.made)}"
         call = CallOp.create(
             operands=inputs,
@@ -147,25 +133,9 @@ class Outliner:
             for nested in op.walk():
                 nested.operands = [own.get(v, v) for v in nested.operands]
         block.add_op(ReturnOp(*results))
-        self.made.append(self._function(name, block, results, extents))
+        self.made.append(self._function(name, block, results))
 
-    def _entry_types(self, inputs: Sequence[SSAValue]) -> tuple[list[Attribute], list[str]]:
-        """The types of the arguments; extents that only the function's own ops tell are named."""
-        bare = {str(d) for v in inputs for d in _dims(v.type) if _is_bare(d)}
-        types: list[Attribute] = []
-        names: list[str] = []
-        for value in inputs:
-            dims = list(_dims(value.type))
-            for axis, dim in enumerate(dims):
-                if not _is_bare(dim) and not symbols_of(dim) <= bare:
-                    names.append(f"{PREFIX}{len(self.made)}_{len(names)}")
-                    dims[axis] = symbol(names[-1])
-            types.append(tensor(element_type(value), dims) if dims else value.type)
-        return types, names
-
-    def _function(
-        self, name: str, block: Block, results: Sequence[SSAValue], extents: Sequence[str]
-    ) -> FuncOp:
+    def _function(self, name: str, block: Block, results: Sequence[SSAValue]) -> FuncOp:
         types = [a.type for a in block.args], [r.type for r in results]
         function = FuncOp(name, types, Region(block))
         function.attributes["arg_names"] = names_attribute([f"a{n}" for n in range(len(types[0]))])
@@ -175,8 +145,7 @@ class Outliner:
         mentioned = {s for op in block.walk() for s in _symbols(op)}
         mentioned |= {s for a in block.args for s in _symbols_of_type(a.type)}
         bounds = symbols_in(self.function)
-        known: dict[str, Bounds] = {n: b for n, b in bounds.items() if n in mentioned}
-        set_symbols(function, known | dict.fromkeys(extents, (0, None)))
+        set_symbols(function, {n: b for n, b in bounds.items() if n in mentioned})
         return function
 
     def _sources(self, run: Sequence[Operation]) -> tuple[list[SSAValue], list[Operation]]:
@@ -208,17 +177,6 @@ class Outliner:
         needed |= {s for value in inputs for s in _symbols_of_type(value.type)}
         bound = {str(d) for v in inputs for d in _dims(v.type) if _is_bare(d)}
         return needed - bound - {name for op in nested for name in _introduced(op)}
-
-
-def _as_declared(argument: SSAValue, value: SSAValue, block: Block, at: Operation) -> SSAValue:
-    """An argument as the value that it stands for; its named extents are checked."""
-    builder = BlockBuilder(block, location=at.location)
-    x = argument
-    for named, dim in zip(_dims(argument.type), _dims(value.type), strict=True):
-        if named != dim:
-            sides = {"left": dims_attribute([named]), "right": dims_attribute([dim])}
-            x = builder(AssumeOp, x, relation="eq", **sides)
-    return Compose(builder).reshape(x, _dims(value.type))
 
 
 def _used_outside(value: SSAValue, run: Sequence[Operation]) -> bool:
