@@ -115,12 +115,7 @@ def searchsorted(
     def halve(low: SSAValue, high: SSAValue) -> Sequence[SSAValue]:
         middle = b.floordiv(b.add_index(low, high), 2)
         entry = e.computed(op.row, [*leading, middle], where)
-        before = b.le(entry, value) if bool_of(op.right) else b.lt(entry, value)
-        if b.is_float(entry):
-            missing = b.ne(value, value)
-            before = b.or_(before, b.and_(missing, b.eq(entry, entry)))
-            if bool_of(op.right):
-                before = b.or_(before, missing)
+        before = b.not_(b.gt(entry, value) if bool_of(op.right) else b.ge(entry, value))
         after = b.index(b.add_index(middle, 1))
         return [b.select(before, after, low), b.select(before, high, b.index(middle))]
 

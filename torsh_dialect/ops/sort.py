@@ -169,7 +169,9 @@ class SearchSortedOp(Sort):
     """Where each value would go into a sorted row so that it stays sorted.
 
     With `right`, behind equal elements, else before them. `row` is one row, or one for each row
-    of `values`.
+    of `values`. The place is found by bisection: an entry that is neither equal nor greater (with
+    `right`: none that is greater) stands before the value, a NaN therefore before all, and every
+    entry before a NaN.
     C1: one element type. C2: `row` has rank 1 or the leading extents of `values`.
 
     %r = torsh.searchsorted %row, %v : (tensor<5xf32>, tensor<3xf32>) -> tensor<3xi64>
@@ -196,10 +198,18 @@ class SearchSortedOp(Sort):
     @rounded_once
     def evaluate(self, *args: Array) -> Sequence[Array]:
         row, values = args
-        side: Any = "right" if bool_of(self.right) else "left"
-        if row.ndim == 1:
-            return (np.searchsorted(row, values, side),)
         found = np.zeros(values.shape, np.int64)
-        for place in np.ndindex(values.shape[:-1]):
-            found[place] = np.searchsorted(row[place], values[place], side)
+        for place in np.ndindex(values.shape):
+            line: Any = row if row.ndim == 1 else row[place[:-1]]
+            found[place] = _bisected(line, values[place], right=bool_of(self.right))
         return (found,)
+
+
+def _bisected(row: Any, value: Any, *, right: bool) -> int:
+    """How many entries of a row stand before a value."""
+    low, high = 0, len(row)
+    while low < high:
+        middle = (low + high) // 2
+        behind = row[middle] > value if right else row[middle] >= value
+        low, high = (low, middle) if behind else (middle + 1, high)
+    return low

@@ -1,55 +1,97 @@
-"""Orthogonal polynomials by their three-term recurrences; degrees are cut to whole numbers."""
+"""Orthogonal polynomials by their three-term recurrences; degrees are cut to whole numbers.
+
+As in ATen, a degree that is negative, infinite or NaN gives 0.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from xdsl.ir import SSAValue
 
-from torsh_dialect.dims import Expr
+from torsh_dialect.builder import BlockBuilder
+from torsh_dialect.dims import Expr, product
+from torsh_dialect.dtypes import dtype_of, i1, i64
+from torsh_dialect.ops.control import LoopOp
 from torsh_dialect.ops.maths import SinOp
 from torsh_dialect.ops.rounding import TruncOp
+from torsh_dialect.types import dims_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts
 
-DEGREES = 64
-"""Highest degree that a tensor of degrees may ask for; above it the result is NaN."""
+UNROLLED, DEGREES = 64, 16
+"""Degree up to which the steps stand in the code, one after the other: for a degree that is a
+number, and for a tensor of degrees. A loop gives those above."""
 
-Step = Callable[[NodeBuilder, SSAValue, int, SSAValue, SSAValue], SSAValue]
-
-
-def _chebyshev(c: NodeBuilder, x: SSAValue, n: int, p: SSAValue, q: SSAValue) -> SSAValue:
-    return c.sub(c.mul(c.mul(x, 2.0), p), q)
+NO_HERMITE = {4: 128, 8: 512}
+"""By bytes of an element, the degree above which ATen's Hermite polynomials are NaN."""
 
 
-def _hermite_h(c: NodeBuilder, x: SSAValue, n: int, p: SSAValue, q: SSAValue) -> SSAValue:
-    return c.sub(c.mul(c.mul(x, 2.0), p), c.mul(q, 2.0 * (n - 1)))
+@dataclass(frozen=True)
+class Affine:
+    """start + slope * n for a degree n."""
+
+    start: float
+    slope: float = 0.0
+
+    def at(self, c: NodeBuilder, n: int | SSAValue) -> float | SSAValue:
+        """The number for a degree that is known, else a scalar."""
+        if isinstance(n, int) or not self.slope:
+            return self.start + self.slope * (n if isinstance(n, int) else 0)
+        return c.add(n if self.slope == 1 else c.mul(n, self.slope), self.start)
 
 
-def _hermite_he(c: NodeBuilder, x: SSAValue, n: int, p: SSAValue, q: SSAValue) -> SSAValue:
-    return c.sub(c.mul(x, p), c.mul(q, float(n - 1)))
+ONE, LESS = Affine(1.0), Affine(-1.0, 1.0)
 
 
-def _laguerre(c: NodeBuilder, x: SSAValue, n: int, p: SSAValue, q: SSAValue) -> SSAValue:
-    left = c.mul(c.sub(c.like(2.0 * n - 1, x), x), p)
-    return c.div(c.sub(left, c.mul(q, float(n - 1))), float(n))
+@dataclass(frozen=True)
+class Recurrence:
+    """P(n) = ((times x + plus) P(n - 1) - back P(n - 2)) / by.
+
+    Attributes:
+        first: Factor and summand of x that give the polynomial of degree 1.
+    """
+
+    first: tuple[float, float]
+    times: Affine
+    plus: Affine = Affine(0.0)
+    back: Affine = ONE
+    by: Affine = ONE
+
+    def start(self, c: NodeBuilder, x: SSAValue) -> SSAValue:
+        """The polynomial of degree 1."""
+        times, plus = self.first
+        y = x if times == 1 else c.mul(x, times)
+        return c.add(y, plus) if plus else y
+
+    def step(
+        self, c: NodeBuilder, x: SSAValue, n: int | SSAValue, p: SSAValue, q: SSAValue
+    ) -> SSAValue:
+        """That of degree n from those of n - 1 and n - 2."""
+        factor = x if self.times == ONE else c.mul(x, self.times.at(c, n))
+        if self.plus != Affine(0.0):
+            factor = c.add(factor, self.plus.at(c, n))
+        lower = q if self.back == ONE else c.mul(q, self.back.at(c, n))
+        y = c.sub(c.mul(factor, p), lower)
+        return y if self.by == ONE else c.div(y, self.by.at(c, n))
 
 
-def _legendre(c: NodeBuilder, x: SSAValue, n: int, p: SSAValue, q: SSAValue) -> SSAValue:
-    return c.div(c.sub(c.mul(c.mul(x, 2.0 * n - 1), p), c.mul(q, float(n - 1))), float(n))
-
-
-FAMILIES: dict[str, tuple[Step, Callable[[NodeBuilder, SSAValue], SSAValue]]] = {
-    "chebyshev_polynomial_t": (_chebyshev, lambda c, x: x),
-    "chebyshev_polynomial_u": (_chebyshev, lambda c, x: c.mul(x, 2.0)),
-    "chebyshev_polynomial_v": (_chebyshev, lambda c, x: c.sub(c.mul(x, 2.0), 1.0)),
-    "chebyshev_polynomial_w": (_chebyshev, lambda c, x: c.add(c.mul(x, 2.0), 1.0)),
-    "hermite_polynomial_h": (_hermite_h, lambda c, x: c.mul(x, 2.0)),
-    "hermite_polynomial_he": (_hermite_he, lambda c, x: x),
-    "laguerre_polynomial_l": (_laguerre, lambda c, x: c.sub(c.like(1.0, x), x)),
-    "legendre_polynomial_p": (_legendre, lambda c, x: x),
+TWICE = Affine(2.0)
+FAMILIES: dict[str, Recurrence] = {
+    "chebyshev_polynomial_t": Recurrence((1.0, 0.0), TWICE),
+    "chebyshev_polynomial_u": Recurrence((2.0, 0.0), TWICE),
+    "chebyshev_polynomial_v": Recurrence((2.0, -1.0), TWICE),
+    "chebyshev_polynomial_w": Recurrence((2.0, 1.0), TWICE),
+    "hermite_polynomial_h": Recurrence((2.0, 0.0), TWICE, back=Affine(-2.0, 2.0)),
+    "hermite_polynomial_he": Recurrence((1.0, 0.0), ONE, back=LESS),
+    "laguerre_polynomial_l": Recurrence(
+        (-1.0, 1.0), Affine(-1.0), Affine(-1.0, 2.0), LESS, Affine(0.0, 1.0)
+    ),
+    "legendre_polynomial_p": Recurrence(
+        (1.0, 0.0), Affine(-1.0, 2.0), back=LESS, by=Affine(0.0, 1.0)
+    ),
 }
-"""The step from degrees n - 1 and n - 2 to n, and the polynomial of degree 1."""
 
 
 @converts(
@@ -62,28 +104,63 @@ FAMILIES: dict[str, tuple[Step, Callable[[NodeBuilder, SSAValue], SSAValue]]] = 
 )
 def _polynomial(c: NodeBuilder, x: Scalar, degree: Scalar) -> SSAValue:
     name = str(c.node.target).split(".")[1].removeprefix("special_")
-    element = c.out_element()
+    element, dims = c.out_element(), c.out_dims()
     points = c.tensor(x, element)
     if name.startswith("shifted_"):
         points = c.sub(c.mul(points, 2.0), 1.0)
-    step, first = FAMILIES[name.removeprefix("shifted_")]
-    dims = c.out_dims()
-    points = c.broadcast(points, dims)
-    known = degree if isinstance(degree, int | float) else None
-    if isinstance(degree, Expr):
-        raise c.refuse("a polynomial of symbolic degree")
-    highest = DEGREES if known is None else int(known)
-    values = [c.broadcast(c.like(1.0, points), dims), first(c, points)]
-    for n in range(2, highest + 1):
-        values.append(step(c, points, n, values[-1], values[-2]))
-    if known is not None:
-        return values[int(known)] if int(known) >= 0 else c.full(0.0, dims, element)
-    wanted = c.b(TruncOp, c.tensor(degree, element))
-    result = c.where(c.lt(wanted, 0.0), c.like(0.0, points), c.like(math.nan, points))
-    result = c.broadcast(result, dims)
-    for n, value in enumerate(values):
-        result = c.where(c.eq(wanted, float(n)), value, result)
+    points, name = c.broadcast(points, dims), name.removeprefix("shifted_")
+    family, one = FAMILIES[name], c.broadcast(c.like(1.0, points), dims)
+    if isinstance(degree, int | float) and degree <= UNROLLED:
+        return _of_degree(c, family, points, int(degree), one)
+    known = degree if isinstance(degree, Expr) else None
+    wanted = c.b(
+        TruncOp, c.tensor(degree, element) if known is None else c.cast(c.dim(known), element)
+    )
+    result = _of_degrees(c, family, points, wanted, one)
+    if name.startswith("hermite"):
+        most = NO_HERMITE.get(dtype_of(element).bytes, NO_HERMITE[4])
+        result = c.where(c.gt(wanted, float(most)), c.like(math.nan, points), result)
     return result
+
+
+def _of_degree(
+    c: NodeBuilder, family: Recurrence, x: SSAValue, degree: int, one: SSAValue
+) -> SSAValue:
+    if degree < 1:
+        return one if degree == 0 else c.mul(one, 0.0)
+    before, value = one, family.start(c, x)
+    for n in range(2, degree + 1):
+        before, value = value, family.step(c, x, n, value, before)
+    return value
+
+
+def _of_degrees(
+    c: NodeBuilder, family: Recurrence, x: SSAValue, wanted: SSAValue, one: SSAValue
+) -> SSAValue:
+    """The values of which each element has a degree of its own; below 0 they are 0."""
+    dims = dims_of(x)
+    values = [one, family.start(c, x)]
+    result = c.where(c.eq(wanted, 0.0), one, c.mul(one, 0.0))
+    for n in range(1, DEGREES + 1):
+        if n > 1:
+            values = [values[1], family.step(c, x, n, values[1], values[0])]
+        result = c.where(c.eq(wanted, float(n)), values[1], result)
+
+    def fill(builder: BlockBuilder, arguments: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        inner = NodeBuilder(builder, c.node, c.graph)
+        done, before, last, found = arguments
+        n = inner.cast_like(inner.add(done, DEGREES + 1), x)
+        value = family.step(inner, x, n, last, before)
+        found = inner.broadcast(inner.where(inner.eq(wanted, n), value, found), dims)
+        return [inner.tensor(True, i1), last, value, found]
+
+    every = c.reshape(wanted, (product(dims_of(wanted)),))
+    highest = c.max(c.concat([every, c.reshape(c.like(DEGREES, every), (1,))], 0), [0])
+    trips = c.sub(c.cast(highest, i64), DEGREES)
+    carried = [*values, c.broadcast(result, dims)]
+    region = c.region([trips.type, *(v.type for v in carried)], fill)
+    first = c.tensor(True, i1)
+    return c.loop(LoopOp, trips, first, carried, region, extent=None, scans=0)[-1]
 
 
 @converts("special_spherical_bessel_j0")
