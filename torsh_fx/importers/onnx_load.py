@@ -102,6 +102,7 @@ class TensorReader:
         self._folder, self._own = folder, own
         self._arrays: dict[int, tuple[TensorProto, Array]] = {}  # a message kept keeps its id
         self._places: dict[int, Place] = {}
+        self._files: set[Path] = set()
         self._mappings: dict[Path, Array] = {}
 
     def __call__(self, proto: TensorProto) -> Array:
@@ -112,8 +113,7 @@ class TensorReader:
     @property
     def files(self) -> tuple[Path, ...]:
         """The files beside the model's own that were read."""
-        found = {place.path for place in self._places.values()}
-        return tuple(sorted(found - {self._own} if self._own else found))
+        return tuple(sorted(self._files - {self._own} if self._own else self._files))
 
     def places(self, weights: Mapping[str, Array]) -> dict[str, Place]:
         """Where the arrays among `weights` lie that are parts of files."""
@@ -131,8 +131,10 @@ class TensorReader:
 
         try:
             if proto.data_location == TensorProto.EXTERNAL:
-                array, place = _external(proto, self._folder, self._own, self._mapped)
-                self._places[id(array)] = place
+                array, place, packed = _external(proto, self._folder, self._own, self._mapped)
+                self._files.add(place.path)
+                if not packed:
+                    self._places[id(array)] = place
                 return array
             return np.asarray(numpy_helper.to_array(proto))
         except (ValueError, TypeError, KeyError, IndexError) as error:
@@ -143,8 +145,9 @@ class TensorReader:
 
 def _external(
     proto: TensorProto, folder: Path | None, own: Path | None, mapped: Callable[[Path], Array]
-) -> tuple[Array, Place]:
-    from onnx import helper
+) -> tuple[Array, Place, bool]:
+    """The array of a tensor, where its bytes lie, and whether these hold several elements each."""
+    from onnx import TensorProto, helper, numpy_helper
 
     entries = {entry.key: entry.value for entry in proto.external_data}
     path = _confined(proto.name, entries.get("location", ""), folder)
@@ -153,17 +156,13 @@ def _external(
     count = int(np.prod(dims, dtype=object)) if dims else 1
     if min(dims, default=0) < 0:
         raise ImportModelError(f"the tensor {proto.name!r} has negative extents {list(dims)}")
-    if dtype_of_numpy(dtype).bits < 8 and dtype.kind != "b":
-        raise ImportModelError(
-            f"the tensor {proto.name!r}: packed {dtype} in external data is not supported; "
-            "store it in the model"
-        )
+    packed = dtype_of_numpy(dtype).bits < 8 and dtype.kind != "b"
+    needed = (count * dtype_of_numpy(dtype).bits + 7) // 8 if packed else count * dtype.itemsize
     offset = _number(proto.name, entries, "offset", 0)
-    length = _number(proto.name, entries, "length", count * dtype.itemsize)
-    if length != count * dtype.itemsize:
+    length = _number(proto.name, entries, "length", needed)
+    if length != needed:
         raise ImportModelError(
-            f"the tensor {proto.name!r} needs {count * dtype.itemsize} bytes, but its external "
-            f"data says {length}"
+            f"the tensor {proto.name!r} needs {needed} bytes, but its external data says {length}"
         )
     size = path.stat().st_size
     if offset + length > size:
@@ -173,13 +172,17 @@ def _external(
         )
     place = Place(path, offset)
     if count == 0:
-        return np.empty(dims, dtype), place
+        return np.empty(dims, dtype), place, packed
     what = f"the tensor {proto.name!r} in {path.name}"
     if path == own:
         content, offset = read_aligned(path, offset, length), 0
     else:
         content = mapped(path)
-    return view_at(content, offset, dtype, dims, what, ImportModelError), place
+    if packed:
+        raw = content[offset : offset + length].tobytes()
+        whole = TensorProto(data_type=proto.data_type, dims=dims, raw_data=raw)
+        return np.asarray(numpy_helper.to_array(whole)), place, True
+    return view_at(content, offset, dtype, dims, what, ImportModelError), place, False
 
 
 def _number(tensor: str, entries: dict[str, str], key: str, default: int) -> int:

@@ -12,6 +12,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import torsh_fx
 from torsh_dialect.context import Context
 from torsh_dialect.evaluate import evaluate
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
@@ -388,3 +389,32 @@ def test_external_data_beside_the_model(tmp_path: Path):
     expected = x.astype(np.float64) @ w
     (actual,) = evaluate(ours.module, [x], ours.weights)
     np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["INT4", "UINT4", "FLOAT4E2M1"])
+def test_packed_elements_in_external_data(tmp_path: Path, kind: str):
+    """An odd number of them, behind other bytes; a file that changes is read again."""
+    values = np.array([[3, -1, 7], [0, 2, -6], [1, 4, 5]], np.float32)
+    values = np.abs(values) if kind == "UINT4" else values
+    data_type = getattr(onnx.TensorProto, kind)
+    stored = helper.make_tensor("w", data_type, values.shape, values.reshape(-1))
+    whole = numpy_helper.to_array(stored)
+    raw, lead = stored.raw_data or numpy_helper.from_array(whole, "w").raw_data, b"\x77" * 3
+    assert len(raw) == 5
+    stored = onnx.TensorProto(name="w", data_type=data_type, dims=values.shape)
+    stored.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "w.bin"), ("offset", "3"), ("length", "5")):
+        stored.external_data.add(key=key, value=value)
+    nodes = [
+        helper.make_node("Cast", ["w"], ["f"], to=1),
+        helper.make_node("Add", ["x", "f"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(name, 1, [3, 3]) for name in "xy")
+    graph = helper.make_graph(nodes, "g", [x], [y], [stored])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11)
+    onnx.save(model, tmp_path / "m.onnx")
+    feed = np.ones((3, 3), np.float32)
+    for content, wanted in ((raw, whole.astype(np.float32)), (bytes(5), np.zeros((3, 3)))):
+        (tmp_path / "w.bin").write_bytes(lead + content + b"\x55")
+        compiled = torsh_fx.compile(tmp_path / "m.onnx")
+        np.testing.assert_array_equal(compiled.run([feed])[0], feed + wanted)
