@@ -11,9 +11,10 @@ from lowering.cpu.emitter import Emitter, emits
 from lowering.cpu.periods import by_runs, periods_of
 from lowering.cpu.spans import mask_of
 from lowering.cpu.text import Text, Value
-from lowering.cpu.values import Val, element_bytes
+from lowering.cpu.values import Val, element_bytes, is_place
 from lowering.kern import dialect as kern
-from torsh_dialect.attributes import int_of
+from torsh_dialect import dtypes
+from torsh_dialect.attributes import int_of, str_of
 
 VIRTUAL_BYTES = 128
 """Bytes of a virtual vector: several registers, so that latencies overlap (cpu_codegen 3)."""
@@ -26,6 +27,7 @@ def lane_width(block: Block, extent: int | None) -> int:
     """How many lanes a loop over `block` gets; 1 where its code cannot be vectorised."""
     widest, bytes_ = 4, VIRTUAL_BYTES
     varying: set[SSAValue] = {block.args[0]}
+    near: set[SSAValue] = set()
     for op in block.walk():
         if isinstance(op, kern.WhileOp) or _branches_on(op, varying):
             return 1
@@ -39,7 +41,8 @@ def lane_width(block: Block, extent: int | None) -> int:
             varying.update(r for r in op.results if not isinstance(r.type, IndexType))
         for region in op.regions:
             varying.update(a for a in region.block.args if not isinstance(a.type, IndexType))
-        values = (*op.operands, *op.results)
+        near.update(v for v in (*op.operands, *op.results) if _is_near(v, near))
+        values = [v for v in (*op.operands, *op.results) if v not in near]
         if not isinstance(op, kern.PointerOp | kern.OffsetOp):
             sizes = (_value_bytes(v.type) for v in values if not isinstance(v.type, IndexType))
             widest = max(widest, *sizes, 0)
@@ -47,6 +50,16 @@ def lane_width(block: Block, extent: int | None) -> int:
     while extent is not None and width > 1 and width // 2 >= extent:
         width //= 2
     return width
+
+
+def _is_near(value: SSAValue, near: set[SSAValue]) -> bool:
+    """Whether an i64 is an index, or a sum of `near` ones: its lanes are a number and its step."""
+    op = value.owner
+    if isinstance(op, kern.CastOp):
+        return value.type == dtypes.i64 and isinstance(op.x.type, IndexType) and is_place(op.x)
+    if isinstance(op, kern.BinaryOp) and str_of(op.kind) in ("add", "sub"):
+        return all(v in near for v in op.operands)
+    return isinstance(op, kern.ConstOp) and value.type == dtypes.i64
 
 
 def _value_bytes(type: Attribute) -> int:

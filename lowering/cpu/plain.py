@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr
 from xdsl.ir import Operation, OpResult
 
@@ -11,10 +13,14 @@ from lowering.cpu.memory import emit_load, emit_store
 from lowering.cpu.spans import meet, where
 from lowering.cpu.strided import compare_spread
 from lowering.cpu.text import Value, vector_of
-from lowering.cpu.values import Val, register_type
+from lowering.cpu.values import Val, is_place, register_type
 from lowering.kern import dialect as kern
+from torsh_dialect import dtypes
 from torsh_dialect.attributes import int_of, str_of
 from torsh_dialect.dtypes import i1
+
+FAR = 1 << 31
+"""Constants below this are near: sums of them and indices, of which there are few, stay in i64."""
 
 FILLED = ("float", "double", "i32", "i64")
 """Types that are the same in memory and in registers."""
@@ -26,7 +32,9 @@ def _const(e: Emitter, op: Operation) -> None:
     assert isinstance(attribute, IntegerAttr | FloatAttr)
     result = op.results[0]
     value = attribute.value.data
-    e.values[result] = Val(arithmetic.constant(result.type, value, 1), register_type(result.type))
+    literal = arithmetic.constant(result.type, value, 1)
+    near = result.type == dtypes.i64 and abs(value) < FAR
+    e.values[result] = Val(literal, register_type(result.type), near=near)
 
 
 @emits(kern.BinaryOp)
@@ -34,6 +42,10 @@ def _binary(e: Emitter, op: Operation) -> None:
     kind, result = str_of(op.properties["kind"]), op.results[0]
     if isinstance(result.type, IndexType) and (val := _index_binary(e, kind, op)) is not None:
         e.values[result] = val
+        return
+    near = kind in ("add", "sub") and all(e.get(v).near for v in op.operands)
+    if near and (val := _index_binary(e, kind, op)) is not None:
+        e.values[result] = replace(val, near=True)
         return
     if kind == "and" and result.type == i1 and (val := _neighbours(e, op)) is not None:
         e.values[result] = val
@@ -57,7 +69,9 @@ def _index_binary(e: Emitter, kind: str, op: Operation) -> Val | None:
     """Index arithmetic that keeps the form base + lane * step; None where it does not."""
     a, b = (e.get(v) for v in op.operands)
     if kind in ("add", "sub") and a.is_affine and b.is_affine:
-        base = (e.text.add if kind == "add" else e.text.sub)(a.text, b.text)
+        write = e.text.add if kind == "add" else e.text.sub
+        both = (a.text, b.text)
+        base = e.text.outside((kind, both), both, lambda: write(*both))
         other = (b.step or 0) if kind == "add" else -(b.step or 0)
         step = (a.step or 0) + other
         lanes = max(a.lanes, b.lanes)
@@ -97,8 +111,10 @@ def _fma(e: Emitter, op: Operation) -> None:
 @emits(kern.CompareOp)
 def _compare(e: Emitter, op: Operation) -> None:
     kind = str_of(op.properties["kind"])
-    if isinstance(op.operands[0].type, IndexType):
-        found = compare_spread(e.text, kind, *(e.get(v) for v in op.operands))
+    is_index = isinstance(op.operands[0].type, IndexType)
+    near = all(e.get(v).near for v in op.operands)
+    if is_index or near:
+        found = compare_spread(e.text, kind, *(e.get(v) for v in op.operands), near=near)
         if found is not None:
             e.values[op.results[0]] = found
             return
@@ -125,8 +141,11 @@ def _select(e: Emitter, op: Operation) -> None:
 
 @emits(kern.CastOp)
 def _cast(e: Emitter, op: Operation) -> None:
-    (x,), lanes = e.operands(op.operands)
     source, target = op.operands[0].type, op.results[0].type
+    if isinstance(source, IndexType) and target == dtypes.i64 and is_place(op.operands[0]):
+        e.values[op.results[0]] = replace(e.get(op.operands[0]), near=True)
+        return
+    (x,), lanes = e.operands(op.operands)
     e.set(op.results[0], arithmetic.cast(e.text, source, target, x, lanes), lanes)
 
 

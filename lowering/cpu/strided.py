@@ -90,8 +90,11 @@ def _shuffle(text: Text, type: str, a: Value, b: Value, lanes: list[int]) -> Val
     return text.let(f"shufflevector {type} {a}, {type} {b}, <{len(lanes)} x i32> <{picked}>")
 
 
-def compare_spread(text: Text, kind: str, a: Val, b: Val) -> Val | None:
-    """An order of two indices that grow by constants; None for any other comparison."""
+def compare_spread(text: Text, kind: str, a: Val, b: Val, *, near: bool = False) -> Val | None:
+    """An order of two indices that grow by constants; None for any other comparison.
+
+    `near` says that neither is data, so that their difference does not overflow.
+    """
     lanes = max(a.lanes, b.lanes)
     if kind not in SWAPPED or lanes == 1 or not a.is_affine or not b.is_affine:
         return None
@@ -100,13 +103,18 @@ def compare_spread(text: Text, kind: str, a: Val, b: Val) -> Val | None:
         return Val(text.compare(f"s{kind}", a.text, b.text), "i1")
     if step < 0:
         a, b, step, kind = b, a, -step, SWAPPED[kind]
-    # lane * step against the room up to b, cut to what makes a difference in any lane
-    room = _difference(text, b.text, a.text)
-    if kind in ("le", "gt"):
-        room = text.add(text.minimum(text.maximum(room, -step), step * (lanes - 1)), step)
-    else:
-        room = text.add(text.minimum(text.maximum(room, 0), step * lanes), step - 1)
-    count = text.udiv(room, step)
+
+    def write() -> Value:
+        # lane * step against the room up to b, cut to what makes a difference in any lane
+        room = text.sub(b.text, a.text) if near else _difference(text, b.text, a.text)
+        if kind in ("le", "gt"):
+            room = text.add(text.minimum(text.maximum(room, -step), step * (lanes - 1)), step)
+        else:
+            room = text.add(text.minimum(text.maximum(room, 0), step * lanes), step - 1)
+        return text.udiv(room, step)
+
+    bounds = (a.text, b.text)
+    count = text.outside(("lanes", bounds, kind, step, lanes, near), bounds, write)
     span = ("0", count) if kind in ("lt", "le") else (count, str(lanes))
     return Val(mask_of(text, span, lanes), "i1", lanes)
 

@@ -11,10 +11,14 @@ import struct
 from dataclasses import dataclass
 
 from xdsl.dialects.builtin import IndexType
-from xdsl.ir import Attribute
+from xdsl.ir import Attribute, OpResult, SSAValue
 
 from lowering.cpu.text import Text, Value, is_literal, vector_of
+from lowering.kern import dialect as kern
 from torsh_dialect.dtypes import dtype_of, i1
+
+LONGEST_PLACE = 32
+"""Operands that are looked at to tell that an index is no data."""
 
 FLOATS = {"f32": "float", "f64": "double"}
 
@@ -68,12 +72,14 @@ class Val:
         type: LLVM type of one element.
         lanes: 1 for a uniform value, else the width of the vector it is.
         step: For a varying index: what it grows by from lane to lane; None for a real vector.
+        near: Whether an i64 is an index, or a sum of some: a number that is far from overflow.
     """
 
     text: Value
     type: str
     lanes: int = 1
     step: int | None = None
+    near: bool = False
 
     @property
     def is_literal(self) -> bool:
@@ -97,6 +103,20 @@ class Val:
         if self.lanes == lanes:
             return self.text
         return splat(text, self.type, self.text, lanes)
+
+
+def is_place(value: SSAValue) -> bool:
+    """Whether an index is made of loops' indices, extents and constants: not of data."""
+    work = [value]
+    for _ in range(LONGEST_PLACE):
+        if not work:
+            return True
+        current = work.pop()
+        if isinstance(current, OpResult) and isinstance(current.op, kern.BinaryOp):
+            work.extend(current.op.operands)
+        elif isinstance(current, OpResult) and not isinstance(current.op, kern.ConstOp):
+            return False
+    return not work
 
 
 def splat(text: Text, type: str, scalar: Value, lanes: int) -> Value:
