@@ -31,6 +31,7 @@ from torsh_fx.importers.torch_custom import custom_converter, operator_of, untra
 from torsh_fx.importers.torch_findings import REMEDY, REPAIR, stub_of
 from torsh_fx.importers.torch_ops import ASSERTIONS, CONVERTERS, SYMBOLIC, NodeBuilder
 from torsh_fx.importers.torch_ops.base import Converter
+from torsh_fx.importers.torch_ops.symbolic import entered
 from torsh_fx.importers.torch_symbols import dim_of
 from torsh_fx.importers.torch_types import device_name, element_of, row_of_torch
 
@@ -166,7 +167,7 @@ class GraphImporter:
         for node in self.module.graph.nodes:
             name = self.path + node.name
             if node.op == "placeholder":
-                self.values[node] = next(given)
+                self.values[node] = self._number(node, next(given))
                 self.shared.report.fates[name] = Fate.MAPPED if node in live else Fate.DEAD
             elif node.op == "output":
                 self.shared.report.fates[name] = Fate.MAPPED
@@ -205,7 +206,7 @@ class GraphImporter:
             return self._refuse(node, reason) if reason else REFUSED
         if node.target is operator.getitem:
             fates[name] = Fate.FOLDED
-            return self.value(node.args[0])[node.args[1]]
+            return self._number(node, self.value(node.args[0])[node.args[1]])
         size = node.meta.get("val")
         if isinstance(size, int | torch.SymInt) and not isinstance(size, bool):
             known = self._extent(node, size)
@@ -215,6 +216,12 @@ class GraphImporter:
         if not self._is_known(node):
             return self._refuse(node, "there is no converter for this op")
         return self._convert(node)
+
+    def _number(self, node: Node, value: Any) -> Any:
+        """What a node stands for: where torch has a number and here is a tensor, it is bound."""
+        if not is_value(value) or not isinstance(node.meta.get("val"), torch.SymInt):
+            return value
+        return entered(NodeBuilder(self.builder, node, self), value)
 
     def _extent(self, node: Node, size: int | torch.SymInt) -> Dim | None:
         if str(node.target) in SYMBOLIC:

@@ -11,7 +11,7 @@ from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import dims_attribute
-from torsh_dialect.dims import Dim, Expr, symbols_of
+from torsh_dialect.dims import Dim, Expr, symbol, symbols_of
 from torsh_dialect.errors import UnsupportedError
 from torsh_dialect.ops import compare, elementwise, maths, rounding, select
 from torsh_dialect.ops.shape import AssumeOp, BindOp
@@ -41,9 +41,25 @@ def bound(c: NodeBuilder, x: SSAValue) -> Any:
     return c.cast(x, dtypes.i1) if isinstance(value, torch.SymBool | bool) else x
 
 
-def bind_extent(c: NodeBuilder, x: SSAValue, symbol: Expr) -> None:
-    """From here on `symbol` is the integer that x holds; its bounds are checked at run time."""
-    name = str(symbol)
+def entered(c: NodeBuilder, x: SSAValue) -> Any:
+    """The number that a loop carries, for the graph that takes it.
+
+    Torch has one symbol for it in all iterations; each use in extents binds one of its own.
+    """
+    shared, name = c.graph.shared, str(c.meta())
+    if not name.isidentifier() or _is_arithmetic_only(c.node):
+        shared.numbers |= {str(s) for s in c.meta().node.expr.free_symbols}
+        return c.cast(c.reshape(x, []), dtypes.i64)
+    shared.numbers.discard(name)
+    extent = symbol(shared.symbol("carried"))
+    shared.aliases[name] = extent
+    bind_extent(c, x, extent)
+    return extent
+
+
+def bind_extent(c: NodeBuilder, x: SSAValue, extent: Expr) -> None:
+    """From here on the symbol `extent` is the integer that x holds; checked at run time."""
+    name = str(extent)
     c.graph.shared.known.add(name)
     low, high = c.graph.shared.bounds.get(name, (0, None))
     c.b(BindOp, c.cast(x, dtypes.i64), names=[name], low=low or None, high=high)
