@@ -77,7 +77,11 @@ def import_exported_program(
 
 
 def functional(ep: ExportedProgram) -> ExportedProgram:
-    """The program without in-place ops and unknown ops, decomposed only where that is needed."""
+    """The program without in-place ops and unknown ops, decomposed only where that is needed.
+
+    Raises:
+        ImportModelError: Torch cannot do that; its message is included.
+    """
     nodes = [node for graph in _graphs(ep) for node in graph.graph.nodes]
     if all(_is_plain(node) for node in nodes):
         return ep
@@ -89,7 +93,10 @@ def functional(ep: ExportedProgram) -> ExportedProgram:
     table.update(DECOMPOSITIONS)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns about its own trees
-        return cast(Any, ep).run_decompositions(table)
+        try:
+            return cast(Any, ep).run_decompositions(table)
+        except Exception as error:
+            raise ImportModelError(f"torch cannot decompose the program: {error}") from error
 
 
 def _graphs(ep: ExportedProgram) -> list[torch.fx.GraphModule]:

@@ -76,7 +76,8 @@ def _is_of_strides(guard: Any) -> bool:
     file, function = getattr(place, "filename", ""), getattr(place, "name", "")
     if not file.startswith(os.path.dirname(torch.__file__)) or file.startswith(PROGRAMS):
         return False
-    return function in STRIDES or _is_of_zero_or_one(guard.expr)
+    about = guard.expr.has(_torch.IsNonOverlappingAndDenseIndicator) or function in STRIDES
+    return about or _is_of_zero_or_one(guard.expr)
 
 
 def _is_of_zero_or_one(expr: Any) -> bool:
