@@ -26,7 +26,12 @@ import torch
 from torch.export import Dim
 from torch.fx import GraphModule, Node
 
-from torsh_dialect.errors import InputError, InvalidArgumentError, UnsupportedError
+from torsh_dialect.errors import (
+    ImportModelError,
+    InputError,
+    InvalidArgumentError,
+    UnsupportedError,
+)
 from torsh_dialect.settings import Settings
 from torsh_fx.compiled import CompiledModule
 from torsh_fx.compiler import compile as compile_model
@@ -195,9 +200,15 @@ class DynamoGraph:
         module = self._with_weights(args)
         users = tuple(_plain(args[position]) for position in self._users)
         shapes = tuple(self._dynamic(position) if dynamic else None for position in self._users)
-        program = trace(module, users, shapes if dynamic else None)
+        for value in users:
+            _check_kind(value)
+        try:
+            program = trace(module, users, shapes if dynamic else None)
+        except Exception as error:
+            raise ImportModelError(f"torch.export cannot trace the graph: {error}") from error
         self._stamps = {position: Stamp.of(args[position]) for position in self._stored}
-        return compile_model(program, **self._options)
+        with torch.autocast("cpu", enabled=False):  # the trace has cast what is to be cast
+            return compile_model(program, **self._options)
 
     def _dynamic(self, position: int) -> Any:
         symbolic = self._symbolic[position]
@@ -267,6 +278,17 @@ def _sizes(
 
 def _symbol(value: torch.SymInt) -> str:
     return str(cast(Any, value).node.expr)
+
+
+def _check_kind(value: Any) -> None:
+    if not isinstance(value, torch.Tensor):
+        return
+    kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+    if kind != "strided" or value.is_meta:
+        raise UnsupportedError(
+            f"the graph has an input of {type(value).__name__} "
+            f"({kind}, on {value.device}); give a dense tensor that has data"
+        )
 
 
 def _plain(value: Any) -> Any:

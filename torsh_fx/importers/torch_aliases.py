@@ -1,7 +1,8 @@
 """Outputs of a Dynamo graph that share memory: with an input (a view of it, or itself), or twice.
 
 A compiled program has memory of its own for each output. A caller of the graph may rely on views,
-so an output that is one in the graph is made one again, of the input that the call was given.
+so an output that is one in the graph is made one again: of the input that the call was given, or of
+the output that has all of the memory.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from torch.utils import _pytree as pytree
 
 @dataclass(frozen=True)
 class View:
-    """An output that is a view of an input.
+    """An output that is a view of an input, or of another output.
 
     Attributes:
-        source: The input's position.
+        source: The position of what it is a view of.
         value: The output as Dynamo knows it: a fake tensor.
-        base: The input likewise.
+        base: What it is a view of, likewise.
     """
 
     source: int
@@ -40,6 +41,10 @@ class View:
         empty = torch.empty(0, dtype=self.value.dtype)
         return empty.set_(tensor.untyped_storage(), offset, shape, strides)  # pyright: ignore[reportArgumentType]
 
+    def is_laid_out(self, tensor: torch.Tensor, sizes: Mapping[Any, int]) -> bool:
+        """Whether a result has the strides, and hence the storage, that the base has."""
+        return list(tensor.stride()) == [_number(step, sizes) for step in self.base.stride()]
+
 
 @dataclass(frozen=True)
 class Aliases:
@@ -47,11 +52,13 @@ class Aliases:
 
     Attributes:
         views: Outputs that are views of inputs, or inputs, by position.
+        parts: Outputs that are views of other outputs, by position.
         same: Outputs that are the same tensor as an earlier one, by position.
         inputs: The graph's inputs as Dynamo knows them.
     """
 
     views: dict[int, View] = field(default_factory=dict[int, View])
+    parts: dict[int, View] = field(default_factory=dict[int, View])
     same: dict[int, int] = field(default_factory=dict[int, int])
     inputs: Sequence[Any] = ()
 
@@ -65,7 +72,17 @@ class Aliases:
             if _has_storage(value)
         }
         last = next(node for node in graph.nodes if node.op == "output")
+        results: list[Any] = [
+            node.meta.get("example_value") if isinstance(node, Node) else None
+            for node in pytree.tree_leaves(last.args[0])
+        ]
+        bases = {
+            value.untyped_storage()._cdata: position
+            for position, value in reversed(list(enumerate(results)))
+            if _has_storage(value) and not value._is_view()
+        }
         views: dict[int, View] = {}
+        parts: dict[int, View] = {}
         same: dict[int, int] = {}
         first: dict[Node, int] = {}
         for position, node in enumerate(pytree.tree_leaves(last.args[0])):
@@ -77,18 +94,23 @@ class Aliases:
             first.setdefault(node, position)
             if value is None or not _has_storage(value) or value.is_conj() or value.is_neg():
                 continue
-            source = storages.get(value.untyped_storage()._cdata)
-            if source is not None:
+            storage = value.untyped_storage()._cdata
+            if (source := storages.get(storage)) is not None:
                 views[position] = View(source, value, inputs[source])
-        return cls(views, same, inputs)
+            elif (source := bases.get(storage, position)) != position:
+                parts[position] = View(source, value, results[source])
+        return cls(views, parts, same, inputs)
 
     def restored(self, args: Sequence[Any], outputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """The outputs of a call, with the views that the graph has."""
-        if not self.views and not self.same:
+        if not self.views and not self.parts and not self.same:
             return outputs
         found, sizes = list(outputs), self._sizes(args)
         for position, view in self.views.items():
             found[position] = view.of(args[view.source], sizes)
+        for position, view in self.parts.items():
+            if view.is_laid_out(found[view.source], sizes):
+                found[position] = view.of(found[view.source], sizes)
         for position, earlier in self.same.items():
             found[position] = found[earlier]
         return tuple(found)

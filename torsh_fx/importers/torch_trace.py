@@ -19,14 +19,15 @@ def trace(model: torch.nn.Module, inputs: tuple[Any, ...], shapes: Any = None) -
 
     What calls `torch.func.grad`, `jacrev` or `hessian` torch 2.13 cannot trace above its
     dispatcher, where `export` works, and it passes over the steps of a graph of Dynamo's that
-    begin autocast. Such a model is traced below the dispatcher, where derivatives and casts have
-    become ordinary ops: a graph of Dynamo's that names them at once, another module after a
-    first try.
+    begin autocast, and over autocast that is on around the call. Such a model is traced below the
+    dispatcher, where derivatives and casts have become ordinary ops: a graph of Dynamo's that
+    names them, and all where autocast is on, at once, another module after a first try.
 
     Raises:
         Exception: What torch raised at the first try, where the second fails too.
     """
-    if isinstance(model, GraphModule) and any(map(_is_resolved, model.graph.nodes)):
+    resolved = isinstance(model, GraphModule) and any(map(_is_resolved, model.graph.nodes))
+    if resolved or torch.is_autocast_enabled("cpu"):
         return _export(model, inputs, {}, shapes, strict=False, pre_dispatch=False)
     try:
         return torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)

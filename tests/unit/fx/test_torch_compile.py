@@ -10,7 +10,7 @@ import torch
 from torch_oracle import Total
 
 import torsh_fx.backend
-from torsh_dialect.errors import InvalidArgumentError, UnsupportedError
+from torsh_dialect.errors import InvalidArgumentError, TorshError, UnsupportedError
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 
@@ -157,3 +157,52 @@ def test_the_fused_attention_of_eval_mode():
     x = torch.randn(2, 5, 16)
     compiled = torch.compile(lambda x: attention(x, x, x), backend="torsh")
     agree(compiled(x), attention(x, x, x))
+
+
+@torch.no_grad()
+def test_autocast_around_the_call():
+    """What autocast casts is cast, in the calls that it is on in only."""
+    model = Mlp().eval()
+    compiled, x = torch.compile(model, backend="torsh"), torch.randn(4, 10)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual, expected = compiled(x), model(x)
+    for a, b in zip(actual, expected, strict=True):
+        assert a.dtype == b.dtype == torch.bfloat16
+        torch.testing.assert_close(a, b, rtol=2e-2, atol=2e-2)
+    agree(compiled(x), model(x))
+
+
+@torch.no_grad()
+def test_outputs_that_are_views_of_an_output():
+    def f(x):
+        y = x + 1
+        return y.t(), y, y[1:], x * 2
+
+    compiled = torch.compile(f, backend="torsh")
+    for size in (3, 5, 7):
+        results = []
+        for function in (f, compiled):
+            found = function(torch.arange(size * 4.0).view(size, 4))
+            found[1].mul_(3)
+            found[2][0, 0] = -1
+            results.append(found)
+        for actual, expected in zip(results[1], results[0], strict=True):
+            assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize("kind", ["meta", "nested"])
+def test_tensors_that_no_program_takes(kind):
+    rows = [torch.ones(2, 3), torch.ones(4, 3)]
+    nested = torch.nested.nested_tensor(rows, layout=torch.jagged)
+    given = nested if kind == "nested" else torch.ones(3, device="meta")
+    compiled = torch.compile(lambda x: x * 2, backend="torsh")
+    with pytest.raises(UnsupportedError, match=kind):
+        compiled(given)
+
+
+@torch.no_grad()
+def test_inputs_that_overlap_and_are_written():
+    compiled = torch.compile(lambda x, y: (x.add_(1), y * 3), backend="torsh")
+    base = torch.ones(8)
+    with pytest.raises(TorshError):
+        compiled(base[:6], base[2:])

@@ -109,10 +109,9 @@ def _batch_norm(
     y = c.b(norm.BatchNormOp, x, scale, shift, mean, variance, epsilon=float(eps))
     if name.startswith("aten.batch_norm"):
         return y
-    empty = c.full(0, [0], element)
-    if "functional" in name:
-        return [y, empty, empty, mean, variance]
-    return [y, *[empty] * (len(c.meta()) - 1)]
+    count = 3 if "functional" in name else len(c.meta())
+    empty = [c.full(0, [0], c.out_element(number)) for number in range(1, count)]
+    return [y, *empty, mean, variance] if "functional" in name else [y, *empty]
 
 
 def _batch_statistics(
