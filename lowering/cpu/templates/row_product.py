@@ -2,7 +2,7 @@
 
 A unit is a group of panels: its columns are accumulators at once, each over all steps, in the same
 order as by `batched` of more rows. Where the number of columns is dynamic there is code for each
-number of vectors.
+number of whole panels, and for each number of vectors of which the last one is masked.
 """
 
 from collections.abc import Callable
@@ -48,10 +48,15 @@ class RowProduct:
             self._vectors(-(-real // registers.lanes), str(real), store)
             return
         real = text.minimum(left, most * registers.lanes)
-        count = text.udiv(text.add(real, registers.lanes - 1), registers.lanes)
+        for whole in range(registers.width, panels * registers.width + 1, registers.width):
+            vectors = whole // registers.lanes
+            this = text.compare("eq", real, whole)
+            text.when(this, lambda n=vectors, r=str(whole): self._vectors(n, r, store))
+        uneven = text.compare("ne", text.urem(real, registers.width), 0)
+        count = text.ceildiv(real, registers.lanes)
         for vectors in range(1, most + 1):
-            this = text.compare("eq", count, vectors)
-            text.when(this, lambda vectors=vectors: self._vectors(vectors, real, store))
+            this = text.binary("and", "i1", uneven, text.compare("eq", count, vectors))
+            text.when(this, lambda n=vectors: self._vectors(n, real, store))
 
     def _vectors(self, vectors: int, real: Value, store: Store) -> None:
         """Write `real` columns, which are so many vectors, the last one perhaps in part."""
