@@ -87,6 +87,38 @@ def named_file(text: str) -> tuple[str, str]:
     return name, path
 
 
+SYSTEMS = ("linux", "darwin", "win32", "freebsd", "android", "emscripten")
+MACHINES = (
+    "x86_64", "amd64", "i686", "aarch64", "arm64", "armv7l", "ppc64le", "riscv64", "s390x",
+    "wasm32",
+)  # fmt: skip
+"""What `sys.platform` and `platform.machine()` say, in small letters."""
+
+
+def platform_name(text: str) -> str:
+    """`SYSTEM-MACHINE`, both of the known ones."""
+    system, _, machine = text.partition("-")
+    if system not in SYSTEMS or machine not in MACHINES:
+        raise ArgumentTypeError(
+            f"{text!r}: write SYSTEM-MACHINE, as linux-x86_64; systems: {', '.join(SYSTEMS)}; "
+            f"machines: {', '.join(MACHINES)}"
+        )
+    return text
+
+
+def license_expression(text: str) -> str:
+    """An SPDX expression in its canonical spelling; `LicenseRef-NAME` for one of one's own."""
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+    try:
+        return canonicalize_license_expression(text)
+    except InvalidLicenseExpression:
+        raise ArgumentTypeError(
+            f"{text!r} is no SPDX expression: write as Apache-2.0, MIT OR BSD-3-Clause, or "
+            "LicenseRef-NAME for a licence of your own (identifiers: https://spdx.org/licenses)"
+        ) from None
+
+
 def _extent(text: str) -> int | None:
     """A number that an extent can be."""
     if not _NUMBER.fullmatch(text) or not 0 <= int(text) <= LARGEST:

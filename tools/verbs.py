@@ -7,7 +7,7 @@ import importlib
 import importlib.metadata
 import sys
 from collections.abc import Callable, Iterable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 
 class _Version(argparse.Action):
@@ -26,6 +26,23 @@ class _Version(argparse.Action):
 def add_version(parser: argparse.ArgumentParser) -> None:
     """Add `--version`."""
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+
+
+class _Mixed(argparse.ArgumentParser):
+    """Takes options between the values of an argument too, as `p -o folder name` has them."""
+
+    _inside = False
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  (overloads)
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
+        if self._inside:  # the two passes of the line below
+            return super().parse_known_args(args, namespace)
+        self._inside = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._inside = False
 
 
 class Verb(Protocol):
@@ -62,7 +79,8 @@ def verb_parser(
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog=program, description=about, formatter_class=plain)
     add_version(parser)
-    choices = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    kind = cast("type[argparse.ArgumentParser]", _Mixed)
+    choices = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=kind)
     names = list(verbs)
     for name in [only] if only in names else names:
         module = f"{package}.{name.replace('-', '_')}"

@@ -17,6 +17,7 @@ from torsh_package import (
 )
 from torsh_package.errors import ConversionError, StorageError
 
+from ..arguments import license_expression
 from ..tables import size_text
 from . import OK, Output, ProgressBar
 
@@ -28,7 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", required=True, help="semantic version")
     parser.add_argument("--description", default="")
     parser.add_argument("--author", action="append", default=[])
-    parser.add_argument("--license", help="SPDX expression")
+    parser.add_argument(
+        "--license", metavar="SPDX", type=license_expression, help="as `MIT OR Apache-2.0`"
+    )
     parser.add_argument(
         "--metadata", metavar="KEY=VALUE", action="append", default=[], help="a fact of your own"
     )

@@ -24,6 +24,7 @@ from torsh_package.dependencies import (
 )
 from torsh_package.package import Package
 
+from ..arguments import platform_name
 from ..tables import table
 from . import FAILED, OK, Output, add_load_arguments, open_package
 
@@ -34,7 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("package")
     parser.add_argument("--index", metavar="FOLDER", help="folder with *.torshpkg files")
     parser.add_argument("--enable", action="append", default=[], metavar="NAME", help="an optional")
-    parser.add_argument("--platform", help="os-machine to resolve for, such as linux-x86_64")
+    parser.add_argument(
+        "--platform", type=platform_name, help="os-machine to resolve for, such as linux-x86_64"
+    )
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="for lock: write there, not in place"
     )

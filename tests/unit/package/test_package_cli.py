@@ -217,6 +217,42 @@ def test_quiet(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
 
 
+def test_names_may_come_behind_options(files: Path, tmp_path: Path) -> None:
+    """Argparse alone takes `m.torshpkg -o out` as a whole command, and `data` as too much."""
+    create()
+    with Package.load("m.torshpkg") as package:
+        name, other = (resource.name for resource in list(package.resources())[:2])
+    assert main(["extract", "m.torshpkg", "-o", "out", name]) == 0
+    assert (Path("out") / name).is_file()
+    assert not (Path("out") / other).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["deps", "check", "m.torshpkg", "--platform", "foo"], "systems: linux, darwin, win32"),
+        (["deps", "check", "m.torshpkg", "--platform", "linux-foo"], "machines: x86_64"),
+        (["create", "x.torshpkg", "--name", "m", "--version", "1.0.0", "--license", "My Own"],
+         "'My Own' is no SPDX expression"),
+    ],
+)  # fmt: skip
+def test_values_that_nobody_knows_are_wrong_usage(
+    files: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    create()
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_license_is_stored_in_its_canonical_spelling(files: Path) -> None:
+    base = ["create", "l.torshpkg", "--name", "m", "--version", "1.0.0"]
+    assert main([*base, "--license", "mit or apache-2.0"]) == 0
+    with Package.load("l.torshpkg") as package:
+        assert package.license == "MIT OR Apache-2.0"
+
+
 def test_103_links_planted_in_the_target_are_not_followed(tmp_path: Path) -> None:
     from torsh_package import StorageError
     from torsh_package.extract import extract
