@@ -414,12 +414,11 @@ class _Transposer:
             def square(column: Value, _: list[Value]) -> None:
                 wide = text.sub(block.columns, column)
                 at = self.source(block, row, column), self.result(block, row, column)
-                self.either(
-                    high,
-                    lambda: self.edge(at, high, wide, lanes // 2),
-                    lambda: self.edge(at, high, wide, lanes),
-                    lanes // 2 + 1,
-                )
+                half, whole = (partial(self.edge, at, high, wide, n) for n in (lanes // 2, lanes))
+                if self.params.rows is not None and not is_literal(high):
+                    whole()  # what is left of rows that fill squares, too rare to be told apart
+                else:
+                    self.either(high, half, whole, lanes // 2 + 1)
 
             text.loop(0, block.columns, lanes, square)
 
@@ -456,11 +455,7 @@ class _Transposer:
         """A square at addresses of x and y, of which `high` rows (`most` or fewer) exist."""
         text, lanes = self.text, self.lanes
         mask = self.mask(text.minimum(wide, lanes))
-        # Past the end the last row is read again; what it gives is not stored.
-        ways = [
-            text.choose(text.compare("slt", n, high), self.row_step, "0") for n in range(1, most)
-        ]
-        vectors = [self.load(address, mask) for address in self.following(at[0], ways)]
+        vectors = [self.load(address, mask) for address in self.present(at[0], high, most)]
         vectors += ["poison"] * (lanes - most)
         mask = self.mask(text.minimum(high, most))
         places = self.following(at[1], [self.column_step] * (lanes - 1))
@@ -470,6 +465,20 @@ class _Transposer:
                 self.store(made, place, mask)
 
             text.when(text.compare("slt", n, wide), store)
+
+    def present(self, first: Value, high: Value, most: int) -> list[Value]:
+        """Addresses of `most` rows, of which `high` exist.
+
+        Past the end the last row is read again; what it gives is not stored.
+        """
+        text = self.text
+        if is_literal(self.row_step):  # a chain of choices of constants takes LLVM long
+            last = text.sub(text.minimum(high, most), 1)
+            steps = [text.mul(text.minimum(n, last), self.row_step) for n in range(most)]
+            return [text.at(first, step, self.element) for step in steps]
+        exists = [text.compare("slt", n, high) for n in range(1, most)]
+        ways = [text.choose(more, self.row_step, "0") for more in exists]
+        return list(self.following(first, ways))
 
     def turned(self, rows: list[Value]) -> list[Value]:
         """The transpose of a square of vectors."""
