@@ -281,3 +281,10 @@ def test_segments_along_any_axis(reduce, initial):
         return by_offsets, torch.segment_reduce(x, reduce, lengths=offsets[1, :2], **options)
 
     same(function, torch.randn(4, 5, 3)[:2], offsets)
+
+
+@pytest.mark.parametrize("first", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("second", [torch.float64, torch.int32, torch.bfloat16])
+def test_the_next_number_of_mixed_types(first, second):
+    x, y = torch.tensor([0.0, 1.5, -2.0, 7.0]), torch.tensor([3.0, -1.0, -2.0, 9.0])
+    same(torch.nextafter, x.to(first), y.to(second), tolerance=0)

@@ -82,6 +82,7 @@ def _ldexp(c: NodeBuilder, x: Scalar, exponent: Scalar) -> SSAValue:
 def _nextafter(c: NodeBuilder, a: SSAValue, b: SSAValue) -> SSAValue:
     """Of half precision by the bits, which ascend with the magnitude."""
     element = c.out_element()
+    a, b = c.cast(a, element), c.cast(b, element)
     if element not in (dtypes.f16, dtypes.bf16):
         return c.b(rounding.NextAfterOp, a, b)
     bits = c.b(BitcastOp, a, to=dtypes.i16)
