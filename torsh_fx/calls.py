@@ -29,15 +29,24 @@ def by_position(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, 
     return [*args, *(kwargs[name] for name in names[len(args) :])]
 
 
+class Items(list[Any]):
+    """The items of a sequence, which no array stands for: `as_numpy` leaves it a list."""
+
+
 def is_torch(value: object) -> bool:
     """Whether it is torch's; does not import torch."""
     return type(value).__module__.startswith("torch")
 
 
 def as_numpy(value: Any) -> Array:
-    """An array of what was given, in place where that is possible."""
-    if isinstance(value, np.ndarray):
+    """An array of what was given, in place where that is possible.
+
+    `Items` stay a list and None stays nothing, as host functions take them.
+    """
+    if isinstance(value, np.ndarray | None):
         return cast("Array", value)
+    if isinstance(value, Items):
+        return cast("Array", [as_numpy(item) for item in value])
     if is_torch(value):
         from torsh_fx.importers.torch_types import to_numpy
 
@@ -45,8 +54,13 @@ def as_numpy(value: Any) -> Array:
     return np.asarray(value)
 
 
-def as_torch(value: Array) -> Any:
-    """A tensor of an output, in place."""
+def as_torch(value: Any) -> Any:
+    """A tensor of an output, in place; of a sequence a list, and strings and maps as they are."""
+    if isinstance(value, list):
+        return [as_torch(item) for item in cast("list[Any]", value)]
+    kind = getattr(value, "dtype", np.dtype(object)).kind  # maps and None have none
+    if kind == "O":
+        return value
     from torsh_fx.importers.torch_types import to_torch
 
     return to_torch(value)

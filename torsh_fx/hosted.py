@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp, StringAttr
@@ -31,7 +31,9 @@ from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.shape import BindOp
 from torsh_dialect.symbols import symbols_in
 from torsh_dialect.target import TargetInfo
+from torsh_dialect.types import SequenceType
 from torsh_dialect.weights import WeightStore
+from torsh_fx.calls import Items
 from torsh_fx.compiled import Compilation, CompiledModule, CompileReport, Origin, first_state
 from torsh_fx.hosted_parts import name_extents
 from torsh_fx.importers.model import ImportedModel, Report
@@ -137,11 +139,22 @@ class HostedModule(CompiledModule):
             Origin(report, target, lambda: Compilation(imported, split), source),
         )
         self.natives = dict(natives)
+        main = next(f for f in split.ops if isinstance(f, FuncOp) and f.sym_name.data == "main")
+        self._takes_list = [isinstance(a.type, SequenceType) for a in main.body.block.args]
         self.host_ops = tuple(dict.fromkeys(op.name for op in split.walk() if is_host_op(op)))
 
     def run(self, inputs: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
         """As `CompiledModule.run`; takes lists (sequences) and None (missing values) too."""
         return super().run(inputs)
+
+    def flat_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        """As `CompiledModule.flat_inputs`; sequences are `Items`."""
+        flat = super().flat_inputs(args, kwargs)
+        kinds = zip(flat, self._takes_list, strict=False)  # the state behind them is no sequence
+        return [
+            Items(cast("list[Any]", v)) if is_list and isinstance(v, list) else v
+            for v, is_list in kinds
+        ]
 
     @property
     def executable(self) -> Executable:

@@ -7,6 +7,7 @@ import onnx
 import onnx.helper as oh
 import onnx.numpy_helper as onh
 import pytest
+from onnx import parser
 from onnx.reference import ReferenceEvaluator
 
 import torsh_fx
@@ -136,3 +137,25 @@ def test_what_a_hosted_model_cannot_do_is_refused():
         compiled.profile(a, n)
     with pytest.raises(InputError, match="the inputs are a, n"):
         compiled.run({"a": a})
+
+
+def test_calls_take_and_give_sequences_of_arrays_and_of_tensors():
+    """Items of one extent and of several; a missing optional value."""
+    torch = pytest.importorskip("torch")
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]>
+      g (seq(float[n]) s, optional(float[k]) o, float[2] w)
+        => (seq(float[n]) t, bool h, optional(float[k]) o2) {
+        t = SequenceInsert(s, w) h = OptionalHasElement(o) o2 = Identity(o)
+      }""")
+    compiled, w = torsh_fx.compile(model), np.ones(2, np.float32)
+    for lengths in ([2, 3], [2, 2], []):
+        items = [np.arange(n, dtype=np.float32) for n in lengths]
+        grown, has, rest = compiled(items, None, w)
+        assert [v.tolist() for v in grown] == [v.tolist() for v in [*items, w]]
+        assert (bool(has), rest) == (False, None)
+        tensors = [torch.from_numpy(v) for v in items]
+        grown, has, rest = compiled(tensors, torch.ones(3), w=torch.from_numpy(w))
+        assert all(isinstance(v, torch.Tensor) for v in grown)
+        assert [v.tolist() for v in grown] == [v.tolist() for v in [*items, w]]
+        assert bool(has)
+        assert rest.tolist() == [1.0, 1.0, 1.0]
