@@ -240,3 +240,22 @@ def test_a_case_that_the_ops_refuse_has_no_kernel_and_its_error() -> None:
     np.testing.assert_array_equal(program.run([numbers(4, 5)])[0], -numbers(4, 5)[:, 1:-1])
     with pytest.raises(ExecutionError, match="negative extent"):
         program.run([numbers(4, 1)])
+
+
+REPEATED = """
+func.func @main(%x: tensor<?x1xf32, #torsh.dims<[n, 1]>>)
+    -> tensor<?x3xf32, #torsh.dims<["2*n", 3]>> {
+  %y = torsh.tile %x {repeats = #torsh.dims<[2, 3]>} : (tensor<?x1xf32, #torsh.dims<[n, 1]>>)
+      -> tensor<?x3xf32, #torsh.dims<["2*n", 3]>>
+  func.return %y : tensor<?x3xf32, #torsh.dims<["2*n", 3]>>
+}
+"""
+
+
+def test_remainders_of_a_loop_are_counted_from_wherever_it_begins() -> None:
+    """The rows of the second thread begin in the midst of a period."""
+    program = linked(REPEATED)
+    for n, threads in itertools.product((0, 1, 2, 7, 30_001), (1, 2)):
+        x = numbers(n, 1)
+        found = Executable(program, options=RunOptions(threads)).run([x])[0]
+        np.testing.assert_array_equal(found, np.tile(x, (2, 3)))
