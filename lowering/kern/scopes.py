@@ -20,6 +20,7 @@ from xdsl.traits import Pure
 
 from lowering.kern import dialect as kern
 from lowering.kern.dialect import INDEX
+from lowering.kern.remainders import count_remainders
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import integer, text
 from torsh_dialect.dtypes import dtype_of
@@ -44,16 +45,6 @@ def part_of(element: Attribute) -> Attribute | None:
     if not isinstance(element, ComplexType):
         return None
     return dtypes.f32 if element == dtypes.c64 else dtypes.f64
-
-
-def _is_remainder(op: Operation, index: SSAValue) -> bool:
-    """Whether an op of a loop is `index % n` for an `n` that only the run knows."""
-    return (
-        isinstance(op, kern.BinaryOp)
-        and op.kind == text("mod")
-        and op.a is index
-        and not isinstance(op.b.owner, kern.ConstOp)
-    )
 
 
 class LoopBody(Protocol):
@@ -215,45 +206,13 @@ class ScopedBuilder:
             return ()
 
         region = self.region([INDEX], run)
-        first = self._counted(region, self.index(lower)) if step == 1 else []
+        first = count_remainders(self, region.block, self.index(lower)) if step == 1 else []
         operands = [self.index(lower), self.index(upper), *first]
         properties = {"step": integer(step)}
         types = [v.type for v in first]
         self._append(kern.ForOp.create(
             operands=operands, result_types=types, properties=properties, regions=[region]
         ))  # fmt: skip
-
-    def _counted(self, region: Region, lower: SSAValue) -> list[SSAValue]:
-        """Let a finished loop count `i % n` for extents n, which it would divide for in each turn.
-
-        Returns:
-            What the values that it carries from now on begin with.
-        """
-        block, first = region.block, list[SSAValue]()
-        end = block.last_op
-        assert end is not None
-        next_values = list(end.operands)
-
-        def op(cls: type[Operation], *operands: SSAValue, kind: str = "") -> SSAValue:
-            properties = {"kind": text(kind)} if kind else {}
-            type = dtypes.i1 if cls is kern.CompareOp else INDEX
-            made = cls.create(operands=operands, result_types=[type], properties=properties)
-            block.insert_op_before(made, end)
-            return made.results[0]
-
-        for found in [o for o in block.ops if _is_remainder(o, block.args[0])]:
-            zero, one, extent = self.index(0), self.index(1), found.operands[1]
-            some = self._op(kern.BinaryOp, [extent, one], INDEX, kind=text("max"))
-            first.append(self._op(kern.BinaryOp, [lower, some], INDEX, kind=text("mod")))
-            count = block.insert_arg(INDEX, len(block.args))
-            found.results[0].replace_all_uses_with(count)
-            found.detach()
-            found.erase()
-            after = op(kern.BinaryOp, count, one, kind="add")
-            inside = op(kern.CompareOp, after, extent, kind="lt")
-            next_values.append(op(kern.SelectOp, inside, after, zero))
-        end.operands = next_values
-        return first
 
     def _outermost(self, operands: Sequence[SSAValue], *regions: Region) -> int:
         """The depth of the innermost block that the operands or regions depend on."""
