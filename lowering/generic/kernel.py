@@ -154,7 +154,7 @@ class RegionKernel:
             strips.build(self.lo, self.hi)
             return product(outer)
 
-        def row(unit: SSAValue, index: Sequence[Index], most: int | None = None) -> None:
+        def row(e: Evaluator, unit: SSAValue, index: Sequence[Index], most: int | None) -> None:
             start = b.mul_index(unit, extent)
             if scalar:
 
@@ -169,14 +169,15 @@ class RegionKernel:
 
                 self._lanes(e, 0, extent, place, most)
 
-        def rows(most: int | None = None) -> Sequence[SSAValue]:
-            b.each_place(self.lo, self.hi, outer, lambda unit, index: row(unit, index, most))
+        def rows(case: Evaluator = e, most: int | None = None) -> Sequence[SSAValue]:
+            b.each_place(self.lo, self.hi, outer, lambda u, index: row(case, u, index, most))
             return ()
 
         cases: list[Case | None] = []
         if not scalar:
-            short = self._short_rows(extent, lambda: rows(SHORT))
-            cases = [short, self._one_column(e, dims, whole), self._all_equal(e, extent)]
+            short = self._short_rows(extent, lambda: rows(most=SHORT))
+            along = self._equal_rows(e, rows)
+            cases = [along, short, self._one_column(e, dims, whole), self._all_equal(e, extent)]
         chosen: Callable[[], Sequence[SSAValue]] = rows
         for case in cases:
             if case is not None:
@@ -217,6 +218,17 @@ class RegionKernel:
             self._lanes(case, self.lo, self.hi, lambda i: (whole([i, 0]), i))
 
         return self.b.compare_index("eq", self.b.dim(dims[1]), 1), body
+
+    def _equal_rows(self, e: Evaluator, rows: Callable[[Evaluator], object]) -> Case | None:
+        """Operands that may be broadcast, but are not along the innermost of several axes."""
+        b, dims = self.b, dims_of(self.outputs[0])
+        pairs = unknown_extents(self.values, dims)
+        inner = {pair: None for pair in pairs if pair[1] == dims[-1]}
+        if e.groups is None or not inner or len(inner) == len(pairs):
+            return None
+        case = replace(e, assumed=dict(inner))
+        equal = [b.compare_index("eq", b.dim(own), b.dim(extent)) for own, extent in inner]
+        return reduce(b.and_, equal), lambda: rows(case)
 
     def _all_equal(self, e: Evaluator, extent: Index) -> tuple[SSAValue, Callable[[], None]] | None:
         """Operands that may be broadcast but are not: all axes are one."""
