@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
 
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.dims import Expr, product
@@ -112,15 +112,21 @@ def _polynomial(c: NodeBuilder, x: Scalar, degree: Scalar) -> SSAValue:
     family, one = FAMILIES[name], c.broadcast(c.like(1.0, points), dims)
     if isinstance(degree, int | float) and degree <= UNROLLED:
         return _of_degree(c, family, points, int(degree), one)
-    known = degree if isinstance(degree, Expr) else None
-    wanted = c.b(
-        TruncOp, c.tensor(degree, element) if known is None else c.cast(c.dim(known), element)
-    )
-    result = _of_degrees(c, family, points, wanted, one)
-    if name.startswith("hermite"):
-        most = NO_HERMITE.get(dtype_of(element).bytes, NO_HERMITE[4])
-        result = c.where(c.gt(wanted, float(most)), c.like(math.nan, points), result)
-    return result
+    wanted = c.b(TruncOp, _degrees(c, degree, element))
+    if not name.startswith("hermite"):
+        return _of_degrees(c, family, points, wanted, one)
+    most = float(NO_HERMITE.get(dtype_of(element).bytes, NO_HERMITE[4]))
+    above = c.gt(wanted, most)
+    some = c.where(above, c.like(0.0, wanted), wanted)
+    return c.where(above, c.like(math.nan, points), _of_degrees(c, family, points, some, one))
+
+
+def _degrees(c: NodeBuilder, degree: Scalar, element: Attribute) -> SSAValue:
+    """Degrees as numbers of `element`; -1 for NaN and infinity, of which a loop has no end."""
+    if isinstance(degree, Expr):
+        return c.cast(c.dim(degree), element)
+    given = c.tensor(degree, element)
+    return c.where(c.lt(given, float(1 << 63)), given, c.like(-1.0, given))
 
 
 def _of_degree(
