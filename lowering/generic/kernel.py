@@ -222,9 +222,9 @@ class RegionKernel:
     def _equal_rows(self, e: Evaluator, rows: Callable[[Evaluator], object]) -> Case | None:
         """Operands that may be broadcast, but are not along the innermost of several axes."""
         b, dims = self.b, dims_of(self.outputs[0])
-        pairs = unknown_extents(self.values, dims)
+        pairs = unknown_extents(self.values, dims) if e.groups is not None else {}
         inner = {pair: None for pair in pairs if pair[1] == dims[-1]}
-        if e.groups is None or not inner or len(inner) == len(pairs):
+        if not inner or len(inner) == len(pairs):
             return None
         case = replace(e, assumed=dict(inner))
         equal = [b.compare_index("eq", b.dim(own), b.dim(extent)) for own, extent in inner]
