@@ -111,6 +111,8 @@ def _nothing(c: NodeBuilder, *arguments: Any, **options: Any) -> None:
 def _assert(c: NodeBuilder, condition: Scalar, *_: Any, **__: Any) -> None:
     """What `torch._check` asks; of extents as a relation, of data as a number that is not 0."""
     source: Any = c.node.args[0]
+    if _is_of_layout(source):
+        return
     relation = _relation(c, source.meta.get("val") if isinstance(source, torch.fx.Node) else None)
     if relation is not None:
         left, kind, right = relation
@@ -119,6 +121,19 @@ def _assert(c: NodeBuilder, condition: Scalar, *_: Any, **__: Any) -> None:
     elif isinstance(condition, SSAValue):
         holds = c.cast(truth(c, condition), dtypes.i64)
         c.b(BindOp, holds, names=[c.graph.shared.symbol("checked")], low=1, high=1)
+
+
+def _is_of_layout(value: Any) -> bool:
+    """Whether a number comes from where torch keeps a tensor, which is nothing here."""
+    if not isinstance(value, torch.fx.Node) or value.op != "call_function":
+        return False
+    if str(value.target).startswith(LAYOUT):
+        return True
+    number = isinstance(value.meta.get("val"), torch.SymInt | torch.SymBool)
+    return number and any(map(_is_of_layout, value.args))
+
+
+LAYOUT = ("aten.sym_storage_offset", "aten.sym_stride")
 
 
 def _relation(c: NodeBuilder, said: Any) -> tuple[Dim, str, Dim] | None:
@@ -221,7 +236,20 @@ def _or(c: NodeBuilder, a: Scalar, b: Scalar) -> SSAValue:
     return c.either(_number(c, a), _number(c, b))
 
 
-CONVERTERS.update({"neg": _neg, "sym_float": _float, "sym_not": _not, "and_": _and, "or_": _or})
+def _choice(c: NodeBuilder, condition: Scalar, a: Scalar, b: Scalar) -> SSAValue:
+    return c.where(truth(c, condition), *_both(c, a, b))
+
+
+CONVERTERS.update(
+    {
+        "sym_ite": _choice,
+        "neg": _neg,
+        "sym_float": _float,
+        "sym_not": _not,
+        "and_": _and,
+        "or_": _or,
+    }
+)
 for _name, _cls in {
     "_sym_sqrt": maths.SqrtOp,
     "sqrt": maths.SqrtOp,
