@@ -8,22 +8,12 @@ import pytest
 import torch
 from torch.export import Dim
 from torch.nn import functional
+from torch_oracle import Function
 
 import torsh_fx
 from torsh_dialect.errors import ExecutionError, InputError
 
 AUTO = {0: Dim.AUTO}
-
-
-class Function(torch.nn.Module):
-    """A module that calls a function."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args):
-        return self.function(*args)
 
 
 def exported(function, args, *shapes):
