@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch._higher_order_ops import while_loop
 from torch.export import Dim
-from torch_oracle import Function
 
 import torsh_fx
 
@@ -40,6 +39,15 @@ def used(x):
     i, v = while_loop(lambda i, v: v.sum() < 30, lambda i, v: (i + 2, v + i + 1), (1, x))
     torch._check(i >= 0)
     return v * i, torch.zeros(i + 1)
+
+
+class Function(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch 2.13 about its own trees
