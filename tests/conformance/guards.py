@@ -18,7 +18,7 @@ HANDLING = frozenset(
     {
         "alias", "as_strided", "clone", "contiguous", "copy_", "detach", "empty", "empty_like",
         "expand", "lift", "lift_fresh", "lift_fresh_copy", "permute", "resolve_conj",
-        "resolve_neg", "select", "slice", "_conj", "_conj_physical", "_local_scalar_dense",
+        "resolve_neg", "select", "set_", "slice", "_conj", "_conj_physical", "_local_scalar_dense",
         "_neg_view", "_to_copy", "_unsafe_view", "view", "view_as_real", "view_as_complex",
     }
 )  # fmt: skip
