@@ -1,8 +1,10 @@
 """Loops that count `i % n` instead of dividing in each turn, for extents n that only the run knows.
 
-for i in range(lower, upper):          for i in range(lower, upper), r from lower % n:
-    use(i % n)                   ->        use(r)
-                                           r = r + 1 if r + 1 < n else 0
+    for i in range(lower, upper):          for i in range(lower, upper), r from lower % n:
+        use(i % n)                   ->        use(r)
+                                               r = r + 1 if r + 1 < n else 0
+
+`n` may be 0 where the loop has no turn.
 """
 
 from __future__ import annotations

@@ -58,15 +58,12 @@ def with_versions(
     """
     made: list[Version] = []
     for case in sorted(_possible(op, bounds)[:MOST_VERSIONS], key=len, reverse=True):
-        region = at_one(op, case)
+        ones: dict[str, Dim] = dict.fromkeys(case, 1)
+        region = region_at(op, ones)
         one = None if region is None else build(region)
-        if one is not None and one.workspaces in ((), _workspaces_at_one(kernel, case)):
+        if one is not None and one.workspaces in ((), tuple(_extents(kernel.workspaces, ones))):
             made.append(Version(tuple(sorted(case)), one))
     return replace(kernel, versions=tuple(made))
-
-
-def _workspaces_at_one(kernel: Kernel, case: Case) -> tuple[Dim, ...]:
-    return tuple(substitute(size, dict.fromkeys(case, 1)) for size in kernel.workspaces)
 
 
 def _possible(op: FusedOp, bounds: Mapping[str, Bounds]) -> list[Case]:
@@ -145,9 +142,8 @@ def _symbols(dims: Sequence[Dim]) -> Case:
     return case if all(evaluate_dim(dim, ones) <= SHORT for dim in symbolic) else frozenset()
 
 
-def at_one(op: FusedOp, symbols: Case) -> FusedOp | None:
-    """A copy of a region with some symbols replaced by 1; None where its ops refuse that."""
-    values: dict[str, Dim] = dict.fromkeys(symbols, 1)
+def region_at(op: FusedOp, values: Mapping[str, Dim]) -> FusedOp | None:
+    """A copy of a region with values for some symbols; None where its ops refuse these."""
     copy = op.clone()
     try:
         for inner in copy.walk():
