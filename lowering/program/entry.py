@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Operation, SSAValue
@@ -18,6 +18,7 @@ from lowering.kern.dialect import INDEX
 from lowering.kernel import Kernel
 from lowering.passes.fuse import is_view
 from lowering.program.checks import Checks
+from lowering.program.empty_sums import empty_calls
 from lowering.program.memory import Arena, Lifetime, plan
 from lowering.program.relations import Relation, relations
 from lowering.program.run import Run, assumed, location_of, pointer
@@ -74,6 +75,7 @@ class Entry:
         if late:
             planned.append(Lifetime(SLOTS, SLOT_BYTES * len(late), 0, len(self.storage.order)))
         self.arena: Arena[Key] = plan(planned)
+        self.fills = self._fills()
 
     # -- what lives where
 
@@ -100,6 +102,16 @@ class Entry:
         return isinstance(root.owner, FusedOp) and all(
             symbols_of(d) <= known for d in dims_of(value)
         )
+
+    def _fills(self) -> dict[str, list[tuple[FusedOp, Kernel]]]:
+        """What fills the results where a symbol is 0, by symbol: see `empty_sums`."""
+        found: dict[str, list[tuple[FusedOp, Kernel]]] = {}
+        for name, regions in empty_calls(self.block, self.results, symbols_in(self.function)):
+            if name in self.known:
+                for position, region in enumerate(regions):
+                    self.owned[region.results[0]] = position
+                found[name] = [(region, self.kernel_of(region)) for region in regions]
+        return found
 
     def in_place(self) -> tuple[tuple[int, int], ...]:
         """Pairs of an input and an output that may be the same memory in a call."""
@@ -226,10 +238,19 @@ class Entry:
         run = Run(self, b, host, call, record)
         if self._may_be_nothing():
             sizes = (b.compare_index("ne", b.dim(bytes_of(v)), 0) for v in self.results)
-            b.if_(reduce(b.or_, sizes), run.whole)
+            b.if_(reduce(b.or_, sizes), lambda: self._something(run, list(self.fills)))
         else:
-            run.whole()
+            self._something(run, list(self.fills))
         return b.finish(self._status(b, record))
+
+    def _something(self, run: Run, empty: Sequence[str]) -> Sequence[SSAValue]:
+        """Fill the results where one of the symbols `empty` is 0, else run everything."""
+        if not empty:
+            return run.whole()
+        b, (name, *others) = run.b, empty
+        is_empty = b.compare_index("eq", b.dim(symbol(name)), 0)
+        fill, rest = partial(run.fill, self.fills[name]), partial(self._something, run, others)
+        return b.if_(is_empty, fill, rest)
 
     def _may_be_nothing(self) -> bool:
         """Whether calls without an element to compute exist, and need no op for its checks."""

@@ -8,17 +8,19 @@ host's `alloc`, and refilled when a larger one is needed; the memory lasts until
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
 from xdsl.dialects.func import ReturnOp
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, SSAValue
 
+from lowering.generic.kernel import CHUNK
 from lowering.kern import dialect as kern
 from lowering.kern.builder import Index, KernBuilder, buffer_of
 from lowering.kern.dialect import INDEX
 from lowering.kernel import (
+    WORK_PER_THREAD,
     Argument,
     Buffer,
     DimArgument,
@@ -48,6 +50,9 @@ from torsh_dialect.types import dims_of, element_type
 
 if TYPE_CHECKING:
     from lowering.program.entry import Entry
+
+FILL_GRAIN = WORK_PER_THREAD // CHUNK
+"""Units of a kernel that fills a row with one value, which it computes once, for one thread."""
 
 NO_OUTPUT = -1
 """The number that asks `alloc` for memory that lasts until the call ends."""
@@ -87,6 +92,12 @@ class Run:
         self.start()
         self.block(self.entry.block)
         self.copy_outputs()
+        return ()
+
+    def fill(self, regions: Sequence[tuple[FusedOp, Kernel]]) -> Sequence[SSAValue]:
+        """Run only these regions, which make every result."""
+        for region, kernel in regions:
+            self._launch(region, replace(kernel, grain=FILL_GRAIN))
         return ()
 
     def start(self) -> None:

@@ -164,9 +164,9 @@ func.func @main(%x: tensor<3x5x?xf32, #torsh.dims<[3, 5, k]>>,
         (found,) = program.run(arrays)
         expected = np.maximum(arrays[0].astype(np.float64) @ arrays[1].astype(np.float64), 0)
         np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, k) ** 0.5)
-        assert "batched_gemm" in program.profile(arrays).table()
         if not k:
-            continue
+            continue  # a call that sums nothing only fills its result: test_empty_sums.py
+        assert "batched_gemm" in program.profile(arrays).table()
         known = text.replace("?", str(k)).replace("k]", f"{k}]").replace("k,", f"{k},")
         known = re.sub(r", #torsh.dims<[^>]*>", "", known)
         fixed = compiled(Parser(ctx, known).parse_module())
