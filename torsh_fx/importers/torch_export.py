@@ -85,7 +85,7 @@ def functional(ep: ExportedProgram) -> ExportedProgram:
     nodes = [node for graph in _graphs(ep) for node in graph.graph.nodes]
     if all(_is_plain(node) for node in nodes):
         return ep
-    divided = {node.target for node in nodes if _projects(node)}
+    divided = {node.target for node in nodes if _divides(node)}
     table: Any = torch.export.default_decompositions()
     for op in list(table):
         if spelling(op) in CONVERTERS and op not in divided:
@@ -110,7 +110,7 @@ NO_WRITES = ("aten.detach_.default",)
 def _is_plain(node: torch.fx.Node) -> bool:
     if node.op != "call_function" or node.target is operator.getitem:
         return True
-    if _projects(node) or _casts(node):
+    if _divides(node) or _casts(node):
         return False
     target: Any = node.target
     if isinstance(target, OpOverload):
@@ -119,6 +119,23 @@ def _is_plain(node: torch.fx.Node) -> bool:
     if getattr(target, "__module__", "").startswith("torch._functorch"):
         return False  # levels of `vmap`, which torch's own tracing resolves
     return not isinstance(target, HigherOrderOperator) or spelling(target) in CONVERTERS
+
+
+OF_REALS = (
+    "aten.logsumexp.default",
+    "aten.logaddexp.default",
+    "aten.rms_norm.default",
+    "aten.renorm.default",
+)
+"""Ops that the dialect has whole for real numbers alone."""
+
+
+def _divides(node: torch.fx.Node) -> bool:
+    """Whether torch's decomposition of an op takes its place, for what the op is given here."""
+    if spelling(node.target) not in OF_REALS:
+        return _projects(node)
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.is_complex()
 
 
 def _projects(node: torch.fx.Node) -> bool:

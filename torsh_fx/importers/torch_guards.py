@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 import sympy  # pyright: ignore[reportMissingTypeStubs]
@@ -29,8 +30,9 @@ from torch.fx.experimental.symbolic_shapes import ShapeGuardPythonPrinter
 from torch.utils import _pytree as pytree
 from torch.utils._sympy import functions
 
-from torsh_dialect.dims import Bounds, Dim, bounds_of, maximum, minimum
+from torsh_dialect.dims import LARGEST_EXTENT, Bounds, Dim, bounds_of, maximum, minimum
 from torsh_dialect.errors import UnsupportedError
+from torsh_fx.importers.torch_symbols import relation_of
 
 Relation: TypeAlias = tuple[Dim, str, Dim]
 """Left side, `eq`, `ne`, `le` or `lt`, right side."""
@@ -118,12 +120,20 @@ class Guards:
 
     def _follows(self, relation: Relation) -> bool:
         left, kind, right = relation
-        low, high = bounds_of(right - left, self.bounds)
+        low, high = bounds_of(right - left, self._limits)
         if kind in ("le", "lt"):
             return low is not None and low >= (kind == "lt")
         if kind == "eq":
             return low == high == 0
         return (low is not None and low > 0) or (high is not None and high < 0)
+
+    @cached_property
+    def _limits(self) -> dict[str, Bounds]:
+        """The bounds of symbols, all of which have an end: some guards ask whether sizes fit."""
+        return {
+            name: (low, LARGEST_EXTENT if high is None else high)
+            for name, (low, high) in self.bounds.items()
+        }
 
     def _all(self, node: ast.expr) -> Iterator[Relation]:
         """The relations that all must hold."""
@@ -133,8 +143,7 @@ class Guards:
         elif isinstance(node, ast.Compare):
             sides = [self._number(side) for side in (node.left, *node.comparators)]
             for left, op, right in zip(sides, node.ops, sides[1:], strict=False):
-                kind, swap = COMPARISONS[type(op)]
-                yield self._compared(*((right, kind, left) if swap else (left, kind, right)))
+                yield self._compared(*relation_of(type(op), left, right))
         else:
             yield self._truth(node), "eq", 1
 
@@ -157,20 +166,17 @@ class Guards:
 
     def _compared(self, left: Any, kind: str, right: Any) -> Relation:
         """A relation of two of torch's expressions, of which one may be no integer."""
-        if right.is_Number and not right.is_Integer:
+        if _is_fraction(left):
+            over, kind, limit = self._compared(-right, kind, -left)
+            return -limit, kind, -over
+        if _is_fraction(right):
             over, under = _quotient(left)
             limit = Fraction(float(right)) * under
-            if limit.denominator == 1 or kind in ("le", "lt"):
-                kind = "le" if limit.denominator > 1 else kind
-                return self.dim(over), kind, math.floor(limit)
+            if limit.denominator == 1:
+                return self.dim(over), kind, int(limit)
+            if kind in ("le", "lt"):
+                return self.dim(over), "le", math.floor(limit)
             return 0, kind, 1  # no integer is it
-        if left.is_Number and not left.is_Integer:
-            over, under = _quotient(right)
-            limit = Fraction(float(left)) * under
-            if limit.denominator == 1 or kind in ("le", "lt"):
-                kind = "le" if limit.denominator > 1 else kind
-                return math.ceil(limit), kind, self.dim(over)
-            return 0, kind, 1
         (over, under), (other, divisor) = _quotient(left), _quotient(right)
         return self.dim(over) * divisor, kind, self.dim(other) * under
 
@@ -247,6 +253,10 @@ def _quotient(expr: Any) -> tuple[Any, int]:
     return over, int(under)
 
 
+def _is_fraction(expr: Any) -> bool:
+    return bool(expr.is_Number) and not expr.is_Integer
+
+
 def _is_size(node: ast.expr) -> bool:
     return (
         isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.args
@@ -262,14 +272,6 @@ def _indicator(relation: Relation) -> Dim:
     return differs if kind == "ne" else 1 - differs
 
 
-COMPARISONS: dict[type[ast.cmpop], tuple[str, bool]] = {
-    ast.Eq: ("eq", False),
-    ast.NotEq: ("ne", False),
-    ast.LtE: ("le", False),
-    ast.Lt: ("lt", False),
-    ast.GtE: ("le", True),
-    ast.Gt: ("lt", True),
-}
 OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, cast
 
 import sympy  # pyright: ignore[reportMissingTypeStubs]
@@ -30,8 +32,30 @@ ROUNDINGS: dict[str, Callable[[Dim, Dim], Dim]] = {
 }
 """Floats as integers; what is cut is a quotient that is not negative."""
 EXACT = ("Identity", "ToFloat")
+QUOTIENTS = ("FloatTrueDiv", "IntTrueDiv")
 SMALL = 4096
 """The largest numerator or denominator of a float; such times extents below 2**41 are exact."""
+
+
+RELATIONS: dict[type, tuple[str, bool]] = {
+    spelled: relation
+    for both, relation in {
+        (sympy.Eq, ast.Eq): ("eq", False),
+        (sympy.Ne, ast.NotEq): ("ne", False),
+        (sympy.Le, ast.LtE): ("le", False),
+        (sympy.Lt, ast.Lt): ("lt", False),
+        (sympy.Ge, ast.GtE): ("le", True),
+        (sympy.Gt, ast.Gt): ("lt", True),
+    }.items()
+    for spelled in both
+}
+"""Comparisons of torch's expressions and of Python; whether their sides are exchanged."""
+
+
+def relation_of(comparison: type, left: Any, right: Any) -> tuple[Any, str, Any]:
+    """A comparison as left side, `eq`, `ne`, `le` or `lt`, right side."""
+    kind, exchanged = RELATIONS[comparison]
+    return (right, kind, left) if exchanged else (left, kind, right)
 
 
 def dim_of(size: Any) -> Dim:
@@ -54,7 +78,9 @@ def _expression(expr: Any) -> Dim:
         return symbol(str(expr))
     name = type(expr).__name__
     if name in ROUNDINGS:
-        over, under = _ratio(expr.args[0], negative=name != "TruncToInt")
+        over, under = _decimal_product(expr.args[0]) or _ratio(
+            expr.args[0], negative=name != "TruncToInt"
+        )
         return over if under == 1 else ROUNDINGS[name](over, under)
     if name in EXACT:
         return _expression(expr.args[0])
@@ -79,6 +105,22 @@ def _expression(expr: Any) -> Dim:
     return result
 
 
+def _decimal_product(expr: Any) -> tuple[Dim, int] | None:
+    """An extent times a positive factor such as 1.7, as a quotient that is rounded alike.
+
+    Torch rounds the product in f64. Where the double lies within a 2**-54 of a fraction p / q, the
+    product with n that is p n / q exactly becomes that integer; another lies 1 / q at least from
+    any, which is more than rounding adds below 2**40.
+    """
+    if not expr.is_Mul or len(expr.args) != 2 or not expr.args[0].is_Float:
+        return None
+    factor = Fraction(float(expr.args[0]))
+    near = factor.limit_denominator(SMALL)
+    if near.numerator > SMALL or not 0 < abs(near - factor) <= near / 2**54:
+        return None
+    return _expression(expr.args[1]) * near.numerator, near.denominator
+
+
 def _ratio(expr: Any, *, negative: bool) -> tuple[Dim, int]:
     """A float expression as the exact quotient of an extent and a positive number.
 
@@ -98,6 +140,11 @@ def _ratio(expr: Any, *, negative: bool) -> tuple[Dim, int]:
         if over < 0 and not negative:
             raise UnsupportedError(f"a size with the negative term {float(expr)} is cut")
         return over, under
+    if name in QUOTIENTS and expr.args[1].is_Number and float(expr.args[1]) > 0:
+        over, under = _ratio(expr.args[0], negative=negative)
+        times, by = _ratio(expr.args[1], negative=negative)
+        assert isinstance(times, int)
+        return over * by, under * times
     if not (expr.is_Add or expr.is_Mul):
         return _expression(expr), 1
     total, divisor = _ratio(expr.args[0], negative=negative)

@@ -30,6 +30,9 @@ def compiled(function: Function) -> torsh_fx.CompiledModule:
         (1.125, "nearest"),
         (2.25, "nearest"),
         (1.25, "bilinear"),
+        (1.7, "nearest"),
+        (0.6, "bilinear"),
+        ((1.7, 0.8), "area"),
     ],
 )
 def test_images_are_scaled(factor: float | tuple[float, float], mode: str) -> None:
@@ -45,6 +48,8 @@ def test_images_are_scaled(factor: float | tuple[float, float], mode: str) -> No
 @pytest.mark.parametrize(
     "size",
     [
+        lambda n: math.trunc(n * 1.7),
+        lambda n: math.ceil(n * 0.6) + math.floor(n * 0.1),
         lambda n: math.trunc(n * 1.75) + 3,
         lambda n: math.floor(n * 0.375 + 2.5),
         lambda n: math.ceil(n * 0.375 - 1.25) + 3,
@@ -93,6 +98,6 @@ def test_lines_and_volumes(mode: str) -> None:
 
 
 def test_a_factor_that_floats_round_is_refused() -> None:
-    function = Function(lambda x: torch.nn.functional.interpolate(x, scale_factor=1.7))
-    with pytest.raises(UnsupportedError, match=r"product with 1\.7.* give the size itself"):
+    function = Function(lambda x: torch.nn.functional.interpolate(x, scale_factor=0.7))
+    with pytest.raises(UnsupportedError, match=r"product with 0\.7.* give the size itself"):
         compiled(function)

@@ -80,8 +80,13 @@ def _arange(c: NodeBuilder, *bounds: Scalar, step: Scalar = 1, **options: Any) -
 def _linspace(
     c: NodeBuilder, start: Scalar, end: Scalar, steps: Dim, base: float = 10.0, **options: Any
 ) -> SSAValue:
-    """From both ends, as torch: start + step * i, then end - step * (n - 1 - i)."""
+    """From both ends, as torch: start + step * i, then end - step * (n - 1 - i).
+
+    Of integers torch cuts both ends before.
+    """
     element, (count,) = c.out_element(), c.out_dims()
+    if dtypes.is_integer(element):
+        start, end = (c.cast(c.tensor(value), element) for value in (start, end))
     wide = element if is_float(element) and dtypes.dtype_of(element).bits >= 32 else dtypes.f32
     if is_complex(element):
         first, last = c.tensor(start, element), c.tensor(end, element)

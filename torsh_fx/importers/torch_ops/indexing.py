@@ -39,6 +39,8 @@ def _take(c: NodeBuilder, x: SSAValue, index: SSAValue) -> SSAValue:
 def _gather(
     c: NodeBuilder, x: SSAValue, dim: int, index: SSAValue, *, sparse_grad: bool = False
 ) -> SSAValue:
+    if 0 in dims_of(index):
+        return c.full(0, dims_of(index), element_type(x))  # whatever its rank
     x, index, axis, scalar = _same_rank(c, x, index, dim)
     y = c.take_along(x, index, axis)
     return c.reshape(y, []) if scalar else y

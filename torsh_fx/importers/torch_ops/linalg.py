@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import dims_attribute
+from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.dims import Dim, minimum
 from torsh_dialect.dtypes import is_complex
 from torsh_dialect.ops import linalg
@@ -20,6 +22,7 @@ from torsh_dialect.ops.reduce import CountNonzeroOp, ProdOp
 from torsh_dialect.ops.sort import SortOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, converts
+from torsh_fx.importers.torch_ops.control import counted_loop
 from torsh_fx.importers.torch_ops.elementwise import sign_of
 
 
@@ -99,17 +102,40 @@ def _lu_factor(
 def permutation(c: NodeBuilder, pivots: SSAValue, rows: Dim) -> SSAValue:
     """Where each row of P x comes from, after all exchanges."""
     *batch, count = dims_of(pivots)
-    if not isinstance(count, int):
-        raise c.refuse("pivots of a symbolic number of rows")
     place = c.broadcast(c.iota(rows), [*batch, rows])
-    steps = c.iota(rows)
-    axis = len(batch)
-    for i in range(count):
-        other = c.sub(c.cast(c.cut(pivots, axis, i, 1), dtypes.i64), 1)
-        here, there = c.cut(place, axis, i, 1), c.take_along(place, other, axis)
+    others = c.sub(c.cast(pivots, dtypes.i64), 1)
+
+    def exchanged(c: NodeBuilder, i: int | SSAValue, place: SSAValue) -> SSAValue:
+        other, steps = column(c, others, i), c.iota(rows)
+        here, there = column(c, place, i), c.take_along(place, other, len(batch))
         place = c.where(c.eq(steps, other), here, place)
-        place = c.where(c.eq(steps, i), there, place)
-    return place
+        return c.where(c.eq(steps, i), there, place)
+
+    return repeated(c, count, place, exchanged)
+
+
+def column(c: NodeBuilder, x: SSAValue, i: int | SSAValue) -> SSAValue:
+    """The i-th element of the last axis, which stays."""
+    axis = rank_of(x) - 1
+    return c.cut(x, axis, i, 1) if isinstance(i, int) else c.unsqueeze(c.take(x, i, axis), axis)
+
+
+Step: TypeAlias = Callable[[NodeBuilder, "int | SSAValue", SSAValue], SSAValue]
+"""One of a number of steps: its number and the value so far give the next value."""
+
+
+def repeated(c: NodeBuilder, count: Dim, value: SSAValue, step: Step) -> SSAValue:
+    """The value after steps 0, 1, ..., count - 1; a loop where their number is symbolic."""
+    if isinstance(count, int):
+        for i in range(count):
+            value = step(c, i, value)
+        return value
+
+    def fill(builder: BlockBuilder, arguments: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        inner = NodeBuilder(builder, c.node, c.graph)
+        return [inner.tensor(True, dtypes.i1), step(inner, *arguments)]
+
+    return counted_loop(c, count, [value], fill)[0]
 
 
 def _unpacked(c: NodeBuilder, lu: SSAValue) -> tuple[SSAValue, SSAValue]:
@@ -313,16 +339,21 @@ def _triangular_solve(
 
 @converts("linalg_matrix_exp")
 def _matrix_exp(c: NodeBuilder, x: SSAValue) -> SSAValue:
-    """Taylor's polynomial of degree 14 of x / 2^s with norm under 1/2, squared s times."""
+    """Taylor's polynomial of degree 18 of x / 2^s, squared s times, with the norm that it allows.
+
+    The bounds of the norm are those of Bader, Blanes and Casas, "Computing the matrix exponential
+    with an optimized Taylor polynomial approximation" (2019); squarings double the error.
+    """
     rank, original = rank_of(x), x
     x = c.wide(x)
     size = c.b(ComplexAbsOp, x) if is_complex(element_type(x)) else c.abs(x)
     norm = c.max(c.sum(size, [rank - 2], keep=True), [rank - 1], keep=True)
-    times = c.maximum(c.add(c.ceil(c.b(Log2Op, c.maximum(norm, 1e-30))), 1.0), 0.0)
+    limit = 1.09 if element_type(norm) == dtypes.f64 else 3.01
+    times = c.maximum(c.ceil(c.b(Log2Op, c.maximum(c.div(norm, limit), 1e-30))), 0.0)
     scale = c.cast(c.pow(c.like(0.5, times), times), element_type(x))
     small, unit = c.mul(x, scale), identity(c, x)
     y = unit
-    for n in range(14, 0, -1):
+    for n in range(18, 0, -1):
         y = c.add(unit, c.matmul(c.mul(small, 1 / n), y))
     for k in range(40):
         y = c.where(c.gt(times, float(k)), c.matmul(y, y), y)
@@ -380,8 +411,6 @@ def reflected(
 ) -> SSAValue:
     """Reflections I - tau v v^H applied from the left, the last first (or the first)."""
     axis, count = rank_of(vectors) - 1, dims_of(factors)[-1]
-    if not isinstance(count, int):
-        raise c.refuse("a symbolic number of reflections")
     below = triangle(c, vectors, upper=False, k=-1)
     ones = c.full(
         1, (*dims_of(vectors)[:-2], minimum(*dims_of(vectors)[-2:])), element_type(vectors)
@@ -392,13 +421,16 @@ def reflected(
         tall = rows - minimum(rows, columns)
         unit = c.pad(unit, axis - 1, 0, tall) if tall != 0 else c.pad(unit, axis, 0, columns - rows)
     lower = c.add(below, unit)
-    for n in range(count)[::order]:
-        v = c.cut(lower, axis, n, 1)
-        tau = c.unsqueeze(c.cut(factors, rank_of(factors) - 1, n, 1), rank_of(factors))
+
+    def applied(c: NodeBuilder, i: int | SSAValue, target: SSAValue) -> SSAValue:
+        if order < 0:
+            i = int(str(count)) - 1 - i if isinstance(i, int) else c.sub(c.dim(count - 1), i)
+        v = column(c, lower, i)
+        tau = c.unsqueeze(column(c, factors, i), rank_of(factors))
         tau = c.b(ConjOp, tau) if conjugate and is_complex(element_type(tau)) else tau
-        share = c.matmul(c.mul(v, tau), c.matmul(adjoint(c, v), target))
-        target = c.sub(target, share)
-    return target
+        return c.sub(target, c.matmul(c.mul(v, tau), c.matmul(adjoint(c, v), target)))
+
+    return repeated(c, count, target, applied)
 
 
 @converts("linalg_householder_product", "orgqr")

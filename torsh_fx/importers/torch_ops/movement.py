@@ -212,12 +212,22 @@ def _split(c: NodeBuilder, x: SSAValue, size: Any, dim: int = 0) -> Sequence[SSA
     "unsafe_split.Tensor",
     "unsafe_split_with_sizes",
     "unsafe_chunk",
-    "hsplit.int",
     "vsplit.int",
-    "dsplit.int",
+    "vsplit.array",
 )
 def _split_sizes(c: NodeBuilder, x: SSAValue, sizes: Any, dim: int = 0) -> Sequence[SSAValue]:
     return _pieces(c, x, dim % rank_of(x))
+
+
+@converts("hsplit.int", "hsplit.array")
+def _hsplit(c: NodeBuilder, x: SSAValue, sizes: Any) -> Sequence[SSAValue]:
+    """Along the columns: the second axis, the only one of a vector."""
+    return _pieces(c, x, min(1, rank_of(x) - 1))
+
+
+@converts("dsplit.int", "dsplit.array")
+def _dsplit(c: NodeBuilder, x: SSAValue, sizes: Any) -> Sequence[SSAValue]:
+    return _pieces(c, x, 2)
 
 
 def _pieces(c: NodeBuilder, x: SSAValue, axis: int) -> Sequence[SSAValue]:

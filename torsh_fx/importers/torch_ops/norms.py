@@ -12,14 +12,11 @@ from xdsl.ir import SSAValue
 from torsh_dialect import dtypes
 from torsh_dialect.dims import Dim, divide_exact, product
 from torsh_dialect.dtypes import Element
-from torsh_dialect.ops import (
-    norm,
-    reduce,
-    softmax,
-)
+from torsh_dialect.ops import norm, softmax
 from torsh_dialect.ops.maths import RsqrtOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts, used
+from torsh_fx.importers.torch_ops.reduce import vector_norm
 
 
 @converts("layer_norm", "native_layer_norm")
@@ -100,6 +97,8 @@ def _batch_norm(
         (mean, variance, _, eps), training = rest[:4], False
     else:
         mean, variance, training, _, eps = rest[:5]
+    if 0 in dims_of(x) and rank_of(x) < 2:
+        return c.finished(x)  # no channels, and no elements that would need one
     channels = dims_of(x)[1] if rank_of(x) > 1 else 1
     element = element_type(mean if mean is not None else w if w is not None else x)
     if training or mean is None:
@@ -254,7 +253,7 @@ def _softmax(c: NodeBuilder, x: SSAValue, dim: int, *rest: Any, **options: Any) 
 @converts("renorm")
 def _renorm(c: NodeBuilder, x: SSAValue, p: Scalar, dim: int, maxnorm: Scalar) -> SSAValue:
     axes = [n for n in range(rank_of(x)) if n != dim % rank_of(x)]
-    size = c.b(reduce.LpNormOp, x, axes=axes, keepdims=True, p=float(str(p)))
+    size = vector_norm(c, x, float(str(p)), axes, keepdim=True)
     limit = float(str(maxnorm))
     factor = c.div(c.like(limit, x), c.add(size, 1e-7))
     return c.mul(x, c.where(c.gt(size, limit), factor, c.like(1.0, x)))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from xdsl.ir import SSAValue
 
-from torsh_dialect.dims import product
+from torsh_dialect.dims import Dim, product
 from torsh_dialect.ops import pool
+from torsh_dialect.ops.elementwise import FloorDivOp
+from torsh_dialect.ops.reduce import lowest
 from torsh_dialect.ops.scatter import ScatterElementsOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, converts, spatial, used
@@ -99,7 +102,11 @@ def _adaptive(c: NodeBuilder, x: SSAValue, output: Any) -> Any:
     rank = _pool_rank(c)
     x, lacking = _batched(c, x, rank)
     averages = "avg" in str(c.node.target)
-    size = [int(str(o)) for o in c.out_dims(None if averages else 0)[-rank:]]
+    bins = c.out_dims(None if averages else 0)[-rank:]
+    if not all(isinstance(n, int) for n in bins):
+        found = [c.squeeze(v, 0) if lacking else v for v in _symbolic_bins(c, x, bins, averages)]
+        return found[0] if averages else found
+    size = [int(str(n)) for n in bins]
     if averages and size == [1] * rank:
         y = c.mean(x, list(range(rank_of(x) - rank, rank_of(x))), keep=True)
         return c.squeeze(y, 0) if lacking else y
@@ -108,6 +115,50 @@ def _adaptive(c: NodeBuilder, x: SSAValue, output: Any) -> Any:
         return c.squeeze(y, 0) if lacking else y
     pair = c.b.all(pool.AdaptiveMaxPoolOp, x, output=size)
     return [c.squeeze(v, 0) if lacking else v for v in pair]
+
+
+def _symbolic_bins(
+    c: NodeBuilder, x: SSAValue, output: Sequence[Dim], averages: bool
+) -> list[SSAValue]:
+    """Adaptive pooling with symbolic numbers of bins, axis by axis: values, and places of maxima.
+
+    Bins of one axis after the other are the bins of all: a mean of means of as many elements each,
+    and the first of the largest in row-major order.
+    """
+    first, place = rank_of(x) - len(output), None
+    y = c.wide(x) if averages else x
+    for axis in reversed(range(first, rank_of(x))):
+        extent, bins = dims_of(x)[axis], output[axis - first]
+        if extent == bins and averages:
+            continue
+        starts, ends = _bin_ends(c, extent, bins, rank_of(x) - axis)
+        taps = c.per_channel(c.iota(extent), rank_of(x) - axis, 0)
+        inside = c.both(c.le(starts, taps), c.lt(taps, ends))
+        apart = c.unsqueeze(y, axis)  # [..., bins, extent, ...]
+        if averages:
+            total = c.sum(c.where(inside, apart, c.like(0, y)), [axis + 1])
+            y = c.div(total, c.cast_like(c.squeeze(c.sub(ends, starts), 1), y))
+            continue
+        least = c.like(lowest(element_type(y)), y)
+        apart = c.where(inside, apart, least)
+        at = c.squeeze(c.argmax(apart, axis + 1), axis + 1)
+        top = c.max(apart, [axis + 1])
+        at = c.where(c.eq(top, least), c.squeeze(starts, 1), at)  # none outside of the bin
+        stride = c.dim(product(dims_of(x)[axis + 1 :]))
+        place = at if place is None else c.add(c.mul(at, stride), c.take_along(place, at, axis))
+        y = top
+    return [c.narrow(y, x) if averages else y, *([] if place is None else [place])]
+
+
+def _bin_ends(c: NodeBuilder, extent: Dim, bins: Dim, rank: int) -> tuple[SSAValue, SSAValue]:
+    """The first position of each adaptive bin and that behind its last, along axis 0 of `rank` + 1.
+
+    Bin i of m over n elements is [i * n // m, ceil((i + 1) * n / m)).
+    """
+    n, m, i = c.dim(extent), c.dim(bins), c.iota(bins)
+    starts = c.b(FloorDivOp, c.mul(i, n), m)
+    ends = c.b(FloorDivOp, c.add(c.mul(c.add(i, 1), n), c.sub(m, 1)), m)
+    return c.per_channel(starts, rank + 1, 0), c.per_channel(ends, rank + 1, 0)
 
 
 @converts("max_unpool2d", "max_unpool3d")

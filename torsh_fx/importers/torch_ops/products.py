@@ -10,6 +10,7 @@ from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
 from torsh_dialect.builder import BlockBuilder
+from torsh_dialect.dims import floordiv
 from torsh_dialect.ops import (
     contract,
     conv,
@@ -22,9 +23,20 @@ from torsh_fx.importers.torch_ops.control import counted_loop
 HALVES = (dtypes.f16, dtypes.bf16)
 
 
-@converts("mm", "bmm", "matmul", "dot", "mv", "vdot", "inner")
+@converts("mm", "bmm", "matmul", "dot", "mv", "vdot")
 def _matmul(c: NodeBuilder, a: SSAValue, b: SSAValue) -> SSAValue:
     return c.matmul(a, b)
+
+
+@converts("inner")
+def _inner(c: NodeBuilder, a: SSAValue, b: SSAValue) -> SSAValue:
+    """Products over the last axes of both; all other axes stand in the result."""
+    if rank_of(a) == 0 or rank_of(b) == 0:
+        return c.finished(c.mul(a, b))
+    left, right = rank_of(a) - 1, rank_of(b) - 1
+    letters = string.ascii_letters
+    outer, inner, last = letters[:left], letters[left : left + right], letters[left + right]
+    return c.b(contract.EinsumOp, [a, b], equation=f"{outer}{last},{inner}{last}->{outer}{inner}")
 
 
 @converts("linear")
@@ -180,6 +192,8 @@ def _convolution(c: NodeBuilder, x: SSAValue, w: SSAValue, *rest: Any, **options
             output_padding=spatial(extra, rank),
         )
     else:
+        if padding == "same" and not all(isinstance(k, int) for k in dims_of(w)[2:]):
+            x, padding = _padded_same(c, x, w, dilations), 0
         begin, end = _conv_pads(padding, w, dilations, rank)
         y = c.b(
             conv.ConvOp,
@@ -214,6 +228,14 @@ def _conv_arguments(name: str, rest: Sequence[Any], options: dict[str, Any]) -> 
     }
     keys = ("bias", "stride", "padding", "dilation", "transposed", "output_padding", "groups")
     return tuple(given[k] for k in keys)
+
+
+def _padded_same(c: NodeBuilder, x: SSAValue, w: SSAValue, dilations: list[int]) -> SSAValue:
+    """The image with the zeros of `padding="same"` around it, for a kernel of symbolic extents."""
+    for axis, (extent, dilation) in enumerate(zip(dims_of(w)[2:], dilations, strict=True), 2):
+        total = (extent - 1) * dilation
+        x = c.pad(x, axis, floordiv(total, 2), total - floordiv(total, 2))
+    return x
 
 
 def _conv_pads(

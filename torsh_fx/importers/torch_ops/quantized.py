@@ -10,12 +10,13 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
 from torsh_dialect.dtypes import dtype_of, is_float
 from torsh_dialect.ops.constant import WeightOp
-from torsh_dialect.ops.quant import DequantizeLinearOp
+from torsh_dialect.ops.quant import DequantizeLinearOp, MatMulIntegerOp
 from torsh_dialect.ops.select import CastOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, converts
@@ -228,3 +229,9 @@ def _group_size(x: SSAValue, scale: SSAValue, size: int) -> int:
     """Elements of a group; all of a row where there is one scale for it."""
     depth = int(str(dims_of(x)[-1]))
     return depth if size > depth and dims_of(scale)[-1] == 1 else size
+
+
+@converts("_int_mm")
+def _integer_product(c: NodeBuilder, a: SSAValue, b: SSAValue) -> SSAValue:
+    """The product of matrices of bytes in i32."""
+    return c.b(MatMulIntegerOp, a, b, None, None)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
@@ -144,7 +145,7 @@ def _spread(
 
 
 @converts("linalg_vector_norm", "norm.Scalar", "norm.ScalarOpt_dim", "norm.ScalarOpt_dim_dtype")
-def _norm(
+def vector_norm(
     c: NodeBuilder,
     x: SSAValue,
     ord: Scalar | None = 2,
@@ -174,25 +175,33 @@ def _norm(
 
 @converts("dist")
 def _dist(c: NodeBuilder, a: SSAValue, b: SSAValue, p: Scalar = 2) -> SSAValue:
-    return _norm(c, c.sub(a, b), p)
+    return vector_norm(c, c.sub(a, b), p)
 
 
 @converts("_cdist_forward", "cdist")
 def _cdist(c: NodeBuilder, a: SSAValue, b: SSAValue, p: float = 2, mode: Any = None) -> SSAValue:
     gap = c.sub(c.unsqueeze(a, rank_of(a) - 1), c.unsqueeze(b, rank_of(b) - 2))
-    return _norm(c, gap, p, -1)
+    return vector_norm(c, gap, p, -1)
 
 
 @converts("_pdist_forward", "pdist")
 def _pdist(c: NodeBuilder, x: SSAValue, p: float = 2) -> SSAValue:
-    count = dims_of(x)[0]
-    if not isinstance(count, int):
-        raise c.refuse("pdist of a symbolic number of rows")
-    import numpy as np
+    first, second = _pairs(c, dims_of(x)[0])
+    return vector_norm(c, c.sub(c.take(x, first, 0), c.take(x, second, 0)), p, -1)
 
-    rows = np.stack(np.triu_indices(count, 1)).astype(np.int64)
-    first, second = (c.constant(r, dtypes.i64) for r in rows)
-    return _norm(c, c.sub(c.take(x, first, 0), c.take(x, second, 0)), p, -1)
+
+def _pairs(c: NodeBuilder, count: Dim) -> tuple[SSAValue, SSAValue]:
+    """All i < j below `count` in order, as two vectors."""
+    if isinstance(count, int):
+        rows = np.stack(np.triu_indices(count, 1)).astype(np.int64)
+        return c.constant(rows[0], dtypes.i64), c.constant(rows[1], dtypes.i64)
+    place, row = c.iota(c.out_dims()[0]), c.iota(count)
+    following = c.sub(c.dim(count - 1), row)  # how many pairs begin with a row
+    ends = c.b(scan.CumSumOp, following, axis=0)
+    ended = c.le(c.unsqueeze(ends, 0), c.unsqueeze(place, 1))
+    first = c.sum(c.cast(ended, dtypes.i64), [1])
+    left = c.sub(c.take(ends, first, 0), place)  # pairs of the row from this one on
+    return first, c.sub(c.dim(count), left)
 
 
 # -- scans
@@ -247,6 +256,8 @@ def _diff(
     prepend: SSAValue | None = None,
     append: SSAValue | None = None,
 ) -> SSAValue:
+    if n == 0:
+        return x  # what is to be joined to it is not looked at
     axis = dim % rank_of(x)
     parts = [c.finished(part) for part in (prepend, x, append) if part is not None]
     x = c.concat(parts, axis) if len(parts) > 1 else x

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-import sympy  # pyright: ignore[reportMissingTypeStubs]
 import torch
 from xdsl.ir import SSAValue
 
@@ -17,6 +16,7 @@ from torsh_dialect.ops import compare, elementwise, maths, rounding, select
 from torsh_dialect.ops.shape import AssumeOp, BindOp
 from torsh_dialect.types import element_type
 from torsh_fx.importers.torch_ops.base import CONVERTERS, NodeBuilder, Scalar, converts
+from torsh_fx.importers.torch_symbols import RELATIONS, relation_of
 
 SYMBOLIC = frozenset({"aten._local_scalar_dense.default", "aten.item.default"})
 """Ops that define a symbol: their value is not folded away although it is a number."""
@@ -141,26 +141,17 @@ def _relation(c: NodeBuilder, said: Any) -> tuple[Dim, str, Dim] | None:
     if not isinstance(said, torch.SymBool):
         return None
     expr: Any = cast(Any, said).node.expr
-    kind, swapped = RELATIONS.get(expr.func, ("", False))
-    if not kind:
+    if expr.func not in RELATIONS:
         return None
+    lesser, kind, greater = relation_of(expr.func, *expr.args)
     try:
-        left, right = map(c.graph.shared.dim, reversed(expr.args) if swapped else expr.args)
+        left, right = c.graph.shared.dim(lesser), c.graph.shared.dim(greater)
     except UnsupportedError:  # it uses a function that extents lack; its value is a tensor
         return None
     names = symbols_of(left) | symbols_of(right)
     return (left, kind, right) if names <= c.graph.shared.known else None
 
 
-RELATIONS: dict[type, tuple[str, bool]] = {
-    sympy.Eq: ("eq", False),
-    sympy.Ne: ("ne", False),
-    sympy.Le: ("le", False),
-    sympy.Lt: ("lt", False),
-    sympy.Ge: ("le", True),
-    sympy.Gt: ("lt", True),
-}
-"""Comparisons of torch, and whether their sides are exchanged."""
 ASSERTIONS = ("aten._assert_scalar", "aten._assert_async", "aten._functional_assert_")
 """Ops without a result that end the run."""
 
