@@ -42,6 +42,7 @@ class Emitter:
         values: What `kern` values have become.
         filled: Loads that give the constant which is selected where they load nothing.
         quotients: Of an index by a number, where it is the same for all lanes (`periods`).
+        known: Comparisons that have one result in this part of a loop (`borders`).
     """
 
     text: Text
@@ -53,6 +54,7 @@ class Emitter:
     quotients: dict[tuple[SSAValue, SSAValue], Value] = field(
         default_factory=dict[tuple[SSAValue, SSAValue], Value]
     )
+    known: dict[SSAValue, bool] = field(default_factory=dict[SSAValue, bool])
 
     # -- access to values
 
@@ -94,5 +96,6 @@ class Emitter:
     def inner(self, lanes: int, mask: Value | None) -> Emitter:
         """An emitter for code nested in other lanes; sees all values of this one."""
         return Emitter(
-            self.text, self.target, lanes, mask, self.values, self.filled, self.quotients
-        )
+            self.text, self.target, lanes, mask, self.values, self.filled, self.quotients,
+            self.known,
+        )  # fmt: skip

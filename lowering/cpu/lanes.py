@@ -7,6 +7,7 @@ from collections.abc import Callable
 from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Attribute, Block, Operation, OpResult, SSAValue
 
+from lowering.cpu.borders import border_of, by_parts
 from lowering.cpu.emitter import Emitter, emits
 from lowering.cpu.periods import by_runs, periods_of
 from lowering.cpu.spans import mask_of
@@ -18,6 +19,9 @@ from torsh_dialect.attributes import int_of, str_of
 
 VIRTUAL_BYTES = 128
 """Bytes of a virtual vector: several registers, so that latencies overlap (cpu_codegen 3)."""
+
+LEAST_SPLIT = 96
+"""Iterations of a static loop from which on it is split at comparisons: shorter ones are masks."""
 
 LEAST_PARTED = 8
 """A dynamic rest of so many lanes is done in masked halves or a quarter: rows may be short."""
@@ -85,11 +89,19 @@ def static_extent(op: Operation) -> int | None:
 @emits(kern.LanesOp)
 def _lanes(e: Emitter, op: Operation) -> None:
     lower, upper = (e.scalar(v) for v in op.operands)
-    periods = periods_of(e, op.regions[0].block) if e.lanes == 1 else []
-    if periods:
-        by_runs(e, periods, lower, upper, lambda first, end: _vectors(e, op, first, end))
+    block, outermost = op.regions[0].block, e.lanes == 1
+    extent = static_extent(op)
+    long = outermost and "most" not in op.properties and (extent is None or extent >= LEAST_SPLIT)
+
+    def vectors(first: Value, end: Value) -> None:
+        _vectors(e, op, first, end)
+
+    if periods := periods_of(e, block) if outermost else []:
+        by_runs(e, periods, lower, upper, vectors)
+    elif border := border_of(e, block) if long else None:
+        by_parts(e, border, lower, upper, vectors)
     else:
-        _vectors(e, op, lower, upper)
+        vectors(lower, upper)
 
 
 def _vectors(e: Emitter, op: Operation, lower: Value, upper: Value) -> None:

@@ -50,7 +50,7 @@ def periods_of(e: Emitter, block: Block) -> list[Period]:
         if not _is_division(op) or op.operands[1] not in e.values:
             continue
         dividend, divisor = op.operands
-        offset, extent = _offset(e, block, dividend), e.scalar(divisor)
+        offset, extent = offset_of(e, block, dividend), e.scalar(divisor)
         if offset is None:
             continue
         if is_literal(extent) and int(extent) < LEAST_PERIOD:
@@ -64,7 +64,7 @@ def _is_division(op: Operation) -> bool:
     return is_index and str_of(op.properties["kind"]) in ("floordiv", "mod")
 
 
-def _offset(e: Emitter, block: Block, value: SSAValue) -> Value | None:
+def offset_of(e: Emitter, block: Block, value: SSAValue) -> Value | None:
     """What `value` is more than the index of `block`; None if that is not one number."""
     if value is block.args[0]:
         return "0"
@@ -74,7 +74,7 @@ def _offset(e: Emitter, block: Block, value: SSAValue) -> Value | None:
     (a, b), kind = op.operands, str_of(op.kind)
     if kind == "add" and b not in e.values:
         a, b = b, a
-    if b not in e.values or e.get(b).lanes != 1 or (rest := _offset(e, block, a)) is None:
+    if b not in e.values or e.get(b).lanes != 1 or (rest := offset_of(e, block, a)) is None:
         return None
     return (e.text.add if kind == "add" else e.text.sub)(rest, e.scalar(b))
 

@@ -22,6 +22,9 @@ from torsh_dialect.dtypes import i1
 FAR = 1 << 31
 """Constants below this are near: sums of them and indices, of which there are few, stay in i64."""
 
+TRUTH = ("false", "true")
+"""Bools that are the same for all lanes and known."""
+
 FILLED = ("float", "double", "i32", "i64")
 """Types that are the same in memory and in registers."""
 
@@ -55,8 +58,11 @@ def _binary(e: Emitter, op: Operation) -> None:
 
 
 def _neighbours(e: Emitter, op: Operation) -> Val | None:
-    """Both of two conditions where one holds in neighbouring lanes; None for others."""
+    """Both of two conditions where one is known or holds in neighbouring lanes, else None."""
     a, b = sorted((e.get(v) for v in op.operands), key=lambda v: v.lanes)
+    for known, other in ((a, b), (b, a)):
+        if known.text in TRUTH:
+            return other if known.text == TRUTH[True] else known
     if b.lanes == 1 or b.step is not None:
         return None
     if a.lanes > 1:
@@ -98,6 +104,9 @@ def _index_binary(e: Emitter, kind: str, op: Operation) -> Val | None:
 def _unary(e: Emitter, op: Operation) -> None:
     (x,), lanes = e.operands(op.operands)
     kind, element = str_of(op.properties["kind"]), op.results[0].type
+    if kind == "not" and x in TRUTH:
+        e.set(op.results[0], TRUTH[x == TRUTH[False]], 1)
+        return
     e.set(op.results[0], arithmetic.unary(e.text, kind, element, x, lanes), lanes)
 
 
@@ -110,6 +119,9 @@ def _fma(e: Emitter, op: Operation) -> None:
 
 @emits(kern.CompareOp)
 def _compare(e: Emitter, op: Operation) -> None:
+    if op.results[0] in e.known:
+        e.values[op.results[0]] = Val(TRUTH[e.known[op.results[0]]], "i1")
+        return
     kind = str_of(op.properties["kind"])
     is_index = isinstance(op.operands[0].type, IndexType)
     near = all(e.get(v).near for v in op.operands)
@@ -125,7 +137,10 @@ def _compare(e: Emitter, op: Operation) -> None:
 
 @emits(kern.SelectOp)
 def _select(e: Emitter, op: Operation) -> None:
-    chosen = op.operands[1]
+    known, chosen = e.get(op.operands[0]).text, op.operands[1]
+    if known in TRUTH:
+        e.values[op.results[0]] = e.get(op.operands[2 - TRUTH.index(known)])
+        return
     if isinstance(chosen, OpResult) and chosen.op in e.filled:
         e.values[op.results[0]] = e.get(chosen)
         return
@@ -167,6 +182,12 @@ def _math(e: Emitter, op: Operation) -> None:
 def _load(e: Emitter, op: Operation) -> None:
     buffer, index = e.scalar(op.operands[0]), e.get(op.operands[1])
     given = e.get(op.operands[2]) if len(op.operands) > 2 else None
+    if given is not None and given.text in TRUTH:
+        if given.text == TRUTH[False]:
+            nothing = arithmetic.constant(op.results[0].type, 0, 1)
+            e.set(op.results[0], nothing, 1)
+            return
+        given = None
     other = None if given is None else _fill(e, op)
     if other is not None:
         e.filled.add(op)

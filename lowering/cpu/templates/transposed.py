@@ -304,16 +304,17 @@ class _Transposer:
         many = self.text.add(self.text.mul(rest.left, times), 1 - number * self.lanes)
         self.either(many, lambda: None, lambda: store(rest.parts[number]), 2)
 
-    def mask(self, valid: Value) -> Value:
-        """The mask of the first lanes; of none for numbers below 0."""
-        text, lanes = self.text, self.lanes
+    def mask(self, valid: Value, lanes: int | None = None) -> Value:
+        """The mask of the first lanes of a vector; of none for numbers below 0."""
+        text, lanes = self.text, lanes or self.lanes
         if is_literal(valid):
             return "<" + ", ".join(f"i1 {int(n < int(valid))}" for n in range(lanes)) + ">"
         if self.params.bytes == 8:
             return dynamic_mask(text, lanes, valid)
-        narrow = text.splat(self.vector, text.let(f"trunc i64 {valid} to i32"))
+        type = vector_of(self.element, lanes)
+        narrow = text.splat(type, text.let(f"trunc i64 {valid} to i32"))
         numbers = ", ".join(f"i32 {lane}" for lane in range(lanes))
-        return text.let(f"icmp slt {self.vector} <{numbers}>, {narrow}", "mask")
+        return text.let(f"icmp slt {type} <{numbers}>, {narrow}", "mask")
 
     def move(
         self, block: _Block, rows: Sequence[Value | int], columns: Sequence[Value | int]
@@ -352,12 +353,14 @@ class _Transposer:
             return self.text.load(self.vector, address, size)
         return self.text.masked_load(self.vector, address, mask, "zeroinitializer", size)
 
-    def store(self, value: Value, address: Value, mask: Value | None = None) -> None:
-        size = self.params.bytes
+    def store(
+        self, value: Value, address: Value, mask: Value | None = None, lanes: int | None = None
+    ) -> None:
+        type, size = vector_of(self.element, lanes or self.lanes), self.params.bytes
         if mask is None:
-            self.text.store(self.vector, value, address, size)
+            self.text.store(type, value, address, size)
         else:
-            self.text.masked_store(self.vector, value, address, mask, size)
+            self.text.masked_store(type, value, address, mask, size)
 
     # -- other matrices
 
@@ -457,14 +460,23 @@ class _Transposer:
         mask = self.mask(text.minimum(wide, lanes))
         vectors = [self.load(address, mask) for address in self.present(at[0], high, most)]
         vectors += ["poison"] * (lanes - most)
-        mask = self.mask(text.minimum(high, most))
+        width = max(most, 2)  # a vector, of which LLVM makes no lanes that are not stored
+        stored = self.mask(text.minimum(high, most), width)
         places = self.following(at[1], [self.column_step] * (lanes - 1))
         for n, (made, place) in enumerate(zip(self.turned(vectors), places, strict=True)):
 
             def store(made: Value = made, place: Value = place) -> None:
-                self.store(made, place, mask)
+                self.store(self.first(made, width), place, stored, width)
 
             text.when(text.compare("slt", n, wide), store)
+
+    def first(self, vector: Value, lanes: int) -> Value:
+        """The first lanes of a vector."""
+        if lanes == self.lanes:
+            return vector
+        numbers = ", ".join(f"i32 {n}" for n in range(lanes))
+        operands = f"{self.vector} {vector}, {self.vector} poison"
+        return self.text.let(f"shufflevector {operands}, <{lanes} x i32> <{numbers}>")
 
     def present(self, first: Value, high: Value, most: int) -> list[Value]:
         """Addresses of `most` rows, of which `high` exist.
