@@ -34,6 +34,8 @@ def torsh_dialect() -> Dialect:
         dtypes.Float8E5M2FNUZType,
         dtypes.Float8E8M0FNUType,
         dtypes.Float4E2M1FNType,
+        dtypes.Float6E2M3FNType,
+        dtypes.Float6E3M2FNType,
         dtypes.AnyElementType,
         dtypes.StringType,
     ]

@@ -71,6 +71,20 @@ class Float4E2M1FNType(ParametrizedAttribute, TypeAttribute):
 
 
 @irdl_attr_definition
+class Float6E2M3FNType(ParametrizedAttribute, TypeAttribute):
+    """OCP FP6 E2M3: finite values only."""
+
+    name = "torsh.f6E2M3FN"
+
+
+@irdl_attr_definition
+class Float6E3M2FNType(ParametrizedAttribute, TypeAttribute):
+    """OCP FP6 E3M2: finite values only."""
+
+    name = "torsh.f6E3M2FN"
+
+
+@irdl_attr_definition
 class AnyElementType(ParametrizedAttribute, TypeAttribute):
     """An element type that is not known yet; legal only before `infer-types`."""
 
@@ -116,6 +130,7 @@ c64, c128 = ComplexType(f32), ComplexType(f64)
 f8e4m3fn, f8e4m3fnuz = Float8E4M3FNType(), Float8E4M3FNUZType()
 f8e5m2, f8e5m2fnuz = Float8E5M2Type(), Float8E5M2FNUZType()
 f8e8m0fnu, f4e2m1fn = Float8E8M0FNUType(), Float4E2M1FNType()
+f6e2m3fn, f6e3m2fn = Float6E2M3FNType(), Float6E3M2FNType()
 string, any_element = StringType(), AnyElementType()
 
 
@@ -134,6 +149,8 @@ DTYPES: tuple[DType, ...] = (
     _row("f8e5m2fnuz", f8e5m2fnuz, ml_dtypes.float8_e5m2fnuz, "float", 8),
     _row("f8e8m0fnu", f8e8m0fnu, ml_dtypes.float8_e8m0fnu, "float", 8),
     _row("f4e2m1fn", f4e2m1fn, ml_dtypes.float4_e2m1fn, "float", 4),
+    _row("f6e2m3fn", f6e2m3fn, ml_dtypes.float6_e2m3fn, "float", 6),
+    _row("f6e3m2fn", f6e3m2fn, ml_dtypes.float6_e3m2fn, "float", 6),
     _row("bool", i1, np.bool_, "bool", 1),
     _row("i2", i2, ml_dtypes.int2, "int", 2),
     _row("i4", i4, ml_dtypes.int4, "int", 4),

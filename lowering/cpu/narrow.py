@@ -1,4 +1,4 @@
-"""f16, bf16, fp8 and fp4 in registers: codes in integers, converted through f32."""
+"""f16, bf16, fp8, fp6 and fp4 in registers: codes in integers, converted through f32."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def from_f32(prim: TextPrim, name: str, value: Value) -> Value:
     """The code of an f32 in the format `name`, rounded half to even."""
     x: Num[Value] = prim.num("f32", value)
     if name == "f8e8m0fnu":
-        return convert.encode_e8m0(x).to("trunc", "i8").value
+        return convert.encode_e8m0(x, rounding="nearest").to("trunc", "i8").value
     return convert.encode(x, _format(name)).to("trunc", _storage(name)).value
 
 
@@ -35,4 +35,4 @@ def from_f64(prim: TextPrim, name: str, value: Value) -> Value:
 
 
 def _format(name: str) -> convert.Format:
-    return convert.FORMATS["f4e2m1" if name == "f4e2m1fn" else name]
+    return convert.FORMATS[name if name in convert.FORMATS else name.removesuffix("fn")]

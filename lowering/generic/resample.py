@@ -98,6 +98,8 @@ def resize(
             u, extent = _coordinate(c, op, axis, index[axis])
             place[axis] = b.cast(op.nearest_place(c, u, extent), b.index_type)
         return e.element(op.x, place, where)
+    if not moving:  # a version for a symbol that is 1 here, as the axis's extent is
+        return e.element(op.x, place, where)
     (axis,) = moving
     u, extent = _coordinate(c, op, axis, index[axis])
     total: SSAValue | None = None

@@ -69,6 +69,8 @@ FORMATS: dict[str, Format] = {
     "f8e4m3fnuz": Format(4, 3, 8, "negative_zero"),
     "f8e5m2": Format(5, 2, 15, "ieee"),
     "f8e5m2fnuz": Format(5, 2, 16, "negative_zero"),
+    "f6e2m3": Format(2, 3, 1, "none"),
+    "f6e3m2": Format(3, 2, 3, "none"),
     "f4e2m1": Format(2, 1, 1, "none"),
 }
 

@@ -34,6 +34,8 @@ _ML_DTYPES = {
     "f8e5m2fnuz": "float8_e5m2fnuz",
     "f8e8m0fnu": "float8_e8m0fnu",
     "f4e2m1fn": "float4_e2m1fn",
+    "f6e2m3fn": "float6_e2m3fn",
+    "f6e3m2fn": "float6_e3m2fn",
     "i2": "int2",
     "i4": "int4",
     "ui2": "uint2",

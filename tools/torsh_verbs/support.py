@@ -99,7 +99,10 @@ def is_internal(cls: type[Operation]) -> bool:
 
 GROUPS = {
     "float": ("f16", "bf16", "f32", "f64"),
-    "float8/4": ("f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0fnu", "f4e2m1fn"),
+    "float8/6/4": (
+        *("f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0fnu"),
+        *("f6e2m3fn", "f6e3m2fn", "f4e2m1fn"),
+    ),
     "bool": ("bool",),
     "int": ("i8", "i16", "i32", "i64"),
     "uint": ("ui8", "ui16", "ui32", "ui64"),

@@ -21,9 +21,9 @@ from torsh_dialect.types import AnyTensor, dims_of, element_type, rank_of, tenso
 
 @op
 class NonzeroOp(DataDependent):
-    """The places of elements that differ from 0, in row-major order, one row each.
+    """The places of elements that differ from 0 (strings: from ""), in row-major order.
 
-    The number of rows is the symbol `count`.
+    Each is a row. The number of rows is the symbol `count`.
 
     %r = torsh.nonzero %x {count = "n"} : (tensor<2x3xf32>) -> tensor<?x2xi64, #torsh.dims<[n, 2]>>
     """
@@ -38,9 +38,10 @@ class NonzeroOp(DataDependent):
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
         x: Any = args[0]
+        differs = x != ("" if x.dtype.kind == "O" else 0)
         if x.ndim == 0:
-            return (np.zeros((int(x != 0), 0), np.int64),)
-        return (np.stack(np.nonzero(x != 0), -1).astype(np.int64),)
+            return (np.zeros((int(differs), 0), np.int64),)
+        return (np.stack(np.nonzero(differs), -1).astype(np.int64),)
 
 
 @op
@@ -110,8 +111,11 @@ class UniqueOp(DataDependent):
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
         axis = None if self.axis is None else one_axis(self.axis, args[0].ndim)
+        given: Any = args[0]
+        strings = given.dtype.kind == "O"
         found: Any = np.unique(
-            args[0],
+            # numpy compares slices of strings only where they have a width.
+            given.astype(np.str_) if strings and axis is not None else given,
             return_index=True,
             return_inverse=True,
             return_counts=True,
@@ -119,6 +123,7 @@ class UniqueOp(DataDependent):
             equal_nan=False,
         )
         values, first, numbers, counts = found
+        values = values.astype(object) if strings else values
         numbers = numbers.reshape(-1)
         if not bool_of(self.sorted):
             appearance = np.argsort(first, kind="stable")

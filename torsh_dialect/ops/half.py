@@ -23,6 +23,8 @@ _WIDE: dict[np.dtype[np.generic], type[np.generic]] = {
     np.dtype(ml_dtypes.float8_e5m2fnuz): np.float32,
     np.dtype(ml_dtypes.float8_e8m0fnu): np.float32,
     np.dtype(ml_dtypes.float4_e2m1fn): np.float32,
+    np.dtype(ml_dtypes.float6_e2m3fn): np.float32,
+    np.dtype(ml_dtypes.float6_e3m2fn): np.float32,
     np.dtype(ml_dtypes.int2): np.int8,
     np.dtype(ml_dtypes.int4): np.int8,
     np.dtype(ml_dtypes.uint2): np.uint8,

@@ -18,7 +18,10 @@ from torsh_dialect.types import element_type
 Real: TypeAlias = npt.NDArray[np.float64]
 """A floating-point array; for the type checker only, the dtype may be f32, f64 or complex."""
 
-HALF = ("f16", "bf16", "f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0fnu", "f4e2m1fn")
+HALF = (
+    "f16", "bf16", "f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0fnu", "f6e2m3fn",
+    "f6e3m2fn", "f4e2m1fn",
+)  # fmt: skip
 
 
 def operands_by_value(op: Operation, args: Sequence[Array]) -> Callable[[SSAValue | None], Any]:

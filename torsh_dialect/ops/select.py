@@ -214,8 +214,14 @@ class LerpOp(Elementwise):
 def _scale(s: Scalar[V], x: V, rounding: str) -> V:
     """The power of two (as f32) near |x|: 2^-127 at least; NaN for NaN and infinities."""
     bits = s.bitcast(s.abs(x), dtypes.i32)
-    step = {"up": 0x7FFFFF, "down": 0, "nearest": 0x400000}[rounding]
-    raised = s.add(bits, s.const(step, dtypes.i32))
+    normal, subnormal = {
+        "up": (0x7FFFFF, 0x3FFFFF),
+        "down": (0, 0),
+        "nearest": (0x400000, 0x200000),
+    }[rounding]
+    small = s.lt(bits, s.const(0x800000, dtypes.i32))  # 2^-127, the least, is no normal number
+    step = s.select(small, s.const(subnormal, dtypes.i32), s.const(normal, dtypes.i32))
+    raised = s.add(bits, step)
     exponent = s.and_(raised, s.const(0x7F800000, dtypes.i32))
     least, most = s.const(0x400000, dtypes.i32), s.const(0x7F000000, dtypes.i32)
     power = s.bitcast(s.min(s.max(exponent, least), most), dtypes.f32)
@@ -226,6 +232,9 @@ def _scale(s: Scalar[V], x: V, rounding: str) -> V:
 LARGEST = {"f8e4m3fn": 448.0, "f8e4m3fnuz": 240.0, "f8e5m2": 57344.0, "f8e5m2fnuz": 57344.0}
 """The largest finite value of the fp8 types (OCP OFP8 specification)."""
 
+WITHOUT_NAN = {"f6e2m3fn": 7.5, "f6e3m2fn": 28.0, "f4e2m1fn": 6.0}
+"""The largest value of the types without NaN and infinities (OCP MX specification 1.0, 5.3)."""
+
 
 @op
 class CastOp(Unary):
@@ -235,8 +244,8 @@ class CastOp(Unary):
     Integer to integer: wraps. Complex to real: the real part. To f16, bf16 and fp8: rounded from
     f32 (f64 and integers go through f32), ties to even; with `saturate`, values beyond the
     largest fp8 value become that value. To f8e8m0fnu: the next power of two by `rounding`
-    (`up`, the default; `down`; `nearest`), 2^-127 at least; infinities give NaN. To f4e2m1fn: NaN
-    gives 6, as the ONNX specification says.
+    (`up`, the default; `down`; `nearest`), 2^-127 at least; infinities give NaN. To fp6 and fp4:
+    NaN gives the largest value (6 in f4e2m1fn, as the ONNX specification says).
 
     %r = torsh.cast %x {to = i32} : (tensor<3xf32>) -> tensor<3xi32>
     """
@@ -286,8 +295,8 @@ def cast(array: Array, to: DType, saturate: bool, rounding: str) -> Array:
     if to.kind != "float" or to.bits > 16:
         return value.astype(to.numpy)
     value = value.astype(np.float32)
-    if to.name == "f4e2m1fn":
-        value = where(np.isnan(value), np.float32(6), value)
+    if to.name in WITHOUT_NAN:
+        value = where(np.isnan(value), np.float32(WITHOUT_NAN[to.name]), value)
     if to.name == "f8e8m0fnu":
         return _power_of_two(value, rounding).astype(to.numpy)
     if saturate and to.name in LARGEST:

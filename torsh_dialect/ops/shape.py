@@ -138,7 +138,8 @@ class BindOp(DataDependent):
     """x, whose integers become symbols: from here on `names[i]` is the i-th element of x.
 
     So a size that depends on data can be an extent. The values must not be negative; `low` and
-    `high` say what else is promised, and are checked when the program runs.
+    `high` say what else is promised, and are checked when the program runs; `condition` says what a
+    value outside of them breaks, in the words of the model.
     C1: x holds as many integers as there are names.
 
     %r = torsh.bind %x {names = ["u0"]} : (tensor<i64>) -> tensor<i64>
@@ -149,6 +150,7 @@ class BindOp(DataDependent):
     names = prop_def(ArrayAttr[StringAttr])
     low = opt_prop_def(IntegerAttr[I64])
     high = opt_prop_def(IntegerAttr[I64])
+    condition = opt_prop_def(StringAttr)
     y = result_def()
 
     def infer(self) -> Sequence[AnyTensor]:
@@ -173,7 +175,8 @@ class BindOp(DataDependent):
         values = dict(zip(strs_of(self.names), map(int, x.reshape(-1)), strict=True))
         for name, value in values.items():
             if value < low or (high is not None and value > high):
-                raise ExecutionError(f"{name} = {value} is outside {low}..{high}")
+                said = None if self.condition is None else str_of(self.condition)
+                raise ExecutionError(said or f"{name} = {value} is outside {low}..{high}")
         return values
 
     def contents(self) -> Contents | None:

@@ -22,6 +22,8 @@ from torsh_dialect.dtypes import (
     bf16,
     c64,
     f4e2m1fn,
+    f6e2m3fn,
+    f6e3m2fn,
     f8e4m3fn,
     f8e5m2,
     f8e8m0fnu,
@@ -131,7 +133,7 @@ def _select():
     casts += [(a, to) for a in (*INTS, *BOOLS) for to in (f32, f16, i1, i8, i64, ui8, ui64, i4)]
     casts += [(np.array([1e20, -1e20, 300.0, 1e5, -0.3], np.float32), t) for t in (i8, i64, ui64)]
     casts += [(EDGES.astype(np.float32) * 20, t) for t in (f8e4m3fn, f8e5m2)]
-    casts += [(EDGES[:-1].astype(np.float32), f4e2m1fn)]
+    casts += [(EDGES[:-1].astype(np.float32), t) for t in (f4e2m1fn, f6e2m3fn, f6e3m2fn)]
     low, high = np.float32(-1).reshape(()), np.array([2.0, NAN, 0.5], np.float32)
     return [
         *[one("cast", a, to=to) for a, to in casts],
@@ -144,7 +146,7 @@ def _select():
         *[
             one(
                 "cast",
-                np.array([0.7, 1.0, 1.4, 1.6, 3.0, 1e-3], np.float32),
+                np.array([0.7, 1.0, 1.4, 1.6, 3.0, 1e-3, 0, 3e-39, 6e-39, 1e-38], np.float32),
                 to=f8e8m0fnu,
                 rounding=r,
             )

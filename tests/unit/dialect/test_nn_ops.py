@@ -113,7 +113,7 @@ FILES = {
     "random", "recurrent", "rejection", "resize", "roi", "sampling", "signal", "softmax",
     "strided_attention",
 }  # fmt: skip
-ELSEWHERE = {"control", "sequence", "string", "detection"}
+ELSEWHERE = {"control", "sequence", "spelling", "string", "detection"}
 """Files whose ops the ONNX cases and `test_nn_control` evaluate: lists, strings, regions."""
 
 

@@ -34,6 +34,7 @@ from torsh_dialect.ops.logic import ShiftLeftOp, ShiftRightOp
 from torsh_dialect.ops.rounding import IsInfOp
 from torsh_dialect.ops.select import CastOp, ClampOp, MaximumOp, MinimumOp
 from torsh_dialect.ops.special import ErfOp
+from torsh_dialect.ops.spelling import NumberOfOp, StringOfOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.onnx_ops.node import MS, Node, NotSupported, converter
 
@@ -240,13 +241,25 @@ def is_inf(n: Node) -> SSAValue:
 def _cast(n: Node, x: SSAValue, element: Attribute) -> SSAValue:
     row, source = dtype_of(element), dtype_of(element_type(x))
     if "string" in (row.kind, source.kind) and row != source:
-        raise NotSupported("casts from and to strings", "convert outside the model")
+        return _cast_string(n, x, element)
     if row.name == "f8e8m0fnu":
         return n(CastOp, x, to=element, rounding=n.str("round_mode", "up"))
     if row.bits < 8 and row.kind in ("int", "uint") and source.kind == "float":
         x = n.c.cast(x, dtypes.i32)  # the low bits of the integer part, as ONNX's helpers pack it
     saturate = row.bits == 8 and row.kind == "float" and bool(n.int("saturate", 1))
     return n.c.cast(x, element, saturate=saturate)
+
+
+def _cast_string(n: Node, x: SSAValue, element: Attribute) -> SSAValue:
+    """From or to strings; types without strings of their own go through f32 or i64."""
+    row = dtype_of(element)
+    if row.kind == "string":
+        return n(StringOfOp, x)
+    if row.kind == "complex":
+        raise NotSupported("casts from strings to complex numbers", "convert outside the model")
+    if row.bits >= 16 or row.name in ("bool", "i8", "ui8"):
+        return n(NumberOfOp, x, to=element)
+    return _cast(n, n(NumberOfOp, x, to=dtypes.f32 if row.kind == "float" else dtypes.i64), element)
 
 
 @converter("Cast")

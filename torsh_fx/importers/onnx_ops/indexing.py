@@ -171,7 +171,7 @@ def trilu(n: Node) -> SSAValue:
     place = c.sub(c.iota(columns), c.reshape(c.iota(rows), (rows, 1)))
     k = n.constant(np.int64(0)) if n.optional(1) is None else n.scalar(n.input(1))
     kept = c.ge(place, k) if n.int("upper", 1) else c.le(place, k)
-    return c.where(kept, x, c.like(0, x))
+    return c.where(kept, x, n.zero(x))
 
 
 @converter("DepthToSpace")

@@ -11,12 +11,13 @@ from xdsl.ir import Attribute, Region, SSAValue
 
 from torsh_dialect.attributes import Array, PropertyValue, dims_attribute, literal
 from torsh_dialect.dims import Dim, symbol
-from torsh_dialect.dtypes import dtype_of, dtype_of_numpy, is_integer
+from torsh_dialect.dtypes import dtype_of, dtype_of_numpy, is_integer, string
 from torsh_dialect.errors import TorshError
 from torsh_dialect.kinds import Contents, Operand, TensorOp, contents_of
 from torsh_dialect.ops.compose import Compose
 from torsh_dialect.ops.constant import ConstantOp
 from torsh_dialect.ops.shape import AssumeOp, BindOp
+from torsh_dialect.ops.string import StringConstantOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 
 if TYPE_CHECKING:
@@ -210,6 +211,12 @@ class Node:
         if element is not None:
             return self.scope.builder.constant(array, element)
         return self(ConstantOp, value=literal(np.asarray(array)))
+
+    def zero(self, x: SSAValue) -> SSAValue:
+        """A scalar 0 of x's element type; an empty string for strings."""
+        if element_type(x) == string:
+            return self(StringConstantOp, values=[""], target=dims_attribute([]))
+        return self.c.like(0, x)
 
     def fresh(self, hint: str) -> str:
         """The name of a symbol that is not used yet."""

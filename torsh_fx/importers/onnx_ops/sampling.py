@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ from xdsl.ir import SSAValue
 
 from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.dims import Dim, Expr, floordiv, product
-from torsh_dialect.dtypes import dtype_of, f64, i64
+from torsh_dialect.dtypes import dtype_of, f32, f64, i64
 from torsh_dialect.ops.quant import saturated
+from torsh_dialect.ops.reduce import AnyOp
 from torsh_dialect.ops.resize import ResizeOp
 from torsh_dialect.ops.roi import RoiAlignOp
 from torsh_dialect.ops.sampling import GridSampleOp
@@ -24,13 +26,12 @@ GRID_MODES = {"bilinear": "linear", "bicubic": "cubic"}
 
 @converter("Resize")
 def resize(n: Node) -> SSAValue:
-    """Sizes or scales, for all axes or `axes`; opset 10 is asymmetric and rounds down."""
+    """Sizes or scales, for all axes or `axes`; opset 10 knows scales only."""
     rank, region, factors = n.rank(), None, None
     axes = normal(n.ints("axes", list(range(rank))), rank)
     mode = {"cubic": "cubic", "linear": "linear"}.get(n.str("mode", "nearest"), "nearest")
     if n.version < 11:
-        output, scales = _scaled(n, 1, axes)
-        return _resize(n, output, scales, mode, "asymmetric", nearest="floor")
+        return _resize_10(n, axes, mode)
     coordinates = n.str("coordinate_transformation_mode", "half_pixel")
     more: dict[str, Any] = {
         "nearest": n.str("nearest_mode", "round_prefer_floor"),
@@ -55,6 +56,40 @@ def resize(n: Node) -> SSAValue:
     return _resize(n, output, scales, mode, coordinates, data, **more)
 
 
+def _resize_10(n: Node, axes: Sequence[int], mode: str) -> SSAValue:
+    """Opset 10: result i lies at i / scale; the nearest is the element after it where axes shrink.
+
+    Its specification does not say which element is nearest; the case `resize_downsample_nearest`
+    of ONNX 1.5 (scale 0.6: elements 1 and 3 of 4) and onnxruntime do.
+    """
+    output, scales = _scaled(n, 1, axes)
+    if scales is None and mode == "nearest":
+        return _nearest_by_data(n, output)
+    if scales is None:
+        data = (n.c.cast(n.input(1), f64), None)
+        return _resize(n, output, None, mode, "asymmetric", data)
+    if mode == "nearest" and 0 < sum(scale < 1 for scale in scales) < len(scales):
+        first = [min(scale, 1.0) for scale in scales]
+        between = [o if s < 1 else d for o, s, d in zip(output, scales, n.dims(), strict=True)]
+        small = _resize(n, between, first, mode, "asymmetric", nearest="ceil")
+        rest = [max(scale, 1.0) for scale in scales]
+        return _resize(n, output, rest, mode, "asymmetric", x=small, nearest="floor")
+    nearest = "ceil" if scales and min(scales) < 1 else "floor"
+    return _resize(n, output, scales, mode, "asymmetric", nearest=nearest)
+
+
+def _nearest_by_data(n: Node, output: Sequence[Dim]) -> SSAValue:
+    """The same where the scales are data."""
+    c, y, dims = n.c, n.input(0), n.dims()
+    given = c.cast(n.input(1), f64)
+    for axis, count in enumerate(output):
+        scale = n.scalar(c.slice(given, 0, axis, 1))
+        place = c.div(c.cast(c.iota(count), f64), scale)
+        place = c.where(c.lt(scale, 1.0), c.ceil(place), c.floor(place))
+        y = c.take(y, c.inside(c.cast(place, i64), dims[axis]), axis)
+    return y
+
+
 def _spread(n: Node, index: int, axes: Sequence[int], parts: int, plain: list[float]) -> SSAValue:
     """An input with `parts` values for each of `axes`, as one with values for all axes (f64)."""
     given, rank = n.c.cast(n.input(index), f64), n.rank()
@@ -72,9 +107,10 @@ def _spread(n: Node, index: int, axes: Sequence[int], parts: int, plain: list[fl
 
 def _resize(
     n: Node, output: Sequence[Dim], scales: Sequence[float] | None, mode: str, coordinates: str,
-    data: tuple[SSAValue | None, SSAValue | None] = (None, None), **more: Any,
+    data: tuple[SSAValue | None, SSAValue | None] = (None, None), x: SSAValue | None = None,
+    **more: Any,
 ) -> SSAValue:  # fmt: skip
-    x, c = n.input(0), n.c
+    x, c = n.input(0) if x is None else x, n.c
     between = mode != "nearest" and n.kind() != "float"
     y = n(
         ResizeOp, c.cast(x, f64) if between else x, *data, output=dims_attribute(output), mode=mode,
@@ -210,6 +246,61 @@ def roi_align(n: Node) -> SSAValue:
         mode=n.str("mode", "avg"), sampling=n.int("sampling_ratio", 0),
         spatial_scale=n.float("spatial_scale", 1.0), half_pixel=coordinates == "half_pixel",
     )  # fmt: skip
+
+
+@converter("MaxRoiPool")
+def max_roi_pool(n: Node) -> SSAValue:
+    """The largest element of each cell of a grid over each region; 0 where a cell is empty.
+
+    The formula is that of the layer the operator is named after: R. Girshick, "Fast R-CNN", 2015,
+    and its implementation in Caffe. A region [batch, x1, y1, x2, y2] is rounded to whole elements
+    and holds those of its border; a cell reaches from the floor of its start to the ceiling of its
+    end.
+    """
+    c, x = n.c, n.input(0)
+    rois = n.fitted(n.input(1), (dims_of(n.input(1))[0], 5))
+    count, pooled = dims_of(rois)[0], n.ints("pooled_shape")
+    if len(pooled) != 2 or min(pooled) < 1:
+        raise NotSupported(f"'pooled_shape' is {pooled}, expected two extents of 1 or more")
+    place = rois if element_type(rois) == f64 else c.cast(rois, f32)
+
+    def column(index: int) -> SSAValue:
+        return c.reshape(c.slice(place, 1, index, 1), (count, 1, 1))
+
+    def inside(first: SSAValue, last: SSAValue, cells: int, extent: Dim) -> SSAValue:
+        """Which elements of an axis each cell of each region holds: [regions, cells, extent]."""
+        step = c.div(c.maximum(c.add(c.sub(last, first), 1.0), 1.0), float(cells))
+        cell = c.reshape(c.cast_like(c.iota(cells), step), (1, cells, 1))
+        low = c.add(c.floor(c.mul(cell, step)), first)
+        high = c.add(c.ceil(c.mul(c.add(cell, 1.0), step)), first)
+        at = c.reshape(c.cast_like(c.iota(extent), step), (1, 1, extent))
+        return c.both(c.ge(at, low), c.lt(at, high))
+
+    scale = n.float("spatial_scale", 1.0)
+    x1, y1, x2, y2 = (_nearest(n, c.mul(column(i), scale)) for i in (1, 2, 3, 4))
+    _, channels, height, width = dims_of(x)
+    rows, columns = inside(y1, y2, pooled[0], height), inside(x1, x2, pooled[1], width)
+    found = c.take(x, c.reshape(c.cast(column(0), i64), (count,)), 0)
+    found = c.reshape(found, (count, channels, 1, height, width))
+    mask = c.reshape(columns, (count, 1, pooled[1], 1, width))
+    least = c.like(-math.inf, x)
+    found = c.max(c.where(mask, found, least), [4])
+    found = c.reshape(found, (count, channels, 1, pooled[1], height))
+    mask = c.reshape(rows, (count, 1, pooled[0], 1, height))
+    found = c.max(c.where(mask, found, least), [4])
+    some = [n(AnyOp, mask, axes=[2]) for mask in (rows, columns)]
+    filled = c.both(
+        c.reshape(some[0], (count, 1, pooled[0], 1)), c.reshape(some[1], (count, 1, 1, pooled[1]))
+    )
+    return c.where(filled, found, c.like(0.0, x))
+
+
+def _nearest(n: Node, x: SSAValue) -> SSAValue:
+    """The nearest whole numbers, halves away from zero."""
+    size = n.c.abs(x)
+    whole = n.c.floor(size)
+    whole = n.c.where(n.c.ge(n.c.sub(size, whole), 0.5), n.c.add(whole, 1.0), whole)
+    return n.c.where(n.c.lt(x, 0.0), n.c.neg(whole), whole)
 
 
 @converter("AffineGrid")
