@@ -7,7 +7,8 @@
     torsh quantize model.onnx -o model-int8.mlir --calibration images.npz
     torsh ops
 
-Results go to standard output, progress and messages to standard error.
+Results go to standard output, progress and messages to standard error. With --quiet, progress,
+remarks and confirmations are left out; what was asked for and errors never are.
 Exit codes: 0 success, 1 an error or a difference, 2 wrong usage, 130 interrupted.
 """
 
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Sequence
 
 from .torsh_verbs.console import USAGE, guarded
-from .verbs import verb_parser
+from .verbs import shared_options, verb_parser
 
 PROGRAM = "torsh"
 VERBS = ("compile", "run", "bench", "inspect", "quantize", "ops")
@@ -26,9 +27,7 @@ VERBS = ("compile", "run", "bench", "inspect", "quantize", "ops")
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser; with the name of a verb, only that one is loaded, which is faster."""
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--quiet", action="store_true", help="print results and errors only")
-    shared.add_argument("--debug", action="store_true", help="show where an error came from")
+    shared = shared_options()
     return verb_parser(PROGRAM, __doc__, shared, f"{__package__}.torsh_verbs", VERBS, only)
 
 
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = build_parser(argv[0] if argv else None).parse_args(argv)
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else USAGE
-    return guarded(PROGRAM, lambda: args.run(args), debug=args.debug)
+    return guarded(PROGRAM, lambda: args.run(args), debug=args.debug, as_json=args.json)
 
 
 if __name__ == "__main__":

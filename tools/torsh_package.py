@@ -1,6 +1,7 @@
 """`torsh-package`: make, look at, check, sign, encrypt and convert packages.
 
-Results go to standard output, progress and messages to standard error.
+Results go to standard output, progress and messages to standard error. With --quiet, progress,
+remarks and confirmations are left out; what was asked for and errors never are.
 Exit codes: 0 success (and "equal", "trusted"), 1 failure, difference or refusal, 2 wrong usage,
 130 interrupted.
 """
@@ -14,7 +15,7 @@ from torsh_package.errors import PackageError
 from torsh_package.observing import Observer, observed
 
 from .package_verbs import FAILED, VERBS, Output
-from .verbs import verb_parser
+from .verbs import shared_options, verb_parser
 
 PROGRAM = "torsh-package"
 _SUBJECTS = ("package", "source", "first", "output", "store", "file", "log")
@@ -23,11 +24,8 @@ _SUBJECTS = ("package", "source", "first", "output", "store", "file", "log")
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser; with the name of a verb, only that one is loaded, which is faster."""
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--json", action="store_true", help="print one JSON value; of an error too")
-    shared.add_argument("--quiet", action="store_true", help="print errors only")
+    shared = shared_options()
     shared.add_argument("--audit", metavar="LOG", help="record this in an audit log")
-    shared.add_argument("--debug", action="store_true", help="show where an error came from")
     return verb_parser(PROGRAM, __doc__, shared, f"{__package__}.package_verbs", VERBS, only)
 
 

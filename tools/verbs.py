@@ -28,6 +28,21 @@ def add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
 
 
+def shared_options() -> argparse.ArgumentParser:
+    """Options of every verb. `--quiet` has one meaning: the answer to what was asked is printed,
+    and errors are; progress, remarks, and that something was done or is in order are not.
+    """
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="print one JSON value; of an error too")
+    shared.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print only what was asked for, and errors: no progress, remarks, confirmations",
+    )
+    shared.add_argument("--debug", action="store_true", help="show where an error came from")
+    return shared
+
+
 class _Mixed(argparse.ArgumentParser):
     """Takes options between the values of an argument too, as `p -o folder name` has them."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 
 from torsh_dialect.attributes import Array
-from torsh_dialect.errors import InvalidArgumentError
+from torsh_dialect.errors import InvalidArgumentError, ValidationError
 from torsh_dialect.evaluate import evaluate
 from torsh_dialect.weights import WeightStore
 from torsh_fx.wide import wide_array, wide_module, wide_onnx
@@ -202,8 +202,20 @@ class OnnxSource:
         return dict(zip(self._compiled.input_names, flat, strict=True))
 
     def run(self, call: Call) -> list[Array]:
-        """The outputs, in order."""
-        return self._plain[0].run(self._outputs, self._feed(call))
+        """The outputs, in order, of the first framework that runs the model.
+
+        Raises:
+            ValidationError: None does.
+        """
+        feed = self._feed(call)
+        while True:
+            try:
+                return self._plain[0].run(self._outputs, feed)
+            except Exception as error:  # a missing kernel has a class of its own in each framework
+                refused = self._plain.pop(0)
+                if not self._plain:
+                    why = (str(error).splitlines() or [type(error).__name__])[0][:300]
+                    raise ValidationError(f"{refused.name} cannot run the source: {why}") from error
 
     def run_wide(self, call: Call) -> list[Array]:
         """The outputs in float64, in order."""

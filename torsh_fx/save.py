@@ -80,12 +80,13 @@ def import_mlir(path: Path, ctx: Context) -> ImportedModel:
 
     Raises:
         ImportModelError: The text is no module of the torsh dialect, is of a newer format, or
-            its weights are missing or damaged.
-        OSError: The file cannot be read.
+            its weights are missing or damaged; or the file cannot be read.
     """
     try:
         module = parse_module(ctx, path.read_bytes().decode(), str(path))
         verify_module(module)
+    except OSError as error:
+        raise ImportModelError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ImportModelError(f"{path} is no MLIR text: byte {error.start} is not UTF-8") from None
     except ParseError as error:

@@ -136,7 +136,9 @@ def validate(compiled: CompiledModule, source: Any, inputs: Sequence[Any]) -> Va
         inputs: Calls: tuples of arguments, mappings of names, or single arguments.
 
     Raises:
-        InvalidArgumentError: There are no inputs, or nothing can run the source.
+        InvalidArgumentError: There are no inputs, nothing can run the source, or an input or output
+            is no tensor of numbers.
+        ValidationError: The source refuses the inputs.
     """
     calls = [Call.of(one) for one in inputs]
     if not calls:
@@ -155,7 +157,9 @@ def _judges(compiled: CompiledModule, runner: Source, calls: Sequence[Call]) -> 
     judges = [_Judge(name, index) for index, name in enumerate(compiled.output_names)]
     margins = Margins(compiled)
     for call in calls:
+        _require_tensors(compiled.input_names, compiled.flat_inputs(call.args, call.named))
         mine = compiled.flat_outputs(call.args, call.named)
+        _require_tensors(compiled.output_names, mine)
         plain, exact = runner.run(call), runner.run_wide(call)
         if not len(mine) == len(plain) == len(exact):
             raise ValidationError(
@@ -166,6 +170,20 @@ def _judges(compiled: CompiledModule, runner: Source, calls: Sequence[Call]) -> 
         for judge, found in zip(judges, zip(mine, plain, exact, strict=True), strict=True):
             judge.add(found, evaluations)
     return judges
+
+
+def _require_tensors(names: Sequence[str], values: Sequence[Any]) -> None:
+    """Refuse what has no error in numbers: sequences, maps, nothing and text."""
+    for name, value in zip(names, values, strict=False):
+        words = {list: "a sequence", dict: "a map", type(None): "nothing"}
+        what = next((word for kind, word in words.items() if isinstance(value, kind)), None)
+        if isinstance(value, np.ndarray) and cast("Array", value).dtype.kind in "OUS":
+            what = "text"
+        if what is not None:
+            raise InvalidArgumentError(
+                f"validation judges tensors of numbers, {name} is {what}: "
+                "compare with another engine instead (`torsh run --compare`)"
+            )
 
 
 class _Judge:

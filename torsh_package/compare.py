@@ -9,6 +9,7 @@ from torsh_package.contents import PackageContents
 from torsh_package.errors import InvalidArgumentError
 from torsh_package.package import Package
 from torsh_package.tensors import TensorEntry
+from torsh_package.writing import Progress
 
 if TYPE_CHECKING:
     import numpy
@@ -113,7 +114,12 @@ class TensorComparison:
 
 
 def compare_tensors(
-    left: PackageContents, right: PackageContents, *, rtol: float = 0.0, atol: float = 0.0
+    left: PackageContents,
+    right: PackageContents,
+    *,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    progress: Progress | None = None,
 ) -> list[TensorComparison]:
     """Compares all tensors of two packages by value, whatever their codec and layout.
 
@@ -124,6 +130,7 @@ def compare_tensors(
         right: Second package, to whose values `rtol` is relative.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
+        progress: Called with "tensors", how many were compared, and of how many.
 
     Raises:
         InvalidArgumentError: A tolerance is negative or NaN.
@@ -132,7 +139,10 @@ def compare_tensors(
         raise InvalidArgumentError(f"rtol {rtol}, atol {atol}: tolerances are at least 0")
     a, b = dict(_tensors(left)), dict(_tensors(right))
     found: list[TensorComparison] = []
-    for name in sorted({*a, *b}):
+    names = sorted({*a, *b})
+    for number, name in enumerate(names):
+        if progress is not None:
+            progress("tensors", number, len(names))
         if name not in a or name not in b:
             side = "second" if name in a else "first"
             found.append(_problem(name, f"missing in the {side} package"))

@@ -14,11 +14,41 @@ from torsh_package.limits import DEFAULT_LIMITS, Limits
 from torsh_package.manifest import ENCRYPTION_PATH, LEAVES_PATH, MANIFEST_PATH, SIGNATURES_PATH
 from torsh_package.protocols import BlobWriter
 from torsh_package.reading import Loaded, LoadOptions, read_archive
+from torsh_package.writing import Progress
+
+_PIECE = 64 << 20
+"""Bytes that are verified between two words about the progress."""
 
 
-def read_keyless(source: ArchiveSource, limits: Limits = DEFAULT_LIMITS) -> Loaded:
-    """An archive with all its bytes verified; of an encrypted one nothing is decrypted."""
-    return read_archive(source, LoadOptions(keyless=True, limits=limits))
+def read_keyless(
+    source: ArchiveSource, limits: Limits = DEFAULT_LIMITS, progress: Progress | None = None
+) -> Loaded:
+    """An archive with all its bytes verified; of an encrypted one nothing is decrypted.
+
+    Args:
+        source: The archive.
+        limits: What it may take.
+        progress: Called with the name of an entry, its bytes verified, and all its bytes.
+    """
+    if progress is None:
+        return read_archive(source, LoadOptions(keyless=True, limits=limits))
+    loaded = read_archive(source, LoadOptions(keyless=True, limits=limits, verify="lazy"))
+    verify_contents(loaded, progress)
+    return loaded
+
+
+def verify_contents(loaded: Loaded, progress: Progress) -> None:
+    """Verify the digests of all entries in pieces.
+
+    Raises:
+        IntegrityError: A digest is wrong.
+    """
+    for content in loaded.contents:
+        entry, verifier = content.form.entry, content.form.verifier
+        for begin in range(0, max(entry.size, 1), _PIECE):
+            stop = min(begin + _PIECE, entry.size)
+            verifier.verify(begin, stop)
+            progress(entry.name, stop, entry.size)
 
 
 def replace_unbound(

@@ -43,11 +43,16 @@ class Output:
     noted: Noted = field(default_factory=lambda: Noted(""))
 
     def result(self, value: JsonObject, text: str | Callable[[], str]) -> None:
-        """Prints the result, to standard output."""
+        """Prints what was asked for, to standard output."""
         if self.as_json:
             print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
-        elif not self.quiet:
+        else:
             print(text if isinstance(text, str) else text())
+
+    def done(self, value: JsonObject, text: str | Callable[[], str]) -> None:
+        """Confirms that something was done or is in order: as `result`, not with --quiet."""
+        if self.as_json or not self.quiet:
+            self.result(value, text)
 
     def note(self, text: str) -> None:
         """Prints a remark, to standard error."""
@@ -56,7 +61,7 @@ class Output:
 
 
 class ProgressBar:
-    """A progress bar on standard error for `Package.save(progress=...)`, on a terminal only."""
+    """A progress bar on standard error, as `progress` of `save` and others; on terminals only."""
 
     def __init__(self, out: Output, what: str):
         self._show = sys.stderr.isatty() and not out.quiet
@@ -83,7 +88,7 @@ class ProgressBar:
             self._bar.stop()
 
     def __call__(self, name: str, done: int, total: int) -> None:
-        """Says that `done` of `total` bytes of a resource are through."""
+        """Says that `done` of `total` are through: bytes of a resource, tensors, ..."""
         if self._bar is None:
             return
         if name not in self._tasks:

@@ -9,7 +9,7 @@ from torsh_package.compare import TensorComparison, compare_tensors
 
 from ..arguments import real
 from ..tables import table
-from . import FAILED, OK, Output, add_load_arguments, open_package
+from . import FAILED, OK, Output, ProgressBar, add_load_arguments, open_package
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: Output) -> int:
     """Compares the tensors."""
     first, second = open_package(args.first, args), open_package(args.second, args)
-    found = compare_tensors(first, second, rtol=args.rtol, atol=args.atol)
+    with ProgressBar(out, "comparing") as progress:
+        found = compare_tensors(first, second, rtol=args.rtol, atol=args.atol, progress=progress)
     bad = [item for item in found if not item.equal]
     out.result(
         {"equal": not bad, "tensors": [item.to_json() for item in found]},

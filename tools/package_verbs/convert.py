@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if detect_format(args.source) is PackageFormat.TORSH:
         with open_package(args.source, args) as package:
             export(package, args.target, args.to)
-            out.result({"target": args.target}, f"wrote {args.target}")
+            out.done({"target": args.target}, f"wrote {args.target}")
         return OK
     converter = FormatConverter(
         name=args.name,
@@ -69,5 +69,5 @@ def run(args: argparse.Namespace, out: Output) -> int:
         package.save(args.target, progress=progress)
     report = converter.report
     if report is not None:
-        out.result({**report.to_json(), "target": args.target}, report.summary)
+        out.done({**report.to_json(), "target": args.target}, report.summary)
     return OK

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     with ProgressBar(out, "writing") as progress:
         manifest = package.save(args.output, progress=progress)
     size = Path(args.output).stat().st_size
-    out.result(
+    out.done(
         {"path": args.output, "size": size, "resources": [*package.list_resources()]},
         f"{args.output}: {manifest.name} {manifest.version}, "
         f"{len(manifest.resources)} resources, {size_text(size)}",

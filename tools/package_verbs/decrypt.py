@@ -26,7 +26,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     out.noted.subject = f"{package.name} {package.version}"
     with ProgressBar(out, "decrypting") as progress:
         package.save(args.output, progress=progress)
-    out.result(
+    out.done(
         {"output": args.output, "name": package.name, "version": package.version},
         f"{args.output}: {package.name} {package.version}, in plain text",
     )

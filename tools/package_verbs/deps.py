@@ -129,7 +129,7 @@ def _check(package: Package, args: argparse.Namespace, out: Output) -> int:
             only = LockFile(lock.requirements, lock.platform, of_packages)
             problems += only.check_files(files)
     lines = [f"problem: {text}" for text in problems] + [f"optional: {text}" for text in notes]
-    out.result(
+    (out.result if problems else out.done)(
         {"problems": list(problems), "optional": list(notes), "locked": lock is not None},
         "\n".join(lines) or "all dependencies are here",
     )

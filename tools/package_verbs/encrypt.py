@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     encrypted = encryptor.encrypt_package(package, found, hide=args.hide)
     with ProgressBar(out, "encrypting") as progress:
         encrypted.save(args.output, progress=progress)
-    out.result(
+    out.done(
         {"output": args.output, "algorithm": args.algorithm, "recipients": len(found)},
         f"{args.output}: encrypted for {len(found)} recipient{'s'[: len(found) > 1]}",
     )

@@ -33,5 +33,5 @@ def run(args: argparse.Namespace, out: Output) -> int:
             progress=progress,
         )
     paths = [str(path) for path in written]
-    out.result({"files": list(paths)}, "\n".join(paths))
+    out.done({"files": list(paths)}, "\n".join(paths))
     return OK

@@ -60,7 +60,8 @@ def _text(loaded: Loaded, tensors: bool) -> str:
     for point in manifest.entrypoints:
         inputs = ", ".join(f"{i.name}: {i.dtype}{list(i.shape)}" for i in point.inputs)
         outputs = ", ".join(f"{o.name}: {o.dtype}{list(o.shape)}" for o in point.outputs)
-        targets = ", ".join(o.cpu or o.triple for o in point.objects) or "none"
+        machines = dict.fromkeys(o.cpu or o.triple for o in point.objects)
+        targets = ", ".join(machines) or "none"
         lines.append(f"entry point {point.name}({inputs}) -> ({outputs}); compiled for: {targets}")
     for spec in manifest.dependencies:
         extra = " optional" if spec.optional else ""
@@ -87,5 +88,6 @@ def _row(entry: ResourceEntry) -> tuple[str, ...]:
     codec = "stored" if entry.codec is None else entry.codec.id
     if entry.encryption is not None:
         codec += ", encrypted"
-    tensors = f"{len(entry.tensors)} tensors" if entry.tensors is not None else ""
+    count = None if entry.tensors is None else len(entry.tensors)
+    tensors = "" if count is None else f"{count} tensor{'s'[: count != 1]}"
     return (f"  {entry.name}", entry.type.value, size_text(entry.plain_size), codec, tensors)

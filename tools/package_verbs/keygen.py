@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         key.save(args.file, passphrase)
         key_id = key.public_key.key_id
     public = f"{args.file}.pub"
-    out.result(
+    out.done(
         {"private": args.file, "public": public, "keyid": key_id, "algorithm": args.algorithm},
         f"{args.file}: {args.algorithm} key {key_id}\ngive others {public}",
     )

@@ -79,7 +79,7 @@ def _record(package: Package, args: argparse.Namespace, out: Output) -> int:
     if dropped:
         out.note("the signatures were dropped, for the package changed; sign it again")
     value: JsonObject = {"output": args.output or args.package, "source": source.to_json()}
-    out.result(value, f"{package_id(package)}: {args.relation} {source.name}")
+    out.done(value, f"{package_id(package)}: {args.relation} {source.name}")
     return OK
 
 

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     package = EncryptedPackage.load(args.package)
     package.rewrap(keys, add=added, remove=args.remove)
     package.save(args.output or args.package)
-    out.result(
+    out.done(
         {"output": args.output or args.package, "recipients": list(package.recipients)},
         "\n".join(package.recipients),
     )

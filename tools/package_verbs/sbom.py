@@ -43,10 +43,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
         package.save(args.embed)
         if dropped:
             out.note("the signatures were dropped, for the package changed; sign it again")
-        out.result({"output": args.embed}, f"{args.embed}: holds {SBOM_DOCUMENT}")
+        out.done({"output": args.embed}, f"{args.embed}: holds {SBOM_DOCUMENT}")
     elif args.output:
         replace_file(args.output, to_text(bill).encode())
-        out.result({"output": args.output}, args.output)
+        out.done({"output": args.output}, args.output)
     else:
         print(to_text(bill), end="")
     return OK

@@ -12,7 +12,7 @@ from dataclasses import replace
 from torsh_package.canonical_json import JsonValue
 from torsh_package.scan import AdvisoryDatabase, ScanPolicy, Severity, VulnerabilityScanner
 
-from . import FAILED, OK, Output, add_load_arguments, open_package
+from . import FAILED, OK, Output, ProgressBar, add_load_arguments, open_package
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,8 +34,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.fail_on:
         policy = replace(policy, fail_on=Severity.parse(args.fail_on))
     database = AdvisoryDatabase.load(args.advisories) if args.advisories else None
-    with open_package(args.package, args, lazy=True) as package:
-        report = VulnerabilityScanner(database).scan(package)
+    opened = open_package(args.package, args, lazy=True)
+    with opened as package, ProgressBar(out, "scanning") as progress:
+        report = VulnerabilityScanner(database).scan(package, progress)
     violations = policy.violations(report)
     incomplete = policy.require_complete and bool(report.not_scanned)
     refused = bool(violations) or incomplete

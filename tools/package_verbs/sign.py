@@ -16,7 +16,7 @@ from torsh_package.trust.package_files import detached_path, sign_file
 from torsh_package.trust.signer import PackageSigner
 
 from ..arguments import whole
-from . import OK, Output, read_password
+from . import OK, Output, ProgressBar, read_password
 
 LONGEST = 36500
 """Days that a signature may count: a hundred years."""
@@ -49,19 +49,20 @@ def run(args: argparse.Namespace, out: Output) -> int:
         replace_file(args.model_signing, export_model_signing(args.package, key))
         target = args.model_signing
     else:
-        target = _sign(args, key)
-    out.result(
+        with ProgressBar(out, "verifying") as progress:
+            target = _sign(args, key, progress)
+    out.done(
         {"package": args.package, "signature": target, "keyid": key_id},
         f"{args.package}: signed by {key_id[:16]} in {target}",
     )
     return OK
 
 
-def _sign(args: argparse.Namespace, key: PrivateKey) -> str:
+def _sign(args: argparse.Namespace, key: PrivateKey, progress: ProgressBar) -> str:
     after = None if args.expires_days is None else dt.timedelta(days=args.expires_days)
     signer = PackageSigner(key.public_key.algorithm, key, expires_after=after)
     detached: Path | None = None
     if args.detached is not None:
         detached = Path(args.detached) if args.detached else detached_path(args.package)
-    sign_file(args.package, signer, detached=detached, sequence=args.sequence)
+    sign_file(args.package, signer, detached=detached, sequence=args.sequence, progress=progress)
     return args.package if detached is None else str(detached)

@@ -60,12 +60,13 @@ def run(args: argparse.Namespace, out: Output) -> int:
         raise InvalidArgumentError(
             "there is no such store; make one with --allow", entry=args.store
         )
-    if store != old:
+    changed = store != old
+    if changed:
         store.save(args.store)
     if args.sign_update:
         keys = [PrivateKey.load(path) for path in args.root_key]
         replace_file(args.sign_update, store.signed_update(keys))
-    out.result(
+    (out.done if changed or args.sign_update else out.result)(
         {"version": store.version, "roles": [role.to_json() for role in store.roles]},
         lambda: _text(store),
     )

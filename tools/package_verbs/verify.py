@@ -18,10 +18,9 @@ from torsh_package.replaying import ReplayResult, replay
 from torsh_package.small_files import read_file
 from torsh_package.trust import TrustStore, UntrustedError, WithDetached
 from torsh_package.trust.dsse import MAX_SIGNATURES_BYTES
+from torsh_package.unbound import verify_contents
 
 from . import FAILED, OK, Output, ProgressBar, add_load_arguments, load_options
-
-_STEP = 64 << 20
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         out.result({"trust": error.report.to_json()}, "")
         return FAILED
     with ProgressBar(out, "verifying") as progress:
-        _verify_digests(loaded, progress)
+        verify_contents(loaded, progress)
     decoded = _check_content(loaded, keyless)
     manifest = loaded.manifest
     value: JsonObject = {
@@ -75,7 +74,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         wrong = any(result.problem for result in results)
         value["replay"] = [result.to_json() for result in results]
         lines += [_replay_line(result) for result in results]
-    out.result(value, "\n".join(lines))
+    (out.result if wrong else out.done)(value, "\n".join(lines))
     return FAILED if wrong else OK
 
 
@@ -92,15 +91,6 @@ def _with_detached(options: LoadOptions, path: str | None) -> LoadOptions:
         raise InvalidArgumentError("--signature is judged by a trust store; give --trust STORE")
     signatures = read_file(path, MAX_SIGNATURES_BYTES)
     return replace(options, trust=WithDetached(options.trust, signatures))
-
-
-def _verify_digests(loaded: Loaded, progress: ProgressBar) -> None:
-    for content in loaded.contents:
-        entry, verifier = content.form.entry, content.form.verifier
-        for begin in range(0, max(entry.size, 1), _STEP):
-            stop = min(begin + _STEP, entry.size)
-            verifier.verify(begin, stop)
-            progress(entry.name, stop, entry.size)
 
 
 def _check_content(loaded: Loaded, keyless: bool) -> bool:

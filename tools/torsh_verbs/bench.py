@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +23,17 @@ from torsh_dialect.errors import ExecutionError
 
 from ..arguments import real
 from ..tables import table, time_text
-from .console import OK
-from .inputs import add_input_arguments, inputs_of_arguments
-from .model import StepsOnTerminal, add_model_arguments, compile_from, threads_of
-from .peers import PEERS, difference, peer_named
+from .console import OK, Answer
+from .inputs import add_input_arguments
+from .model import (
+    StepsOnTerminal,
+    add_model_arguments,
+    compile_from,
+    inputs_of_loaded,
+    threads_of,
+)
+from .peers import PEERS, peer_named
+from .values import difference, parts_of_values
 
 DIFFERENT = 1e-3
 """Of scale: engines that are further apart do not compute the same."""
@@ -59,19 +67,11 @@ def run(args: argparse.Namespace) -> int:
     """Time the model."""
     with StepsOnTerminal(quiet=args.quiet) as watch:
         loaded, compiled = compile_from(args, watch)
-        inputs = inputs_of_arguments(args, loaded.entry)
+        inputs = inputs_of_loaded(args, loaded)
         engine = args.against or ("torch" if loaded.path.suffix == ".pt2" else "onnxruntime")
         threads = threads_of(args)
         peer = peer_named(engine, loaded, threads)
-        for name, ours, theirs in zip(
-            loaded.imported.outputs, compiled.run(inputs), peer(inputs), strict=True
-        ):
-            largest, scale = difference(ours, theirs)
-            if largest > DIFFERENT * (scale or 1.0):
-                raise ExecutionError(
-                    f"{name} differs from {engine}'s by {largest:.3g} at a scale of {scale:.3g}: "
-                    "times of different results say nothing; see `torsh run --compare`"
-                )
+        require_equal(loaded.imported.outputs, compiled.run(inputs), peer(inputs), engine)
         with watch.step("measure"):
             times = measure(lambda: compiled.run(inputs), lambda: peer(inputs), args.seconds)
     low, middle, high = times.quartiles()
@@ -79,9 +79,36 @@ def run(args: argparse.Namespace) -> int:
     for name, seconds in (("torsh", times.ours), (engine, times.theirs)):
         middle_time = time_text(float(np.median(seconds)))
         rows.append([name, middle_time, str(threads), str(len(seconds))])
-    print(table(rows))
-    print(f"paired ratio {engine} / torsh: {middle:.2f} (quartiles {low:.2f} to {high:.2f})")
+    answer = Answer(args.json, args.quiet)
+    seconds = {"torsh": times.ours, engine: times.theirs}
+    medians = {name: float(np.median(each)) for name, each in seconds.items()}
+    answer.value |= {"threads": threads, "calls": len(times.ours)}
+    answer.part("median_seconds", medians, lambda: table(rows))
+    ratio = {"of": f"{engine} / torsh", "median": middle, "quartiles": [low, high]}
+    line = f"paired ratio {engine} / torsh: {middle:.2f} (quartiles {low:.2f} to {high:.2f})"
+    answer.part("ratio", ratio, lambda: line)
+    answer.end()
     return OK
+
+
+def require_equal(
+    names: Sequence[str], ours: Sequence[Any], theirs: Sequence[Any], engine: str
+) -> None:
+    """Refuse to time engines that do not compute the same.
+
+    Raises:
+        ExecutionError: An output differs.
+    """
+    mine, others = parts_of_values(names, ours), parts_of_values(names, theirs)
+    if set(mine) != set(others):
+        raise ExecutionError(f"the outputs are {', '.join(mine)}, {engine}'s {', '.join(others)}")
+    for name, part in mine.items():
+        largest, scale = difference(part, others[name])
+        if largest > DIFFERENT * (scale or 1.0):
+            raise ExecutionError(
+                f"{name} differs from {engine}'s by {largest:.3g} at a scale of {scale:.3g}: "
+                "times of different results say nothing; see `torsh run --compare`"
+            )
 
 
 def measure(

@@ -21,7 +21,7 @@ from torsh_dialect.errors import InvalidArgumentError
 
 from ..arguments import whole
 from ..tables import time_text
-from .console import OK, options_text
+from .console import OK, json_text, options_text
 from .model import PACKAGE, StepsOnTerminal, add_model_arguments, compile_from, import_from
 
 VERSION, SAMPLES = "0.1.0", 1
@@ -65,7 +65,9 @@ def run(args: argparse.Namespace) -> int:
             loaded, compiled = compile_from(args, watch)
             with watch.step("save"):
                 write_program(compiled, output, loaded.ctx.target)
-    if not args.quiet:
+    if args.json:
+        print(json_text({"output": args.output, "seconds": watch.seconds}))
+    elif not args.quiet:
         steps = ", ".join(f"{name} {time_text(s)}" for name, s in watch.seconds.items())
         print(f"{output}: {steps}", file=sys.stderr)
     return OK

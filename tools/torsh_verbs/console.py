@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 from xdsl.utils.exceptions import DiagnosticException, ParseError
 
@@ -22,13 +25,58 @@ WIDEST = 800
 """Characters of a line of a message: a line of MLIR text that is quoted can have millions."""
 
 
-def guarded(program: str, action: Callable[[], int], *, debug: bool) -> int:
+@dataclass
+class Answer:
+    """The answer of a verb: text for people, printed as it comes, or one JSON value at the end.
+
+    Attributes:
+        as_json: Whether the JSON value is printed instead of the text.
+        quiet: Leaves out the text that was not asked for.
+        value: What JSON gets.
+    """
+
+    as_json: bool
+    quiet: bool
+    value: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def part(self, key: str, value: Any, text: Callable[[], str], *, asked: bool = True) -> None:
+        """Give a part of the answer, as a value and as text."""
+        self.value[key] = value
+        if not self.as_json and (asked or not self.quiet):
+            print(text())
+
+    def end(self) -> None:
+        """Print the value, where JSON was asked for."""
+        if self.as_json:
+            print(json_text(self.value))
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON for people and programs; NaN and infinities are null."""
+    return json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    match value:
+        case dict():
+            pairs = cast("dict[Any, Any]", value)
+            return {key: _without_nan(item) for key, item in pairs.items()}
+        case list() | tuple():
+            return [_without_nan(item) for item in cast("list[Any]", value)]
+        case float():
+            return value if math.isfinite(value) else None
+        case _:
+            return value
+
+
+def guarded(program: str, action: Callable[[], int], *, debug: bool, as_json: bool = False) -> int:
     """The exit code of `action`; an expected error becomes a message on standard error and 1.
 
     Args:
         program: Name in front of messages.
         action: Does the work.
         debug: Let errors through, so that Python prints where they came from.
+        as_json: Print the error as a JSON value to standard output too.
     """
     try:
         return action()
@@ -42,6 +90,9 @@ def guarded(program: str, action: Callable[[], int], *, debug: bool) -> int:
         if debug:
             raise
         print(f"{program}: error: {message_of(error)}", file=sys.stderr)
+        if as_json:
+            code = type(error).__name__ if not isinstance(error, OSError) else "OSError"
+            print(json_text({"error": {"code": code, "message": message_of(error)}}))
         return FAILED
     except MemoryError as error:
         if debug:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 from zipfile import BadZipFile
 
@@ -20,6 +20,12 @@ from ..arguments import integer_range, named_extent, named_file, whole
 USUAL_EXTENT = 2
 """A free extent of random inputs, where the bounds allow it: neither 0 nor 1."""
 
+USUAL_ITEMS = 2
+"""Items of random sequences."""
+
+WORDS = np.array(["alpha", "Bravo", "charlie", "delta 4", "ECHO", ""], object)
+"""What random strings are drawn from."""
+
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """Add how inputs are found or made."""
@@ -29,7 +35,7 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--input", metavar="NAME=FILE.npy", type=named_file, action="append", default=[],
-        help="one input",
+        help="one input; NAME=FILE.npz: the items of a sequence, in the order of the file",
     )  # fmt: skip
     group.add_argument(
         "--seed", type=whole(), metavar="N", default=0, help="of random inputs (default: 0)"
@@ -44,37 +50,43 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def inputs_of_arguments(args: argparse.Namespace, entry: EntrySpec) -> list[Array]:
-    """The inputs in order.
+def inputs_of_arguments(
+    args: argparse.Namespace, entry: EntrySpec, sequences: Collection[str] = ()
+) -> list[Any]:
+    """The inputs in order: arrays, and lists of arrays for those that are sequences.
 
     Raises:
         InvalidArgumentError: A file holds something else than the inputs, or an option is wrong.
     """
     names = [spec.name for spec in entry.inputs]
-    given = read_inputs(args.inputs, args.input, names)
+    given = read_inputs(args.inputs, args.input, names, sequences)
     if unknown := sorted(set(given) - set(names)):
         raise InvalidArgumentError(
             f"the model has no inputs {', '.join(unknown)}; it has: {', '.join(names)}"
         )
-    made = random_inputs(entry, args.seed, dict(args.size), args.integers)
+    made = random_inputs(entry, args.seed, dict(args.size), args.integers, sequences)
     return [given.get(name, array) for name, array in zip(names, made, strict=True)]
 
 
 def read_inputs(
-    archive: str | None, pairs: Sequence[tuple[str, str]], names: Sequence[str]
-) -> dict[str, Array]:
-    """Arrays by input name.
+    archive: str | None,
+    pairs: Sequence[tuple[str, str]],
+    names: Sequence[str],
+    sequences: Collection[str] = (),
+) -> dict[str, Any]:
+    """Arrays by input name, lists of them for sequences.
 
     Args:
         archive: An .npz file, or an .npy file for a model of one input.
         pairs: Names and `.npy` files.
         names: The model's inputs.
+        sequences: Those that are sequences.
 
     Raises:
         ImportModelError: A file is damaged, or holds Python objects.
         InvalidArgumentError: A file does not say for which inputs its arrays are.
     """
-    found: dict[str, Array] = {}
+    found: dict[str, Any] = {}
     if archive is not None:
         loaded = _loaded(archive)
         if isinstance(loaded, np.ndarray):
@@ -84,9 +96,12 @@ def read_inputs(
                     f"{', '.join(names)}: give an .npz file with arrays of these names"
                 )
             loaded = {names[0]: loaded}
-        found.update(loaded)
+        found |= {n: [a] if n in sequences else a for n, a in loaded.items()}
     for name, path in pairs:
         array = _loaded(path)
+        if name in sequences:
+            found[name] = [array] if isinstance(array, np.ndarray) else list(array.values())
+            continue
         if not isinstance(array, np.ndarray):
             raise InvalidArgumentError(
                 f"--input {name}={path}: an .npz file holds several arrays: use --inputs"
@@ -113,14 +128,16 @@ def random_inputs(
     seed: int = 0,
     sizes: Mapping[str, int] | None = None,
     integers: tuple[int, int] = (0, 2),
-) -> list[Array]:
-    """Inputs from a fixed random state: normal floats, integers of a range, fair bools.
+    sequences: Collection[str] = (),
+) -> list[Any]:
+    """Inputs from a fixed random state: normal floats, integers of a range, fair bools, words.
 
     Args:
         entry: The signature.
         seed: Seed of numpy's default generator.
         sizes: Values of symbols; others get a usual extent within their bounds.
         integers: The least value of integers, and one more than the greatest.
+        sequences: Inputs that are sequences: each gets `USUAL_ITEMS` items.
 
     Raises:
         InvalidArgumentError: `sizes` names something else than the symbols, or an input has no
@@ -134,10 +151,13 @@ def random_inputs(
         known = ", ".join(sorted(names)) or "none"
         raise InvalidArgumentError(f"no free extent is called {', '.join(unknown)}; free: {known}")
     values = {name: _usual(bounds.get(name)) for name in names} | dict(sizes or {})
-    return [
-        _random(rng, spec, [evaluate_dim(dim, values) for dim in row], integers)
-        for spec, row in zip(entry.inputs, dims, strict=True)
-    ]
+    made: list[Any] = []
+    for spec, row in zip(entry.inputs, dims, strict=True):
+        shape = [evaluate_dim(dim, values) for dim in row]
+        count = USUAL_ITEMS if spec.name in sequences else 1
+        items = [_random(rng, spec, shape, integers) for _ in range(count)]
+        made.append(items if spec.name in sequences else items[0])
+    return made
 
 
 def _dim(extent: int | str) -> Dim:
@@ -178,6 +198,8 @@ def _drawn(
             return rng.normal(size=shape).astype(dtype.numpy)
         case "complex":
             return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(dtype.numpy)
+        case "string":
+            return rng.choice(WORDS, shape)
         case kind:
             raise InvalidArgumentError(
                 f"there are no random inputs of kind {kind}; give {spec.name!r} by --input"

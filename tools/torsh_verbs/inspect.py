@@ -14,26 +14,31 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xdsl.dialects.builtin import ModuleOp
 
 from lowering.passes.prepare import function_named
-from lowering.runtime.spec import EntrySpec, SymbolSpec
-from torsh_dialect.attributes import Array
 from torsh_dialect.context import Context
 from torsh_dialect.types import device_of, is_stored, layout_of
 from torsh_fx.hosted import HostedModule
 from torsh_fx.memory import memory_plan
 from torsh_fx.pipeline import REWRITES, optimise
-from torsh_fx.shapes import axis_facts, onnx_facts
+from torsh_fx.shapes import AxisFact, axis_facts, onnx_facts
 
 from ..tables import size_text, table, time_text
-from .console import OK
-from .inputs import add_input_arguments, inputs_of_arguments
-from .model import Loaded, StepsOnTerminal, add_model_arguments, compile_from, import_from
+from .console import OK, json_text
+from .inputs import add_input_arguments
+from .model import (
+    Loaded,
+    StepsOnTerminal,
+    add_model_arguments,
+    compile_from,
+    import_from,
+    inputs_of_loaded,
+)
 
 if TYPE_CHECKING:
     from torsh_fx.compiled import CompiledModule
@@ -65,11 +70,11 @@ def run(args: argparse.Namespace) -> int:
     if args.shapes:
         with StepsOnTerminal(quiet=args.quiet) as watch:
             loaded = import_from(args, watch)
-        print(shapes_text(loaded))
+        show_shapes(args, loaded)
         return OK
     with StepsOnTerminal(quiet=args.quiet) as watch:
         loaded, compiled = compile_from(args, watch)
-        inputs = inputs_of_arguments(args, loaded.entry)
+        inputs = inputs_of_loaded(args, loaded)
         modules = [part.module for part in parts_of(compiled)]
         applied = [] if args.ir else value_changing_rewrites(modules, loaded.ctx)
     if args.dot or args.svg:
@@ -81,8 +86,11 @@ def run(args: argparse.Namespace) -> int:
     if args.ir:
         print(compiled.module if args.ir == "imported" else compiled.optimised)
         return OK
+    if args.json:
+        print(json_text(inspected(loaded, compiled, inputs, applied)))
+        return OK
     parts = [
-        ("Signature", signature_text(loaded.entry)),
+        ("Signature", loaded.signature.text()),
         ("Ops", histogram_text(compiled)),
         ("Kernels", kernels_text(compiled, args.all)),
         ("Memory of a call", memory_text(compiled, inputs)),
@@ -93,15 +101,48 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def shapes_text(loaded: Loaded) -> str:
-    """Every axis of the inputs: free, bounded, derived or fixed, and by what."""
+def inspected(
+    loaded: Loaded, compiled: CompiledModule, inputs: Sequence[Any], applied: Sequence[str]
+) -> dict[str, Any]:
+    """All of it for JSON; memory is in bytes, null where the host decides."""
+    before, after = histogram(compiled.module), histogram(compiled.optimised)
+    hosted = isinstance(compiled, HostedModule)
+    memory = None if hosted else asdict(memory_plan(compiled, [array.shape for array in inputs]))
+    return {
+        "signature": loaded.signature.as_dict(),
+        "ops": {
+            name: {"imported": before[name], "optimised": after[name]}
+            for name in sorted({*before, *after})
+        },
+        "kernels": [
+            {"name": kernel.name, "sources": list(dict.fromkeys(kernel.sources))}
+            for part in parts_of(compiled)
+            for kernel in part.program.spec.kernels
+        ],
+        "host_ops": list(compiled.host_ops) if isinstance(compiled, HostedModule) else [],
+        "memory": memory,
+        "rewrites": list(applied),
+        "seconds": compiled.report.seconds,
+    }
+
+
+def show_shapes(args: argparse.Namespace, loaded: Loaded) -> None:
+    """Print every axis of the inputs: free, bounded, derived or fixed, and by what."""
     is_onnx = isinstance(loaded.source, Path) and loaded.source.suffix == ".onnx"
     facts = onnx_facts(loaded.source, loaded.ctx) if is_onnx else axis_facts(loaded.imported)
+    if args.json:
+        print(json_text({"axes": [asdict(fact) for fact in facts]}))
+    else:
+        print(shapes_text(facts) + storage_text(loaded.imported))
+
+
+def shapes_text(facts: Sequence[AxisFact]) -> str:
+    """The facts as a table."""
     rows = [["input", "axis", "extent", "", "reason"]]
     for fact in facts:
         axis = str(fact.axis) if fact.name else ""
         rows.append([fact.name, axis, fact.extent, fact.kind, fact.reason])
-    return table(rows) + storage_text(loaded.imported)
+    return table(rows)
 
 
 def storage_text(imported: ImportedModel) -> str:
@@ -113,23 +154,6 @@ def storage_text(imported: ImportedModel) -> str:
             layout = layout_of(value)
             rows.append([name, str(list(layout)) if layout else "", device_of(value) or ""])
     return f"\n\n{table(rows)}" if len(rows) > 1 else ""
-
-
-def signature_text(spec: EntrySpec) -> str:
-    """Inputs, outputs and the bounds of symbols."""
-    rows = [["", "name", "type"]]
-    for what, tensors in (("input", spec.inputs), ("output", spec.outputs)):
-        for one in tensors:
-            dims = ", ".join(map(str, one.dims))
-            late = "  (extents depend on data)" if one.data_dependent else ""
-            stored = f"  layout {list(one.layout)}" if one.layout else ""
-            rows.append([what, one.name, f"{one.dtype}[{dims}]{stored}{late}"])
-    rows.extend(["extent", one.name, _range(one)] for one in spec.symbols)
-    return table(rows)
-
-
-def _range(symbol: SymbolSpec) -> str:
-    return f"{symbol.lower}..{'' if symbol.upper is None else symbol.upper}"
 
 
 def histogram_text(compiled: CompiledModule) -> str:
@@ -171,7 +195,7 @@ def _shortened(text: str, width: int = 100) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
-def memory_text(compiled: CompiledModule, inputs: Sequence[Array]) -> str:
+def memory_text(compiled: CompiledModule, inputs: Sequence[Any]) -> str:
     """The memory of a call as a table."""
     if isinstance(compiled, HostedModule):
         return f"decided by the host, which runs: {', '.join(compiled.host_ops)}"

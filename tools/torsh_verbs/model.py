@@ -5,25 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from xdsl.dialects.builtin import TensorType
-from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute
-
 from lowering.cpu.host import host_target
 from lowering.runtime.executable import RunOptions
-from lowering.runtime.spec import EntrySpec, SymbolSpec, TensorSpec
 from lowering.runtime.threads import thread_limit
 from torsh_dialect.context import Context
-from torsh_dialect.dtypes import dtype_of
-from torsh_dialect.errors import ImportModelError, InvalidArgumentError, UnsupportedError
+from torsh_dialect.errors import ImportModelError, InvalidArgumentError
 from torsh_dialect.target import TARGETS, target_named
-from torsh_dialect.types import dims_of, element_type, layout_of
 from torsh_fx.compilation import compile_imported
 from torsh_fx.compiler import Stopwatch
 from torsh_fx.pipeline import REWRITES
@@ -31,6 +24,8 @@ from torsh_fx.sources import import_model
 
 from ..arguments import named_extents, whole
 from .console import settings_of
+from .inputs import inputs_of_arguments
+from .signature import Signature, signature_of
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -109,19 +104,9 @@ class Loaded:
     source: Any
 
     @property
-    def entry(self) -> EntrySpec:
-        """The signature.
-
-        Raises:
-            UnsupportedError: An input is no tensor.
-        """
-        main = next(op for op in self.imported.module.ops if isinstance(op, FuncOp))
-        outputs = main.function_type.outputs.data
-        return EntrySpec(
-            inputs=_tensors(self.imported.inputs, [a.type for a in main.args]),
-            outputs=_tensors(self.imported.outputs, outputs),
-            symbols=tuple(SymbolSpec(n, *bounds) for n, bounds in self.imported.symbols.items()),
-        )
+    def signature(self) -> Signature:
+        """What goes in and comes out."""
+        return signature_of(self.imported)
 
 
 def import_from(args: argparse.Namespace, watch: Stopwatch) -> Loaded:
@@ -140,6 +125,12 @@ def import_from(args: argparse.Namespace, watch: Stopwatch) -> Loaded:
         source = load_exported(path) if path.suffix == ".pt2" else path
         imported = import_model(source, ctx, dynamic_shapes=dict(args.dim) or None)
     return Loaded(path, ctx, imported, source)
+
+
+def inputs_of_loaded(args: argparse.Namespace, loaded: Loaded) -> list[Any]:
+    """The inputs that the arguments give, random where they give none."""
+    signature = loaded.signature
+    return inputs_of_arguments(args, signature.entry, signature.sequences)
 
 
 def check_model_file(path: Path) -> None:
@@ -183,20 +174,6 @@ def load_exported(path: Path) -> Any:
 def threads_of(args: argparse.Namespace) -> int:
     """The most threads of a call."""
     return thread_limit(args.threads, environ=os.environ).count
-
-
-def _tensors(names: Sequence[str], types: Sequence[Attribute]) -> tuple[TensorSpec, ...]:
-    if bad := [n for n, type in zip(names, types, strict=True) if not isinstance(type, TensorType)]:
-        raise UnsupportedError(f"{', '.join(bad)} is no tensor; run such models from Python")
-    return tuple(
-        TensorSpec(
-            name,
-            dtype_of(element_type(type)).name,
-            tuple(dim if isinstance(dim, int) else str(dim) for dim in dims_of(type)),
-            layout=layout_of(type) or (),
-        )
-        for name, type in zip(names, types, strict=True)
-    )
 
 
 def compile_from(args: argparse.Namespace, watch: Stopwatch) -> tuple[Loaded, CompiledModule]:

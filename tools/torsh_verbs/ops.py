@@ -18,6 +18,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from torsh_dialect.errors import InvalidArgumentError
+
 from ..tables import markdown_table, table
 from .console import OK
 from .limits import limits
@@ -32,13 +34,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--kind", choices=kinds(), help="only ops of that kind")
     what.add_argument("--frontend", choices=FRONTENDS, help="the operators that its importer reads")
     what.add_argument("--limits", action="store_true", help="the compiler's limits")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--markdown", action="store_true", help="as a Markdown table")
-    form.add_argument("--json", action="store_true", help="as JSON: a list of objects")
+    parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the list."""
+    if args.json and args.markdown:
+        raise InvalidArgumentError("--json, --markdown: the list has one form")
     if args.limits:
         found = limits()
         cells = [["limit", "value", "beyond"], *([x.of, x.value, x.beyond] for x in found)]

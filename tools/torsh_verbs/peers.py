@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 import numpy as np
 
 from torsh_dialect.attributes import Array
-from torsh_dialect.errors import InvalidArgumentError, UnsupportedError
+from torsh_dialect.errors import ExecutionError, InvalidArgumentError, UnsupportedError
 
 from .model import Loaded, load_exported
 
@@ -17,13 +18,23 @@ PEERS = ("onnxruntime", "torch", "reference")
 
 
 class Peer(Protocol):
-    """A model in another engine."""
+    """A model in another engine; takes and gives arrays, and lists of them for sequences."""
 
     name: str
 
-    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """The outputs in order."""
         ...
+
+
+@contextmanager
+def _refusals(engine: str) -> Generator[None]:
+    """What another engine raises, each with classes of its own, as one error."""
+    try:
+        yield
+    except Exception as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ExecutionError(f"{engine} cannot run the model on these inputs: {why}") from error
 
 
 class OnnxRuntime:
@@ -48,10 +59,11 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         providers = ["CPUExecutionProvider"]
-        self._session: Any = runtime.InferenceSession(str(loaded.path), options, providers)
+        with _refusals(self.name):
+            self._session: Any = runtime.InferenceSession(str(loaded.path), options, providers)
         self._names = [one.name for one in self._session.get_inputs()]
 
-    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """The outputs in order."""
         if len(inputs) != len(self._names):
             raise InvalidArgumentError(
@@ -59,7 +71,8 @@ class OnnxRuntime:
                 "results cannot be compared"
             )
         feeds = dict(zip(self._names, inputs, strict=True))
-        return [np.asarray(one) for one in self._session.run(None, feeds)]
+        with _refusals(self.name):
+            return list(self._session.run(None, feeds))
 
 
 class TorchProgram:
@@ -77,10 +90,10 @@ class TorchProgram:
         self._torch: Any = torch
         self._module: Any = program.module()
 
-    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """The outputs in order."""
         torch = self._torch
-        with torch.no_grad():
+        with torch.no_grad(), _refusals(self.name):
             result: Any = self._module(*(torch.from_numpy(np.array(one)) for one in inputs))
         leaves = torch.utils._pytree.tree_leaves(result)  # pyright: ignore[reportPrivateUsage]
         return [cast("Array", leaf.numpy()) for leaf in leaves]
@@ -94,7 +107,7 @@ class Reference:
     def __init__(self, loaded: Loaded, threads: int):
         self._imported = loaded.imported
 
-    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """The outputs in order."""
         from torsh_dialect.evaluate import evaluate
 
@@ -110,23 +123,3 @@ def peer_named(name: str, loaded: Loaded, threads: int) -> Peer:
     """
     engines = {"onnxruntime": OnnxRuntime, "torch": TorchProgram, "reference": Reference}
     return engines[name](loaded, threads)
-
-
-def difference(ours: Array, theirs: Array) -> tuple[float, float]:
-    """The largest absolute difference, and the largest magnitude of `theirs` (its scale).
-
-    Infinite where shapes, dtypes or the places of NaN differ.
-    """
-    if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
-        return np.inf, 1.0
-    if not ours.size:
-        return 0.0, 1.0
-    wide = np.complex128 if ours.dtype.kind == "c" else np.float64
-    a, b = ours.astype(wide), theirs.astype(wide)
-    if not np.array_equal(np.isnan(a), np.isnan(b)):
-        return np.inf, 1.0
-    same = (a == b) | np.isnan(a)
-    finite = np.abs(b[np.isfinite(b)])
-    with np.errstate(invalid="ignore"):
-        largest = float(np.abs(np.where(same, 0, a - b)).max())
-    return largest, float(finite.max()) if finite.size else 1.0

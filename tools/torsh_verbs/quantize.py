@@ -16,10 +16,10 @@ Exit code 1 where an output's SQNR is under --require-sqnr; the files are writte
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,9 +30,9 @@ from torsh_fx.quantize import MODES, QuantizedModel, QuantizeOptions, quantize
 
 from ..arguments import decibels, real, whole
 from ..tables import table
-from .console import FAILED, OK, require_extension
-from .inputs import add_input_arguments, inputs_of_arguments, read_inputs
-from .model import Loaded, StepsOnTerminal, add_model_arguments, import_from
+from .console import FAILED, OK, Answer, json_text, require_extension
+from .inputs import add_input_arguments, read_inputs
+from .model import Loaded, StepsOnTerminal, add_model_arguments, import_from, inputs_of_loaded
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -79,25 +79,27 @@ def run(args: argparse.Namespace) -> int:
     )
     with StepsOnTerminal(quiet=args.quiet) as watch:
         loaded = import_from(args, watch)
-        calls = calibration_calls(args.calibration, loaded.entry)
+        calls = calibration_calls(args.calibration, loaded.signature.entry)
         if not calls and args.mode != "static":
             calls = [named_inputs(args, loaded)]
         with watch.step("quantise"):
             quantised = quantize(loaded.imported, options, calls, ctx=loaded.ctx)
         with watch.step("save"):
             quantised.save(args.output)
+    report = quantised.report.as_dict()
     if args.report:
-        text = json.dumps(quantised.report.as_dict(), indent=2)
-        Path(args.report).write_text(f"{text}\n", encoding="utf-8")
-    if not args.quiet:
-        show(quantised, random=not args.calibration)
+        Path(args.report).write_text(f"{json_text(report)}\n", encoding="utf-8")
+    answer = Answer(args.json, args.quiet, {"output": args.output})
+    random = not args.calibration
+    answer.part("report", report, lambda: text_of(quantised, random=random), asked=False)
+    answer.end()
     return verdict(quantised, args.require_sqnr)
 
 
-def named_inputs(args: argparse.Namespace, loaded: Loaded) -> dict[str, Array]:
+def named_inputs(args: argparse.Namespace, loaded: Loaded) -> dict[str, Any]:
     """One call from --input and --inputs, random where nothing is given; state is left out."""
     hidden = {state.input for state in loaded.imported.state}
-    arrays = inputs_of_arguments(args, loaded.entry)
+    arrays = inputs_of_loaded(args, loaded)
     names = loaded.imported.inputs
     return {n: a for i, (n, a) in enumerate(zip(names, arrays, strict=True)) if i not in hidden}
 
@@ -135,13 +137,12 @@ def calibration_calls(paths: Sequence[str], entry: EntrySpec) -> list[dict[str, 
     return calls
 
 
-def show(quantised: QuantizedModel, *, random: bool) -> None:
-    """Print the report."""
-    report = quantised.report
-    print(table(report.rows()))
-    print(report.summary())
+def text_of(quantised: QuantizedModel, *, random: bool) -> str:
+    """The report for people."""
+    lines = [table(quantised.report.rows()), quantised.report.summary()]
     if random:
-        print("measured on a random call: give --calibration for meaningful numbers")
+        lines.append("measured on a random call: give --calibration for meaningful numbers")
+    return "\n".join(lines)
 
 
 def verdict(quantised: QuantizedModel, required: float | None) -> int:

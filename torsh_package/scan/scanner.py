@@ -10,6 +10,7 @@ from torsh_package.limits import DEFAULT_LIMITS, MIB, Limits
 from torsh_package.manifest import ResourceType
 from torsh_package.package import Package
 from torsh_package.resource import Resource
+from torsh_package.writing import Progress
 
 from .advisories import AdvisoryDatabase, check_dependencies
 from .findings import Finding, ScanPolicy, ScanReport, Severity, sorted_findings
@@ -29,7 +30,7 @@ _NATIVE = {
 
 
 @dataclass
-class _Progress:
+class _Counts:
     scanned: Counter[str] = field(default_factory=Counter[str])
     not_scanned: list[str] = field(default_factory=list[str])
 
@@ -52,23 +53,31 @@ class VulnerabilityScanner:
         self._advisories = advisories
         self._limits = limits
 
-    def scan(self, package: Package) -> ScanReport:
-        """Everything that is found. Damaged resources are listed as not scanned."""
-        progress, findings = _Progress(), list[Finding]()
-        for resource in package.resources():
-            progress.scanned["resources"] += 1
+    def scan(self, package: Package, progress: Progress | None = None) -> ScanReport:
+        """Everything that is found. Damaged resources are listed as not scanned.
+
+        Args:
+            package: What to scan.
+            progress: Called with "resources", how many were scanned, and of how many.
+        """
+        counts, findings = _Counts(), list[Finding]()
+        resources = list(package.resources())
+        for number, resource in enumerate(resources):
+            if progress is not None:
+                progress("resources", number, len(resources))
+            counts.scanned["resources"] += 1
             try:
-                findings += self._resource(resource, package, progress)
+                findings += self._resource(resource, package, counts)
             except PackageError as error:
-                progress.not_scanned.append(f"{resource.name}: {error}"[:300])
+                counts.not_scanned.append(f"{resource.name}: {error}"[:300])
         findings += scan_secrets(_own_texts(package), "manifest")
-        findings += self._dependencies(package, progress)
+        findings += self._dependencies(package, counts)
         if package.signatures is None:
             findings.append(
                 Finding("unsigned", Severity.INFO, "manifest", "the package has no signature")
             )
         return ScanReport(
-            sorted_findings(findings), dict(progress.scanned), tuple(progress.not_scanned)
+            sorted_findings(findings), dict(counts.scanned), tuple(counts.not_scanned)
         )
 
     def enforce(self, package: Package, policy: ScanPolicy) -> ScanReport:
@@ -77,9 +86,7 @@ class VulnerabilityScanner:
         policy.enforce(report)
         return report
 
-    def _resource(
-        self, resource: Resource, package: Package, progress: _Progress
-    ) -> Iterator[Finding]:
+    def _resource(self, resource: Resource, package: Package, counts: _Counts) -> Iterator[Finding]:
         data = resource.data
         compiled = {o.resource for e in package.entrypoints.values() for o in e.objects}
         native = _NATIVE.get(bytes(data[:4]))
@@ -88,33 +95,33 @@ class VulnerabilityScanner:
             yield Finding("native-code", Severity.HIGH, resource.name, message)
         pickles = PickleScan(self._limits)
         yield from pickles.scan(data, resource.name)
-        progress.scanned["pickles"] += pickles.pickles
+        counts.scanned["pickles"] += pickles.pickles
         if resource.type not in _TEXTS and not _looks_like_text(data):
             return
         if len(data) > _MAX_TEXT:
-            progress.not_scanned.append(f"{resource.name}: text of over {_MAX_TEXT} bytes")
+            counts.not_scanned.append(f"{resource.name}: text of over {_MAX_TEXT} bytes")
             return
         text = str(data, "utf-8", "replace")
-        progress.scanned["texts"] += 1
+        counts.scanned["texts"] += 1
         yield from scan_secrets(text, resource.name)
         if resource.type is ResourceType.Source and resource.name.endswith(".py"):
-            progress.scanned["sources"] += 1
+            counts.scanned["sources"] += 1
             yield from scan_source(text, resource.name)
 
-    def _dependencies(self, package: Package, progress: _Progress) -> Iterator[Finding]:
+    def _dependencies(self, package: Package, counts: _Counts) -> Iterator[Finding]:
         if self._advisories is None:
             if package.dependencies:
-                progress.not_scanned.append("dependencies: no advisory database was given")
+                counts.not_scanned.append("dependencies: no advisory database was given")
             return
         lock = None
         if LOCK_DOCUMENT in package.list_documents():
             try:
                 lock = LockFile.parse(bytes(package.get_document(LOCK_DOCUMENT).data))
             except PackageError as error:
-                progress.not_scanned.append(f"{LOCK_DOCUMENT}: {error}"[:300])
-        progress.scanned["dependencies"] += len(package.dependencies)
-        progress.scanned["advisories"] += self._advisories.count
-        progress.not_scanned += self._advisories.problems
+                counts.not_scanned.append(f"{LOCK_DOCUMENT}: {error}"[:300])
+        counts.scanned["dependencies"] += len(package.dependencies)
+        counts.scanned["advisories"] += self._advisories.count
+        counts.not_scanned += self._advisories.problems
         yield from check_dependencies(self._advisories, package.dependencies, lock)
 
 

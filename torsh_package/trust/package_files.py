@@ -12,6 +12,7 @@ from torsh_package.trust.report import TrustReport
 from torsh_package.trust.signer import PackageSignature, PackageSigner, join_signatures
 from torsh_package.trust.store import TrustStore
 from torsh_package.unbound import read_keyless, replace_unbound
+from torsh_package.writing import Progress
 
 DETACHED_SUFFIX = ".sig"
 
@@ -55,6 +56,7 @@ def sign_file(
     *,
     detached: str | os.PathLike[str] | None = None,
     sequence: int | None = None,
+    progress: Progress | None = None,
 ) -> PackageSignature:
     """Sign a package file; every byte of it is verified first.
 
@@ -63,13 +65,14 @@ def sign_file(
         signer: With the key, and how long the signature counts.
         detached: Write (or extend) this file instead of the package itself.
         sequence: Number that grows with each release of the package.
+        progress: Called as `read_keyless` does.
 
     Raises:
         StorageError: A file cannot be written, or somebody else changed it meanwhile.
         PackageError: The package is damaged.
     """
     tag = file_tag(path)
-    loaded = read_keyless(path)
+    loaded = read_keyless(path, progress=progress)
     signature = signer.sign(loaded.manifest_bytes, sequence=sequence)
     if detached is not None:
         there = Path(detached)

@@ -214,7 +214,12 @@ def test_quiet(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     create()
     capsys.readouterr()
     assert main(["verify", "m.torshpkg", "--quiet"]) == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == ""  # all is in order
+    for verb in ("inspect", "scan", "lineage"):
+        main([verb, "m.torshpkg"])
+        shown = capsys.readouterr().out
+        main([verb, "m.torshpkg", "--quiet"])
+        assert capsys.readouterr().out == shown != ""  # what was asked for
 
 
 def test_names_may_come_behind_options(files: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tools.tables import markdown_table, size_text, table, time_text
 from tools.torsh import VERBS
 from tools.torsh_verbs.bench import PairedTimes, measure
 from tools.torsh_verbs.inputs import random_inputs
-from tools.torsh_verbs.peers import difference
+from tools.torsh_verbs.values import difference
 
 
 def reference(path, x):
