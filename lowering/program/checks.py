@@ -75,6 +75,10 @@ class Checks:
         """A value that becomes an extent is too large."""
         return self.add("execution", f"the extent {name} is {{0}}, above {{1}}", location)
 
+    def broken(self, condition: str, location: str) -> int:
+        """Data are not as the model asserts; the error repeats its words."""
+        return self.add("execution", condition.replace("{", "{{").replace("}", "}}"), location)
+
     def memory(self) -> int:
         """The host has no more memory."""
         return self.add("execution", "out of memory: {0} bytes are not to be had")

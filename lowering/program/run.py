@@ -218,9 +218,10 @@ class Run:
         for position, name in enumerate(strs_of(op.names)):
             value = b.cast(b.load_now(source, position), INDEX)
             checks, where = self.entry.checks, location_of(op)
-            code = checks.below(name, where)
+            said = None if op.condition is None else checks.broken(str_of(op.condition), where)
+            code = said or checks.below(name, where)
             b.guard(self.record, b.compare_index("ge", value, low), value, low, code)
-            code = checks.above(name, where)
+            code = said or checks.above(name, where)
             b.guard(self.record, b.compare_index("le", value, high), value, high, code)
             b.define_dim(symbol(name), value)
 

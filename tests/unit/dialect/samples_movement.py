@@ -124,6 +124,7 @@ def _shape():
         one("range", *[np.float32(v).reshape(()) for v in (1, 0, -0.3)], length="count"),
         one("bind", np.asarray([3, 4]), names=["a", "b"]),
         one("bind", np.asarray(3), names=["a"], low=1, high=4),
+        one("bind", np.asarray(1), names=["a"], low=1, high=1, condition="a is so"),
         one("assume", real(2), left=dims([3]), relation="le", right=dims([4])),
         one("constant", value=literal(np.array([1.5, -2.0], np.float32))),
     ]

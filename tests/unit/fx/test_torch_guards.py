@@ -146,8 +146,21 @@ def positive(x, n):
     return x * n
 
 
-@pytest.mark.parametrize("function", [to_item, even, positive])
-def test_checks_of_data(function):
+def said(x, n):
+    torch._assert_async((x > 0).all(), "{x} must be positive")
+    return x * n
+
+
+DATA = [
+    (to_item, r"u0 = 6 must be at most s\d+ = 5|the extent u0 is -1, below 0"),
+    (even, r"Eq\(PythonMod\(u0, 2\), 0\) is false"),
+    (positive, r"does not hold: the value of all_\d+ \(aten.all.default\) is false"),
+    (said, r"torch_oracle\.py:\d+\): an assertion .* does not hold: \{x\} must be positive"),
+]
+
+
+@pytest.mark.parametrize(("function", "words"), DATA)
+def test_checks_of_data(function, words):
     """What `torch._check` asks of values ends the run, as in torch's own module."""
     inputs = [(torch.ones(5), torch.tensor(n)) for n in (4, 2, 6, 3, -1)]
     inputs.append((-torch.ones(8), torch.tensor(2)))
@@ -159,7 +172,7 @@ def test_checks_of_data(function):
             expected = module(*args)
         except RuntimeError:
             refused += 1
-            with pytest.raises(ExecutionError):
+            with pytest.raises(ExecutionError, match=words):
                 compiled(*args)
         else:
             assert torch.equal(compiled(*args), expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -120,7 +121,19 @@ def _assert(c: NodeBuilder, condition: Scalar, *_: Any, **__: Any) -> None:
         c.b(AssumeOp, c.tensor(0, dtypes.i64), relation=kind, **sides)
     elif isinstance(condition, SSAValue):
         holds = c.cast(truth(c, condition), dtypes.i64)
-        c.b(BindOp, holds, names=[c.graph.shared.symbol("checked")], low=1, high=1)
+        name = c.graph.shared.symbol("checked")
+        c.b(BindOp, holds, names=[name], low=1, high=1, condition=_asserted(c.node))
+
+
+def _asserted(node: torch.fx.Node) -> str:
+    """What an assertion says that does not hold: the user's words, else the condition."""
+    source: Any = node.args[0]
+    words = str(node.args[1]) if len(node.args) > 1 and node.args[1] else ""
+    known = re.fullmatch(r"Runtime assertion failed for expression (.*) on node '.*'", words)
+    if words and not known:
+        return f"an assertion of the model does not hold: {words}"
+    named = known[1] if known else f"the value of {source} ({source.target})"
+    return f"an assertion of the model does not hold: {named} is false"
 
 
 def _is_of_layout(value: Any) -> bool:
