@@ -7,10 +7,15 @@ from typing import TypeAlias
 
 from lowering.kern.dialect import FuncOp
 from torsh_dialect.attributes import str_of
-from torsh_dialect.dims import Dim
+from torsh_dialect.dims import Dim, floordiv, maximum
 
 WORK_PER_THREAD = 32_768
 """Element operations under which a second thread costs more than it gives."""
+
+
+def grain_of(work: Dim) -> Dim:
+    """Least units for one thread, of `work` element operations each."""
+    return maximum(floordiv(WORK_PER_THREAD, maximum(work, 1)), 1)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Kernel:
     Attributes:
         function: The `kern.func`; its name is set when kernels are made unique.
         units: Extent of the parallel range.
-        grain: Least units for one thread.
+        grain: Least units for one thread; the host computes it where extents decide.
         arguments: What the host stores in the argument words, in order.
         scratch_bytes: Memory that each worker needs, a multiple of 64.
         workspaces: Bytes of each memory that all workers share while the kernel runs.
@@ -66,7 +71,7 @@ class Kernel:
 
     function: FuncOp
     units: Dim
-    grain: int
+    grain: Dim
     arguments: tuple[Argument, ...]
     scratch_bytes: int = 0
     workspaces: tuple[Dim, ...] = ()

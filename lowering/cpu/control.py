@@ -176,7 +176,7 @@ def _launch(e: Emitter, op: Operation) -> None:
     """
     assert isinstance(op, kern.LaunchOp)
     text = e.text
-    host, extent, *arguments = op.operands
+    host, extent, least, *arguments = op.operands
     symbol = op.properties["kernel"]
     assert isinstance(symbol, SymbolRefAttr)
     kernel = text.module.declare(symbol.root_reference.data, "void", ("ptr", "i64", "i64", "i64"))
@@ -184,7 +184,7 @@ def _launch(e: Emitter, op: Operation) -> None:
     for place, argument in enumerate(arguments):
         val = e.get(argument)
         text.store(val.type, val.text, text.at(words, place, "i64"), 8)
-    n, grain = e.scalar(extent), int_of(op.properties["grain"])
+    n, grain = e.scalar(extent), e.scalar(least)
     table = e.scalar(host)
     function = text.load("ptr", text.at(table, 8, "i8"), 8, "parallel")
     listed = f"ptr {table}, ptr {kernel}, ptr {words}, i64 {n}, i64 {grain}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import SSAValue
 
 import lowering.generic.all_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from lowering.generic.evaluator import (
@@ -20,10 +20,10 @@ from lowering.generic.rules import is_plain
 from lowering.generic.strips import Strips, is_stripped, padded_rows
 from lowering.kern.builder import Index, KernBuilder, buffer_of
 from lowering.kern.dialect import INDEX
-from lowering.kernel import WORK_PER_THREAD, Argument, Buffer, DimArgument, Kernel, Record
+from lowering.kernel import Argument, Buffer, DimArgument, Kernel, Record, grain_of
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import ints_of
-from torsh_dialect.dims import Dim, ceildiv, product
+from torsh_dialect.dims import Dim, ceildiv, maximum, product
 from torsh_dialect.kinds import Elementwise, Movement, Reduce
 from torsh_dialect.ops.constant import ConstantOp
 from torsh_dialect.ops.movement import TransposeOp
@@ -89,9 +89,10 @@ class RegionKernel:
         scalar = bool(loops) and self._scalar_rows(len(dims) - loops[-1])
         turned = None if scalar else self._turned_axis(loops)
         if turned is not None:
-            return self._finish(self._tiles(e, extents, whole, turned), extents)
-        nest = self._flat if len(loops) <= 1 else self._nest
-        return self._finish(nest(e, extents, whole, scalar), extents)
+            return self._finish(self._tiles(e, extents, whole, turned), extents[-1])
+        if len(loops) > 1:
+            return self._finish(self._nest(e, extents, whole, scalar), extents[-1])
+        return self._finish(self._flat(e, extents, whole, scalar), 1 if scalar else CHUNK)
 
     def _turned_axis(self, loops: Sequence[int]) -> int | None:
         """The loop along which a transposed operand is contiguous, where that is no inner loop."""
@@ -291,21 +292,20 @@ class RegionKernel:
         for value, target in zip(self.outputs, self.targets, strict=True):
             self.b.store(e.element(value, index), target, flat)
 
-    def _finish(self, units: Dim, dims: Sequence[Dim]) -> Kernel:
-        size = CHUNK if len(dims) <= 1 else _size_or(dims[-1], 64)
-        cost = max(1, size * max(1, self._weight()))
+    def _finish(self, units: Dim, size: Dim) -> Kernel:
+        """The kernel, with units of `size` elements each."""
         count = len(self.inputs) + len(self.outputs)
         arguments: list[Argument] = [Buffer(n) for n in range(count)]
         arguments.append(Record())
         arguments.extend(DimArgument(dim) for dim in self.b.dim_arguments)
-        grain = max(1, WORK_PER_THREAD // cost)
+        grain = grain_of(size * maximum(self._weight(), 1))
         return Kernel(self.b.finish(), units, grain, tuple(arguments))
 
-    def _weight(self) -> int:
+    def _weight(self) -> Dim:
         """Element operations for one element of the result, roughly."""
-        weight = 0
+        weight: Dim = 0
         for op in self.computed:
-            weight += _reduction_size(op) if isinstance(op, Reduce) else 1
+            weight = weight + (_reduction_size(op) if isinstance(op, Reduce) else 1)
         return weight
 
 
@@ -316,14 +316,6 @@ def _row_major(b: KernBuilder, dims: Sequence[Dim], index: Sequence[Index]) -> I
     return position
 
 
-def _size_or(dim: Dim, default: int) -> int:
-    return dim if isinstance(dim, int) else default
-
-
-def _reduction_size(op: Operation) -> int:
-    assert isinstance(op, Reduce)
+def _reduction_size(op: Reduce) -> Dim:
     dims = dims_of(op.x)
-    size = 1
-    for axis in op.axis_list():
-        size *= max(1, _size_or(dims[axis], 64))
-    return size
+    return product(dims[axis] for axis in op.axis_list())

@@ -378,9 +378,9 @@ class LaunchOp(UniformSyntax):
     name = "kern.launch"
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
     kernel = prop_def(FlatSymbolRefAttrConstr)
-    grain = prop_def(IntegerAttr[I64])
     host = operand_def()
     extent = operand_def(IndexType)
+    grain = operand_def(IndexType)
     arguments = var_operand_def()
     scratch = var_operand_def()
     offsets = opt_prop_def(DenseArrayBase[I64])

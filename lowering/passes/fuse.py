@@ -10,7 +10,8 @@ After:
     %b = torsh.fused %x, %y { %a = torsh.add ...; %b = torsh.relu ...; torsh.yield %b } : ...
 
 An op joins the region of its consumers when all of them are in that region and its elements are
-cheap to compute where they are used; one that counts or tells an extent, so has no operands, is
+cheap to compute where they are used; a reduction joins the element-wise ops after it that finish
+its elements; one that counts or tells an extent, so has no operands, is
 copied into each region that uses it; a matrix product or convolution joins the element-wise ops
 after it as their root. Views, weights, constants and control flow stay outside.
 """
@@ -174,7 +175,7 @@ def joins(op: Operation, group: Group) -> bool:
         return not _is_recomputed(op, group)
     if isinstance(op, Movement):
         return len(op.operands) <= MOST_SOURCES and not _has_reduce(group)
-    return isinstance(op, Reduce) and _is_row_statistic(op, group)
+    return isinstance(op, Reduce) and (_is_row_statistic(op, group) or _is_finished(op, group))
 
 
 def narrows(op: Operation) -> bool:
@@ -249,6 +250,17 @@ def _size(value: SSAValue) -> tuple[object, ...]:
 
 def _has_reduce(group: Group) -> bool:
     return any(isinstance(op, Reduce) for op in group.ops)
+
+
+def _is_finished(op: Reduce, group: Group) -> bool:
+    """Whether the group is element-wise over the op's result, each element of which it reads once.
+
+    More than one user would fold the elements again at each of their places.
+    """
+    dims = dims_of(op.y)
+    return len(list(op.y.uses)) == 1 and all(
+        isinstance(other, Elementwise) and dims_of(other.results[0]) == dims for other in group.ops
+    )
 
 
 def _is_row_statistic(op: Reduce, group: Group) -> bool:

@@ -281,9 +281,9 @@ class Run:
     def _launch(self, op: FusedOp, kernel: Kernel) -> None:
         b = self.b
         arguments = [self.argument(argument, op) for argument in kernel.arguments]
-        name, grain = b.symbol(kernel.name), integer(kernel.grain)
+        name, grain = b.symbol(kernel.name), b.index(b.dim(kernel.grain))
         units = b.index(b.dim(kernel.units))
-        b.effect(kern.LaunchOp, self.host, units, *arguments, kernel=name, grain=grain)
+        b.effect(kern.LaunchOp, self.host, units, grain, *arguments, kernel=name)
 
     def argument(self, argument: Argument, op: FusedOp) -> SSAValue:
         """The word that stands for an argument of a kernel."""

@@ -34,6 +34,40 @@ func.func @main(%x: tensor<2x4xf32>) -> (tensor<2x4xf32>, tensor<2xf32>) {
 
 // -----
 
+// A reduction of any axis takes the element-wise ops that finish its elements.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    torsh.fused %x, %z
+// CHECK:           torsh.cast
+// CHECK:           torsh.sum
+// CHECK:           torsh.mul
+// CHECK:           torsh.add
+// CHECK:           torsh.yield
+// CHECK-NOT:     torsh.fused
+func.func @main(%x: tensor<4x3xi8>, %z: tensor<3xi32>) -> tensor<3xi32> {
+  %c = torsh.cast %x {to = i32} : (tensor<4x3xi8>) -> tensor<4x3xi32>
+  %s = torsh.sum %c {axes = array<i64: 0>} : (tensor<4x3xi32>) -> tensor<3xi32>
+  %m = torsh.mul %s, %z : (tensor<3xi32>, tensor<3xi32>) -> tensor<3xi32>
+  %r = torsh.add %m, %z : (tensor<3xi32>, tensor<3xi32>) -> tensor<3xi32>
+  func.return %r : tensor<3xi32>
+}
+
+// -----
+
+// Does not: its elements are read at several places of the sum, and would be folded again at each.
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT:    %s = torsh.fused %x
+// CHECK:           torsh.sum
+// CHECK-NEXT:      torsh.yield
+// CHECK:         torsh.fused %s, %z
+// CHECK:           torsh.add
+func.func @main(%x: tensor<4x3xf32>, %z: tensor<5x3xf32>) -> tensor<5x3xf32> {
+  %s = torsh.sum %x {axes = array<i64: 0>} : (tensor<4x3xf32>) -> tensor<3xf32>
+  %r = torsh.add %s, %z : (tensor<3xf32>, tensor<5x3xf32>) -> tensor<5x3xf32>
+  func.return %r : tensor<5x3xf32>
+}
+
+// -----
+
 // Does not fire: a reshape is a view, a weight is memory, neither needs a kernel.
 // CHECK-LABEL: func.func @main
 // CHECK-NEXT:    %w = torsh.weight
