@@ -13,6 +13,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as KIND
+from torch._prims_common import elementwise_dtypes  # pyright: ignore[reportUnknownVariableType]
 
 
 def _hidden(mask: Tensor, mask_type: int | None) -> Tensor:
@@ -249,9 +251,20 @@ def time_first_convolution(input: Tensor, weight: Tensor, bias: Tensor, pad: int
     return torch.conv1d(x, w, bias, padding=pad).permute(2, 0, 1)
 
 
-def integer_product(self: Tensor, mat2: Tensor) -> Tensor:
-    """`aten._int_mm`: int8 matrices, whose product is int32."""
-    return self.to(torch.int32) @ mat2.to(torch.int32)
+def with_result_type(op: Any, output_dtype: torch.dtype, *arguments: Any) -> Tensor:
+    """`out_dtype`: an op of its arguments promoted together with the result's type.
+
+    The product of int8 matrices in int32 is that of `aten._int_mm`.
+    """
+    tensors = [a for a in arguments if isinstance(a, Tensor)]
+    bytes_alone = all(t.dtype == torch.int8 for t in tensors)
+    if op is torch.ops.aten.mm.default and bytes_alone and output_dtype == torch.int32:
+        return torch.ops.aten._int_mm.default(*tensors)
+    numbers = [a for a in arguments if isinstance(a, Tensor | int | float)]
+    like = torch.ones(1, dtype=output_dtype)
+    working, _ = elementwise_dtypes(*numbers, like, type_promotion_kind=KIND.DEFAULT)
+    cast_arguments = [a.to(working) if isinstance(a, Tensor) else a for a in arguments]
+    return op(*cast_arguments).to(output_dtype)
 
 
 def product_with_int8_weight(self: Tensor, mat2: Tensor, scales: Tensor) -> Tensor:
@@ -271,7 +284,7 @@ DECOMPOSITIONS: dict[Any, Any] = {
     torch.ops.aten.fractional_max_pool2d.default: fractional_max_pool,
     torch.ops.aten.fractional_max_pool3d.default: fractional_max_pool,
     torch.ops.aten.conv_tbc.default: time_first_convolution,
-    torch.ops.aten._int_mm.default: integer_product,
+    torch.ops.higher_order.out_dtype: with_result_type,
     torch.ops.aten._weight_int8pack_mm.default: product_with_int8_weight,
 }
 """Ops and functions of the same arguments that compute the same."""

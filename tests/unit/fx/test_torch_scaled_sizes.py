@@ -101,3 +101,13 @@ def test_a_factor_that_floats_round_is_refused() -> None:
     function = Function(lambda x: torch.nn.functional.interpolate(x, scale_factor=0.7))
     with pytest.raises(UnsupportedError, match=r"product with 0\.7.* give the size itself"):
         compiled(function)
+
+
+@pytest.mark.parametrize(("start", "more", "step"), [(0.5, 0, 1), (-1.5, 0, 1.25), (0, 2.5, 0.5)])
+def test_places_between_whole_numbers(start: float, more: float, step: float) -> None:
+    """The number of places is a quotient of floats: the grids of rotary positions have such."""
+    function = Function(lambda x: torch.arange(start, x.shape[2] + more, step) + x.sum())
+    model = compiled(function)
+    for size in SIZES:
+        x = torch.randn(1, 2, *size)
+        torch.testing.assert_close(model(x), function(x), rtol=1e-4, atol=1e-4)

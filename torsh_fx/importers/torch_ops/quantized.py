@@ -10,7 +10,6 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
@@ -30,7 +29,7 @@ def _scalar(c: NodeBuilder, value: Parameter, element: dtypes.Element) -> SSAVal
     return c.tensor(c.reshape(value, ()) if isinstance(value, SSAValue) else value, element)
 
 
-def _is_zero(c: NodeBuilder, value: Parameter | None) -> bool:
+def is_zero(c: NodeBuilder, value: Parameter | None) -> bool:
     """Whether a zero point is known to be 0 everywhere: structure of the model, no weight."""
     if value is None or not isinstance(value, SSAValue):
         return not value
@@ -62,7 +61,7 @@ def _quantize(
         else c.tensor(1.0 / scale, dtypes.f64)
     )
     y = c.round(c.mul(c.cast(x, dtypes.f32), c.cast(inverse, dtypes.f32)))
-    y = y if _is_zero(c, zero) else c.add(y, _scalar(c, zero, dtypes.f32))
+    y = y if is_zero(c, zero) else c.add(y, _scalar(c, zero, dtypes.f32))
     return _clamped(c, y, low, high, dtype)
 
 
@@ -74,7 +73,7 @@ def _quantize_channels(
     rank, working = rank_of(x), element_type(scale)
     inverse = _spread(c, c.div(c.like(1.0, scale), scale), rank, axis % rank)
     y = c.round(c.mul(c.cast(x, working), inverse))
-    if not _is_zero(c, zero):
+    if not is_zero(c, zero):
         y = c.add(y, c.cast(_spread(c, zero, rank, axis % rank), working))
     return _clamped(c, y, low, high, dtype)
 
@@ -88,7 +87,7 @@ def _dequantize(
     dtype: Any, *, out_dtype: Any = None,
 ) -> SSAValue:  # fmt: skip
     point = None
-    if not _is_zero(c, zero):
+    if not is_zero(c, zero):
         point = _scalar(c, zero, element_type(x))
     to = dtypes.f32 if out_dtype is None else element_of(out_dtype)
     return c.b(DequantizeLinearOp, x, _scalar(c, scale, dtypes.f32), point, to=to)
@@ -99,7 +98,7 @@ def _dequantize_channels(
     c: NodeBuilder, x: SSAValue, scale: SSAValue, zero: SSAValue | None, axis: int, low: int,
     high: int, dtype: Any, *, out_dtype: Any = None,
 ) -> SSAValue:  # fmt: skip
-    point = None if zero is None or _is_zero(c, zero) else c.cast(zero, element_type(x))
+    point = None if zero is None or is_zero(c, zero) else c.cast(zero, element_type(x))
     to = dtypes.f32 if out_dtype is None else element_of(out_dtype)
     return c.b(DequantizeLinearOp, x, scale, point, axis=axis % rank_of(x), to=to)
 
@@ -184,7 +183,7 @@ def _dequantize_tokens(
 ) -> SSAValue:  # fmt: skip
     """A token's elements are one block of its last axis."""
     depth = dims_of(x)[-1]
-    point = None if _is_zero(c, zero) else c.b(CastOp, zero, to=element_type(x))
+    point = None if is_zero(c, zero) else c.b(CastOp, zero, to=element_type(x))
     to = dtypes.f32 if output_dtype is None else element_of(output_dtype)
     if not isinstance(depth, int):
         raise c.refuse("tokens of a dynamic extent")
@@ -215,7 +214,7 @@ def _dequantize_groups(
     rows, depth = (int(str(d)) for d in dims_of(x))
     blocks = (rows, depth // size)
     point = None
-    if zero is not None and not _is_zero(c, zero):
+    if zero is not None and not is_zero(c, zero):
         if is_float(element_type(zero)):
             raise c.refuse("zero points that are no integers")
         point = c.reshape(c.cast(zero, element_type(x)), blocks)
