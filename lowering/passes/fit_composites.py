@@ -94,11 +94,8 @@ def _rows_fit(op: LayerNormOp | RmsNormOp, *others: SSAValue | None) -> bool:
     """Whether the axes of a norm are whole rows with a factor and summand for each column."""
     element, axes = element_type(op.x), op.axes()
     columns = dims_of(op.x)[axes[0] :]
-    static = len(columns) == 1 or all(isinstance(d, int) for d in columns)
-    return (
-        element in ROW_ELEMENTS
-        and static
-        and all(v is None or (dims_of(v) == columns and element_type(v) == element) for v in others)
+    return element in ROW_ELEMENTS and all(
+        v is None or (dims_of(v) == columns and element_type(v) == element) for v in others
     )
 
 

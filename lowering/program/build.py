@@ -14,6 +14,7 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 from lowering.codegen import CodegenUnit
 from lowering.cpu.emit import emit_function
 from lowering.cpu.text import Module
+from lowering.generic.join import join_kernel
 from lowering.generic.kernel import RegionKernel
 from lowering.generic.kernels import whole_kernel_for
 from lowering.kern.dialect import FuncOp as KernFuncOp
@@ -219,6 +220,8 @@ def build_kernel(op: FusedOp, target: TargetInfo) -> Kernel:
         return whole(root)
     if (kernel := template_kernel(op, target)) is not None:
         return kernel
+    if len(last.operands) == 1 and (joined := join_kernel(root, block.args)) is not None:
+        return joined
     return RegionKernel(block.args, last.operands).build()
 
 

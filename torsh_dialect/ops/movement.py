@@ -234,11 +234,13 @@ class BroadcastToOp(Movement):
         return (np.broadcast_to(args[0], fixed(self.target)),)
 
     def pick(self, ix: Indices[I, C], index: Sequence[I]) -> Sequence[Pick[I, C]]:
-        dims = dims_of(self.x)
+        dims, target = dims_of(self.x), extents_of(self.target)
+        skipped = len(target) - len(dims)
+        axes = zip(dims, target[skipped:], index[skipped:], strict=True)
         source: list[I] = []
-        for extent, position in zip(dims, index[len(index) - len(dims) :], strict=True):
+        for extent, wanted, position in axes:
+            whole = extent == wanted or (isinstance(extent, int) and extent != 1)
             last = ix.sub(ix.dim(extent), ix.dim(1))
-            whole = isinstance(extent, int) and extent != 1
             source.append(position if whole else ix.min(position, last))
         return (Pick(0, source),)
 

@@ -78,6 +78,8 @@ def _check(run: Any, kind: str, dtype: Any, extent: int, border: int, offset: in
     y: Any = rng.integers(-9, 9, extent + 1).astype(element)
     z = np.full(extent + 40, 7, element)
     run([x, y, z, extent, *(n % (1 << 64) for n in (border, offset))], 0, 1)
-    holds = HOLDS[kind](np.arange(extent) + offset, border)
-    assert np.array_equal(z[:extent], np.where(holds, x[:extent], (y + x)[:extent]))
+    holds: Any = HOLDS[kind](np.arange(extent + 1) + offset, border)
+    expected = y + x
+    expected[holds] = x[holds]
+    assert np.array_equal(z[:extent], expected[:extent])
     assert (z[extent:] == 7).all()
