@@ -145,6 +145,14 @@ def flex_attention_of_groups(m, q, k, v):
     return flex_attention(q, k, v, score_mod=score, enable_gqa=True)
 
 
+@case((randn(1, 2, 128, 16), randn(1, 2, 128, 16), randn(1, 2, 128, 16)))
+def flex_attention_with_its_statistics(m, q, k, v):
+    from torch.nn.attention.flex_attention import AuxRequest, flex_attention
+
+    y, found = flex_attention(q, k, v, return_aux=AuxRequest(lse=True, max_scores=True))
+    return y, found.lse, found.max_scores
+
+
 @case((X,))
 def region_that_is_called_twice(m, x):
     region = torch.compiler.nested_compile_region(lambda y: torch.relu(m.linear(y)))

@@ -125,3 +125,18 @@ COMPLEX = torch.randn(3, 4, dtype=torch.complex64)
 )
 def test_complex_numbers(function):
     same(function, COMPLEX)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_angles_of_sums_of_complex_exponentials_grow(axis):
+    x = 4 * torch.randn(5, 6, 4, dtype=torch.complex64)
+    assert x.logcumsumexp(axis).imag.abs().max() > 2 * torch.pi
+    same(lambda x: torch.logcumsumexp(x, axis), x)
+
+
+def test_sums_of_complex_exponentials_without_end():
+    inf, nan = torch.inf, torch.nan
+    for first in ((-inf, -inf, 3.0, inf, 2.0), (1.0, -inf, 3.0, nan, 2.0)):
+        x = torch.complex(torch.tensor(first), torch.tensor((2.0, 1.0, -2.0, 0.5, 2.0)))
+        same(lambda x: torch.logcumsumexp(x, 0), x)
+    same(lambda x: torch.logcumsumexp(x, 0), torch.tensor(2 + 3j))

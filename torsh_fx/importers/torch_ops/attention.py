@@ -156,7 +156,7 @@ def _flex_attention(
     """Attention whose scores and mask are graphs of (score,) batch, head, query, key.
 
     Torch writes the graphs for single elements; here they take all of them at once, with
-    positions that broadcast against the scores.
+    positions that broadcast against the scores. Statistics are those of powers of 2.
 
     Raises:
         UnsupportedError: A graph draws random numbers, which eager torch refuses.
@@ -187,7 +187,9 @@ def _flex_attention(
     weights = c.where(c.eq(top, -math.inf), c.like(0.0, weights), weights)
     y = c.narrow(c.matmul(weights, wide[2]), q)
     sums = c.b(LogSumExpOp, scores, axes=[3]) if used(c, 1) else None
-    return y, sums, c.squeeze(top, 3) if used(c, 2) else None
+    most = c.squeeze(top, 3) if used(c, 2) else None
+    twos = (None if v is None else c.mul(v, 1 / math.log(2)) for v in (sums, most))
+    return y, *twos
 
 
 def _elementwise(c: NodeBuilder, graph: GraphModule, inputs: Sequence[Any]) -> SSAValue:

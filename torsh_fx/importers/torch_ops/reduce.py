@@ -11,6 +11,7 @@ from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import dims_attribute
+from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.dims import Dim, product
 from torsh_dialect.dtypes import is_complex, is_float
 from torsh_dialect.kinds import TensorOp
@@ -20,6 +21,7 @@ from torsh_dialect.ops.compare import NotEqualOp
 from torsh_dialect.ops.complex import ComplexAbsOp, ImagOp, RealOp
 from torsh_dialect.types import dims_of, element_type, rank_of
 from torsh_fx.importers.torch_ops.base import NodeBuilder, Scalar, converts
+from torsh_fx.importers.torch_ops.control import counted_loop
 from torsh_fx.importers.torch_ops.elementwise import promoted
 
 Axes = int | Sequence[int] | None
@@ -216,21 +218,43 @@ def _cumulative(c: NodeBuilder, x: SSAValue, dim: int, *, dtype: Any = None) -> 
         "logcumsumexp": scan.LogCumSumExpOp,
     }
     x = c.finished(x)
-    if name == "logcumsumexp" and is_complex(element_type(x)) and rank_of(x):
-        return _complex_logcumsumexp(c, x, dim % rank_of(x))
+    if name == "logcumsumexp" and is_complex(element_type(x)):
+        return _complex_logcumsumexp(c, x, dim % rank_of(x)) if rank_of(x) else x
     return _scanned(c, table[name], x, dim)
 
 
 def _complex_logcumsumexp(c: NodeBuilder, x: SSAValue, axis: int) -> SSAValue:
-    """The log of each sum of exp(x[j]) over j <= i, scaled by the largest real part up to i."""
-    top = c.cast(c.b(scan.CumMaxOp, c.b(RealOp, x), axis=axis), element_type(x))
-    place = c.iota(dims_of(x)[axis])
-    seen = c.le(c.unsqueeze(place, 0), c.unsqueeze(place, 1))  # [i, j]
-    after = rank_of(x) - 1 - axis
-    seen = c.unsqueeze(seen, *range(2, 2 + after)) if after else seen
-    terms = c.exp(c.sub(c.unsqueeze(x, axis), c.unsqueeze(top, axis + 1)))
-    total = c.sum(c.where(seen, terms, c.like(0, terms)), [axis + 1])
-    return c.add(c.log(total), top)
+    """The log of each sum of exp(x[j]) over j <= i, one term after the other.
+
+    So the angles are those of ATen, which lets them grow beyond pi: each sum's is that of its
+    larger part and what the smaller one turns it by (`_log_add_exp_helper`).
+    """
+    rows = c.transpose(x, [axis, *(n for n in range(rank_of(x)) if n != axis)])
+    none = c.full(-math.inf, dims_of(rows)[1:], element_type(x))
+
+    def fill(builder: BlockBuilder, arguments: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        inner = NodeBuilder(builder, c.node, c.graph)
+        total = _complex_log_add_exp(inner, inner.take(rows, arguments[0], 0), arguments[1])
+        return [inner.tensor(True, dtypes.i1), total, total]
+
+    sums = counted_loop(c, dims_of(rows)[0], [none], fill)[1]
+    places = list(range(1, rank_of(x)))
+    return c.transpose(sums, [*places[:axis], 0, *places[axis:]])
+
+
+def _complex_log_add_exp(c: NodeBuilder, x: SSAValue, y: SSAValue) -> SSAValue:
+    """log(exp(x) + exp(y)) as ATen's `_log_add_exp_helper` has it."""
+    element, (a, b) = element_type(x), (c.b(RealOp, v) for v in (x, y))
+    larger = c.either(c.b(NotEqualOp, b, b), c.gt(b, a))
+    larger = c.both(larger, c.eq(a, a))
+    high, low = c.where(larger, y, x), c.where(larger, x, y)
+    top, bottom = c.b(RealOp, high), c.b(RealOp, low)
+    same = c.both(c.eq(top, bottom), c.eq(c.abs(top), math.inf))
+    one = c.like(1.0, x)
+    both = c.log(c.add(c.exp(high), c.exp(low)))
+    apart = c.add(c.log(c.add(one, c.exp(c.sub(low, high)))), high)
+    infinite = c.where(c.lt(top, 0.0), low, both)
+    return c.cast(c.where(same, infinite, apart), element)
 
 
 def _scanned(c: NodeBuilder, cls: type[TensorOp], x: SSAValue, dim: int) -> SSAValue:
