@@ -182,13 +182,18 @@ class Evaluator:
 
     def flat(self, dims: Sequence[Dim], index: Sequence[Index]) -> Index:
         """The row-major position of `index` in a tensor of extents `dims`."""
-        b, total = self.builder, 0
-        position: Index = total
-        for axis, (dim, i) in enumerate(zip(dims, index, strict=True)):
+        b = self.builder
+        position: Index = 0
+        whole: Index | None = None
+        for axis, (dim, own) in enumerate(zip(dims, index, strict=True)):
             if dim == 1:
                 continue
-            stride = b.dim(product(dims[axis + 1 :]))
-            position = b.add_index(position, b.mul_index(i, stride))
+            i = own if whole is None else whole
+            following = axis + 1 < len(dims) and dims[axis + 1] != 1
+            whole = b.raveled(i, index[axis + 1], dims[axis + 1]) if following else None
+            if whole is None:
+                stride = b.dim(product(dims[axis + 1 :]))
+                position = b.add_index(position, b.mul_index(i, stride))
         return position
 
     @property

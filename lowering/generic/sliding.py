@@ -91,9 +91,19 @@ def over_window(
 
 def is_inside(op: SlidingWindow, axis: int) -> bool:
     """Whether no window leaves the input along a spatial axis."""
+    return not begins_before(op, axis) and not ends_after(op, axis)
+
+
+def begins_before(op: SlidingWindow, axis: int) -> bool:
+    """Whether windows may begin before the input along a spatial axis."""
+    return op.geometry().begin[axis] != 0
+
+
+def ends_after(op: SlidingWindow, axis: int) -> bool:
+    """Whether windows may end after the input along a spatial axis."""
     g = op.geometry()
     beyond = isinstance(op, Pool) and bool_of(op.ceil_mode)
-    return g.begin[axis] == 0 and g.end[axis] == 0 and (not beyond or g.kernel[axis] == 1)
+    return g.end[axis] != 0 or (beyond and g.kernel[axis] != 1)
 
 
 def interior(b: KernBuilder, op: SlidingWindow, axis: int) -> tuple[Index, Index]:
@@ -110,26 +120,36 @@ def interior(b: KernBuilder, op: SlidingWindow, axis: int) -> tuple[Index, Index
 
 
 def reads_freely(op: SlidingWindow, buffers: Container[SSAValue]) -> bool:
-    """Whether vectors may be read whole in `roomy_rows`."""
+    """Whether vectors may be read whole in `free_rows`."""
     plane = isinstance(op, Pool) and len(dims_of(op.x)) == 4 and not op.channels_last()
     return plane and op.operands[0] in buffers
 
 
-def roomy_rows(b: KernBuilder, op: SlidingWindow, plane: Index) -> tuple[Index, Index]:
-    """The rows of `interior` where a whole vector at any tap lies in the buffer.
+def free_rows(b: KernBuilder, op: SlidingWindow) -> tuple[Index, Index]:
+    """The rows `[first, end)` of all planes where a whole vector at any tap lies in the buffer.
 
-    That is all but a row at the very beginning and some at the very end, in the last planes.
+    Numbers go on from plane to plane. Others are some of the first and of the last planes.
     """
     g, dims = op.geometry(), dims_of(op.operands[0])
-    first, end = interior(b, op, 0)
-    starts = b.compare_index("eq", plane, 0)
-    first = b.add_index(first, b.select_index(starts, b.max_index(b.dim(g.begin[1]), 0), 0))
-    beyond = (MOST_LANES + 1) * g.strides[1] + g.extent(1) + g.end[1]
-    width = b.max_index(b.dim(dims[3]), 1)
-    more = b.floordiv(b.sub_index(b.add_index(b.dim(beyond), width), 1), width)
-    left = b.mul_index(b.sub_index(b.dim(product(dims[:2])), plane), b.dim(dims[2]))
-    room = b.sub_index(b.sub_index(left, more), b.dim(g.extent(0) - g.begin[0]))
-    return first, b.min_index(end, b.add_index(b.floordiv(room, g.strides[0]), 1))
+    height = b.max_index(b.dim(dims_of(op.results[0])[2]), 1)
+    rows, width = (b.max_index(b.dim(dim), 1) for dim in dims[2:])
+    above, before = b.dim(g.begin[0]), b.max_index(b.dim(g.begin[1]), 0)
+    # A vector may begin `before` elements ahead of its row, which are in so many rows above.
+    reach = b.add_index(b.add_index(above, before), g.strides[0] - 1)
+    first = b.min_index(b.floordiv(reach, g.strides[0]), height)
+    plane = b.select_index(b.compare_index("le", before, rows), 0, before)
+    first = b.add_index(b.mul_index(plane, height), first)
+    first = b.select_index(b.compare_index("eq", before, 0), 0, first)
+    # It may end so many rows after its own.
+    beyond = b.dim((MOST_LANES + 1) * g.strides[1] + g.extent(1) + g.end[1])
+    more = b.floordiv(b.sub_index(b.add_index(beyond, width), 1), width)
+    last = b.sub_index(b.sub_index(b.mul_index(b.dim(product(dims[:2])), rows), more), 1)
+    plane = b.floordiv(last, rows)
+    room = b.sub_index(last, b.mul_index(plane, rows))
+    room = b.sub_index(b.add_index(b.add_index(room, above), 1), b.dim(g.extent(0)))
+    end = b.add_index(b.floordiv(room, g.strides[0]), 1)
+    end = b.min_index(b.max_index(end, 0), height)
+    return first, b.add_index(b.mul_index(plane, height), end)
 
 
 def _taps_inside(b: KernBuilder, op: SlidingWindow, axis: int, start: Index) -> tuple[Index, Index]:

@@ -15,7 +15,7 @@ from lowering.kern.complex_math import ComplexMath, Pair
 from lowering.kern.dialect import INDEX
 from lowering.kern.scopes import Index, ScopedBuilder, buffer_of, part_of
 from torsh_dialect import dtypes
-from torsh_dialect.attributes import text
+from torsh_dialect.attributes import str_of, text
 from torsh_dialect.dims import Atom, Dim, Expr
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import UnsupportedError
@@ -130,6 +130,18 @@ class KernBuilder(ScopedBuilder):
             index.append(self.mod(number, extent))
             number = self.floordiv(number, extent)
         return [number, *reversed(index)] if dims else []
+
+    def raveled(self, outer: Index, inner: Index, dim: Dim) -> Index | None:
+        """The number whose quotient and rest by an extent two indices are; None for others."""
+        by, found = self.dim(dim), list[Index]()
+        for kind, index in (("floordiv", outer), ("mod", inner)):
+            op = index.owner if isinstance(index, OpResult) else None
+            if not isinstance(op, kern.BinaryOp) or str_of(op.kind) != kind:
+                return None
+            if op.operands[1] is not self.index(by):
+                return None
+            found.append(op.operands[0])
+        return found[0] if found[0] is found[1] else None
 
     def each_place(
         self,

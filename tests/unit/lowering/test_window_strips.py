@@ -74,6 +74,14 @@ def windows(
     ]
 
 
+def fits(attributes: dict[str, Any], height: int, width: int) -> bool:
+    """Whether a window lies in the padded image."""
+    kernel, apart = attributes["kernel_shape"], attributes.get("dilations", [1, 1])
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, apart, strict=True)]
+    pads = attributes.get("pads", [0, 0, 0, 0])
+    return height + pads[0] + pads[2] >= reach[0] and width + pads[1] + pads[3] >= reach[1]
+
+
 @pytest.mark.parametrize("name", WINDOWS)
 def test_pools(name: str) -> None:
     """Maxima and means of what lies inside of the input, NaN and infinities among it."""
@@ -85,10 +93,7 @@ def test_pools(name: str) -> None:
         x = rng.standard_normal((n, 3, h, w)).astype(np.float32)
         if x.size > 50:
             x.reshape(-1)[[3, 17, 40]] = np.nan, np.inf, -np.inf
-        kernel, apart = attributes["kernel_shape"], attributes.get("dilations", [1, 1])
-        reach = [(k - 1) * d + 1 for k, d in zip(kernel, apart, strict=True)]
-        pads = attributes.get("pads", [0, 0, 0, 0])
-        if h + pads[0] + pads[2] < reach[0] or w + pads[1] + pads[3] < reach[1]:
+        if not fits(attributes, h, w):
             continue
         (y,) = largest.run([x])
         taps = windows(torch.from_numpy(x), attributes, y.shape, -np.inf)
@@ -137,13 +142,12 @@ def guarded(shape: tuple[int, ...], at_end: bool) -> np.ndarray[Any, Any]:
 
 def read_between_guards() -> None:
     """Run pools on guarded inputs: a read outside ends the process."""
-    for name in ("stride-2", "stride-3-before", "stride-1", "stride-4", "ceil"):
-        for op in ("MaxPool", "AveragePool"):
-            f = compile(pool(op, 2, WINDOWS[name]), threads=1)
-            for (n, h, w), at_end in product(SIZES, (True, False)):
-                if n and min(h, w) > 3:
-                    (y,) = f.run([guarded((n, 2, h, w), at_end)])
-                    assert not y.any()
+    for attributes, op in product(WINDOWS.values(), ("MaxPool", "AveragePool")):
+        f = compile(pool(op, 2, attributes), threads=1)
+        for (n, h, w), at_end in product(SIZES, (True, False)):
+            if n and fits(attributes, h, w):
+                (y,) = f.run([guarded((n, 2, h, w), at_end)])
+                assert not np.nan_to_num(y, neginf=0.0).any()  # windows may hold padding alone
 
 
 def test_reads_stay_inside() -> None:
