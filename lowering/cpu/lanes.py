@@ -116,7 +116,8 @@ def _vectors(e: Emitter, op: Operation, lower: Value, upper: Value) -> None:
     if width == 1:
         text.loop(lower, upper, 1, lambda i, _: run(i, None))
         return
-    if "most" in op.properties and int_of(op.properties["most"]) <= width:
+    short = "most" in op.properties and int_of(op.properties["most"]) <= width
+    if short and not (width >= LEAST_PARTED and _costs_by_lane(e, block)):
         bounds = (lower, upper)
         count = text.outside(("count", bounds), bounds, lambda: text.sub(upper, lower))
         run(lower, first_lanes(text, count, width))
@@ -139,7 +140,32 @@ def _vectors(e: Emitter, op: Operation, lower: Value, upper: Value) -> None:
         text.branch(done)
         text.start(done)
 
+    if short:
+        tail(lower, text.sub(upper, lower))
+        return
     lane_loop(text, lower, upper, width, run, tail if width >= LEAST_PARTED else None)
+
+
+def _costs_by_lane(e: Emitter, block: Block) -> bool:
+    """Whether lanes that are masked cost time too: those of gathers and of functions do."""
+    for op in block.ops:
+        if isinstance(op, kern.MathOp):
+            return True
+        if isinstance(op, kern.LoadOp) and not _is_contiguous(e, block, op.operands[1]):
+            return True
+    return False
+
+
+def _is_contiguous(e: Emitter, block: Block, index: SSAValue) -> bool:
+    """Whether an index is a sum of that of `block` and of what is the same for all lanes."""
+    op = index.owner
+    if not isinstance(op, Operation) or op.parent_block() is not block:
+        return True
+    if not isinstance(op, kern.BinaryOp) or (op.a, op.b) in e.quotients:
+        return isinstance(op, kern.BinaryOp | kern.ConstOp)
+    return str_of(op.kind) in ("add", "sub") and all(
+        _is_contiguous(e, block, operand) for operand in op.operands
+    )
 
 
 def lane_loop(
