@@ -7,6 +7,7 @@ lane (the reduction runs inside other lanes): one chain a block, blocks in order
 
 from __future__ import annotations
 
+from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Block, Operation, SSAValue
 
 from lowering.cpu.emitter import Emitter, emits
@@ -15,7 +16,8 @@ from lowering.cpu.rests import either, remainder, rest_step
 from lowering.cpu.text import Text, Value, is_literal, vector_of
 from lowering.cpu.values import Val, register_type
 from lowering.kern import dialect as kern
-from torsh_dialect.attributes import int_of
+from torsh_dialect.attributes import int_of, str_of
+from torsh_dialect.dtypes import dtype_of
 
 CHEAP_OPS = 4
 """Ops of a combination (its yield among them) of which there may be one in vain."""
@@ -51,7 +53,7 @@ def _inits(e: Emitter, op: Operation, lanes: int) -> Accumulators:
 def _blocks(e: Emitter, op: Operation, width: int, size: int) -> None:
     lower, upper = (e.scalar(v) for v in op.operands[:2])
     count = e.text.sub(upper, lower)
-    if is_literal(count) or not _is_costly(op):
+    if is_literal(count) or not (_is_costly(op) or _sums_integers(op)):
         finals = _all_blocks(e, op, (lower, upper), width, size)
     else:
         finals = either(
@@ -70,11 +72,49 @@ def _is_costly(op: Operation) -> bool:
     return len(op.regions[1].block.ops) > CHEAP_OPS
 
 
+def _sums_integers(op: Operation) -> bool:
+    """Whether it adds consecutive integers as they are in memory: masked ones, 0, add nothing.
+
+    Targets have instructions for such sums of the bytes of a vector.
+    """
+    element, combine = (region.block for region in op.regions)
+    sum_, last = combine.first_op, element.last_op
+    if not isinstance(sum_, kern.BinaryOp) or str_of(sum_.properties["kind"]) != "add":
+        return False
+    if sum_.next_op is not combine.last_op or not _is_integer(sum_.y) or last is None:
+        return False
+    value = last.operands[0]
+    while _is_integer(value) and isinstance(value.owner, kern.CastOp):
+        value = value.owner.operands[0]
+    load = value.owner
+    if not isinstance(load, kern.LoadOp) or not _is_integer(value) or load.parent is not element:
+        return False
+    return load.mask is None and load.roomy is None and _is_next(load.index, element)
+
+
+def _is_next(index: SSAValue, element: Block) -> bool:
+    """Whether an index is the element's own, at most behind something that stays."""
+    own, add = element.args[0], index.owner
+    if not isinstance(add, kern.BinaryOp):
+        return index is own
+    outside = any(v is not own and v.owner not in (element, *element.ops) for v in add.operands)
+    return str_of(add.properties["kind"]) == "add" and own in add.operands and outside
+
+
+def _is_integer(value: SSAValue) -> bool:
+    type = value.type
+    return not isinstance(type, IndexType) and dtype_of(type).kind in ("int", "uint")
+
+
 def _few(e: Emitter, op: Operation, lower: Value, count: Value, width: int) -> Accumulators:
     """Some elements, at most half of the lanes: LLVM knows what the other half holds."""
     text, combine = e.text, op.regions[1].block
     first, half = _inits(e, op, width // 2), width // 2
-    lanes = _step(e, op, lower, half, first_lanes(text, count, half), first)
+    mask = first_lanes(text, count, half)
+    if _sums_integers(op):
+        lanes = _fold(e, op.regions[0].block, combine, lower, first, half, mask)
+    else:
+        lanes = _step(e, op, lower, half, mask, first)
     lanes = _combined(e, combine, lanes, _inits(e, op, half), half)
     return _combined(e, combine, _inits(e, op, 1), _tree(e, op, combine, lanes, half), 1)
 

@@ -112,3 +112,33 @@ def test_narrower_vectors_give_the_same_bits(dynamic: Executable, target: str) -
         arrays = inputs(length)
         for ours, theirs in zip(dynamic.run(arrays), other.run(arrays), strict=True):
             assert ours.tobytes() == theirs.tobytes()
+
+
+U8, I8 = F32.replace("f32", "ui8"), F32.replace("f32", "i8")
+BYTES = f"""
+func.func @main(%u: {U8}, %i: {I8})
+    -> (tensor<3xi32>, tensor<3xi32>, tensor<3xi8>, tensor<3xi32>) {{
+  %c = torsh.constant {{value = #torsh.literal<"i32", [], [100]>}} : () -> tensor<i32>
+  %x = torsh.cast %u {{to = i32}} : ({U8}) -> {I32}
+  %y = torsh.cast %i {{to = i32}} : ({I8}) -> {I32}
+  %d = torsh.sub %x, %c : ({I32}, tensor<i32>) -> {I32}
+  %s = torsh.sum %x {{axes = array<i64: 1>}} : ({I32}) -> tensor<3xi32>
+  %t = torsh.sum %y {{axes = array<i64: 1>}} : ({I32}) -> tensor<3xi32>
+  %w = torsh.sum %i {{axes = array<i64: 1>}} : ({I8}) -> tensor<3xi8>
+  %r = torsh.sum %d {{axes = array<i64: 1>}} : ({I32}) -> tensor<3xi32>
+  func.return %s, %t, %w, %r : tensor<3xi32>, tensor<3xi32>, tensor<3xi8>, tensor<3xi32>
+}}
+"""
+
+
+@pytest.mark.parametrize("target", [None, "x86-64-v2", "x86-64-v3"])
+def test_sums_of_bytes(target: str | None) -> None:
+    """What lies beside a short row adds nothing, and a difference of it neither."""
+    program = compiled(BYTES, target)
+    for length in LENGTHS:
+        i = inputs(length)[1].astype(np.int8)
+        u = np.random.default_rng(length).integers(0, 256, (3, length)).astype(np.uint8)
+        wide, signed = u.astype(np.int32), i.astype(np.int32)
+        expected = wide.sum(1), signed.sum(1), i.sum(1, dtype=np.int8), (wide - 100).sum(1)
+        for found, sums in zip(program.run([u, i]), expected, strict=True):
+            np.testing.assert_array_equal(found, sums)
