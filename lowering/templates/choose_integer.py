@@ -75,6 +75,8 @@ def packed_conv_integer(fused: FusedOp, op: Operation, target: TargetInfo) -> Ke
 def matmul_integer(fused: FusedOp, op: MatMulOp, target: TargetInfo) -> Kernel | None:
     """The product of two activations in bytes, as `schedule-integer` makes it: B is i8."""
     a, b = dims_of(op.a), dims_of(op.b)
+    if min(len(a), len(b)) < 2:
+        return None
     m, k, n = a[-2], a[-1], b[-1]
     signed = element_type(op.a) == i8
     static_k, static_n = (dim if isinstance(dim, int) else None for dim in (k, n))

@@ -82,7 +82,8 @@ def test_a_program_that_names_them(function, args, others, symbolic):
 
 def same(function, *args):
     compiled = torsh_fx.compile(torch.export.export(Function(function), args))
-    torch.testing.assert_close(compiled(*args), function(*args), rtol=1e-5, atol=1e-5)
+    ours, theirs = compiled(*args), function(*args)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
 def test_differences_of_order_0_join_nothing():
@@ -134,9 +135,17 @@ def test_angles_of_sums_of_complex_exponentials_grow(axis):
     same(lambda x: torch.logcumsumexp(x, axis), x)
 
 
+def test_bytes():
+    x = torch.randint(0, 250, (4, 5), dtype=torch.uint8)
+    same(lambda x: torch.einsum("iji->j", x[:, :, None].expand(4, 5, 4)), x)
+    same(lambda x: torch.einsum("ij,kj->ik", x, x), x)
+    same(lambda x: torch.matmul(x, x[0]), x)
+    same(lambda x: torch.any(x[0, 0], ()), x)
+
+
 def test_sums_of_complex_exponentials_without_end():
     inf, nan = torch.inf, torch.nan
-    for first in ((-inf, -inf, 3.0, inf, 2.0), (1.0, -inf, 3.0, nan, 2.0)):
-        x = torch.complex(torch.tensor(first), torch.tensor((2.0, 1.0, -2.0, 0.5, 2.0)))
+    for real in ((-inf, -inf, 3.0, inf, 2.0), (1.0, -inf, 3.0, nan, 2.0)):
+        x = torch.complex(torch.tensor(real), torch.tensor((2.0, 1.0, -2.0, 0.5, 2.0)))
         same(lambda x: torch.logcumsumexp(x, 0), x)
     same(lambda x: torch.logcumsumexp(x, 0), torch.tensor(2 + 3j))

@@ -120,7 +120,8 @@ def _einsum(
             width = rank_of(x) - len(term) + len("...")
             terms.append(term.replace("...", spare[:width][::-1]))
         equation = f"{','.join(terms)}->{output}"
-    return c.b(contract.EinsumOp, list(tensors), equation=equation)
+    operands = [c.finished(x) for x in tensors]  # small integers of one operand add up as i64
+    return c.b(contract.EinsumOp, operands, equation=equation)
 
 
 @converts("_trilinear")

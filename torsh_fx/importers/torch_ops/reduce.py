@@ -80,7 +80,7 @@ def _any(c: NodeBuilder, x: SSAValue, dim: Axes = None, keepdim: bool = False) -
     if is_complex(element_type(x)):
         x = c.b(NotEqualOp, x, c.like(0, x))
     if dim == [] and str(c.node.target).endswith("dims"):
-        return c.cast(x, dtypes.i1)
+        return c.finished(c.cast(x, dtypes.i1))
     return c.finished(folded(c, cls, x, dim, keepdim))
 
 
