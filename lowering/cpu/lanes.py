@@ -26,6 +26,9 @@ LEAST_SPLIT = 96
 LEAST_PARTED = 8
 """A dynamic rest of so many lanes is done in masked halves or a quarter: rows may be short."""
 
+LEAST_PART = 4
+"""Lanes of the least part that loops inside of the lanes have: they run often for each start."""
+
 
 def lane_width(block: Block, extent: int | None) -> int:
     """How many lanes a loop over `block` gets; 1 where its code cannot be vectorised."""
@@ -123,13 +126,16 @@ def _vectors(e: Emitter, op: Operation, lower: Value, upper: Value) -> None:
         run(lower, first_lanes(text, count, width))
         return
 
+    loops = any(isinstance(inner, kern.ForOp) for inner in block.ops)
+    eighth = (width // 8,) if loops and width // 8 >= LEAST_PART else ()
+
     def tail(start: Value, left: Value) -> None:
         """The rest, in the least vector that holds it: what is said of it stands before loops."""
         done = text.label("done")
         some = text.label("some")
         text.branch_if(text.compare("sgt", left, 0), some, done)
         text.start(some)
-        for size in (width // 4, width // 2):
+        for size in (*eighth, width // 4, width // 2):
             fits, more = text.label("fits"), text.label("more")
             text.branch_if(text.compare("sle", left, size), fits, more)
             text.start(fits)
