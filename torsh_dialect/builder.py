@@ -10,7 +10,8 @@ from xdsl.dialects.builtin import LocationAttr
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from torsh_dialect.attributes import Array, PropertyValue, literal
-from torsh_dialect.dtypes import dtype_of
+from torsh_dialect.dtypes import dtype_of, string
+from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Operand, TensorOp
 
 
@@ -54,9 +55,15 @@ class BlockBuilder:
         return self.all(cls, *operands, regions=(), **properties)[0]
 
     def constant(self, value: float | Array, element: Attribute) -> SSAValue:
-        """A constant of the given element type."""
+        """A constant of the given element type.
+
+        Raises:
+            ShapeError: The elements are strings.
+        """
         from torsh_dialect.ops.constant import ConstantOp  # ops build with this module
 
+        if element == string:
+            raise ShapeError(f"the number {value} among strings, which have no arithmetic")
         array = np.asarray(value).astype(dtype_of(element).numpy)
         return self(ConstantOp, value=literal(array))
 

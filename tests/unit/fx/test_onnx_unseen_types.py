@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from torsh_dialect.errors import InputError
+from torsh_dialect.errors import InputError, UnsupportedError
 from torsh_fx.compiler import compile
 
 SPECIALS = np.array(
@@ -221,3 +221,97 @@ def test_sizes_as_data_may_leave_an_axis_as_it_is():
         model, feeds = one_node("Resize", inputs, 13, (1, 2), mode="cubic")
         got, expected = outputs(model, feeds)
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_grids_over_integers_have_their_own_precision(dtype: Any, mode: str):
+    rng = np.random.default_rng(5)
+    x = rng.integers(0, 100, (1, 2, 4, 5)).astype(dtype)
+    grid = rng.uniform(-0.9, 0.9, (1, 3, 3, 2)).astype(np.float32)
+    model, feeds = one_node("GridSample", [x, grid], 20, mode=mode, align_corners=1)
+    (got,) = compile(model, threads=1).run(list(feeds.values()))
+    wide, _ = one_node("GridSample", [x.astype(np.float64), grid], 20, mode=mode, align_corners=1)
+    expected = np.asarray(ReferenceEvaluator(wide).run(None, {"x0": x.astype(float), "x1": grid}))
+    assert got.dtype == dtype
+    np.testing.assert_array_equal(got, expected[0].astype(dtype))
+
+
+def test_a_grid_of_f32_over_bf16_is_not_rounded():
+    x = np.arange(300, dtype=np.float32).reshape(1, 1, 1, 300) // 2
+    grid = np.stack([np.linspace(-0.99, 0.99, 41, dtype=np.float32), np.zeros(41, np.float32)], -1)
+    model, feeds = one_node(
+        "GridSample", [x.astype(ml_dtypes.bfloat16), grid.reshape(1, 1, 41, 2)], 22, mode="nearest"
+    )
+    (got,) = compile(model, threads=1).run(list(feeds.values()))
+    places = np.rint(((grid[:, 0].astype(np.float64) + 1) * 300 - 1) / 2).astype(int)
+    np.testing.assert_array_equal(got.astype(np.float32).reshape(-1), x.reshape(-1)[places])
+
+
+def test_division_by_a_scale_has_the_precision_of_the_wider_type():
+    x = np.random.default_rng(1).uniform(-9, 9, 2000).astype(ml_dtypes.bfloat16)
+    scale, zero = np.float32(0.0123), np.int16(0)
+    got, expected = outputs(
+        *one_node("QuantizeLinear", [x, np.asarray(scale), np.asarray(zero)], 23, (1, 2))
+    )
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_pads_of_opset_1_are_called_paddings():
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    model, feeds = one_node("Pad", [x], 1, paddings=[1, 0, 0, 2], mode="edge")
+    (got,) = compile(model, threads=1).run(list(feeds.values()))
+    np.testing.assert_array_equal(got, np.pad(x, [(1, 0), (0, 2)], mode="edge"))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.bool_])
+def test_a_mask_of_one_key_hides_the_others_since_opset_24(dtype: Any):
+    rng = np.random.default_rng(2)
+    q, k, v = (rng.standard_normal((1, 2, 3, 4)).astype(np.float32) for _ in range(3))
+    model, feeds = one_node("Attention", [q, k, v, np.ones((3, 1), dtype)], 24)
+    (got,) = compile(model, threads=1).run(list(feeds.values()))
+    np.testing.assert_allclose(got, np.broadcast_to(v[:, :, :1], got.shape), rtol=1e-6)
+
+
+@pytest.mark.parametrize("op", ["HannWindow", "HammingWindow", "BlackmanWindow"])
+@pytest.mark.parametrize("to", [TensorProto.INT32, TensorProto.FLOAT, TensorProto.DOUBLE])
+@pytest.mark.parametrize("periodic", [0, 1])
+def test_windows_reach_their_top(op: str, to: int, periodic: int):
+    for size in (6, 12, 13):
+        got, expected = outputs(
+            *one_node(op, [np.array(size)], 17, (0,), output_datatype=to, periodic=periodic)
+        )
+        assert got.dtype == expected.dtype
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("op", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+@pytest.mark.parametrize("hidden", [1, 3])
+def test_weights_and_states_whose_extents_only_the_run_knows(op: str, gates: int, hidden: int):
+    rng = np.random.default_rng(7)
+    shapes = {"X": (4, 2, 3), "W": (1, gates * hidden, 3), "R": (1, gates * hidden, hidden)}
+    feeds = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+    feeds["H"] = rng.standard_normal((1, 2, hidden)).astype(np.float32)
+    node = helper.make_node(op, ["X", "W", "R", "", "", "H"], ["Y"], hidden_size=hidden)
+    inputs = [helper.make_tensor_value_info(n, 1, [f"{n}{a}" for a in "abc"]) for n in feeds]
+    graph = helper.make_graph([node], "g", inputs, [onnx.ValueInfoProto(name="Y")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+    (got,) = compile(model, threads=1).run(list(feeds.values()))
+    np.testing.assert_allclose(got, peers(model, feeds), rtol=1e-5, atol=1e-6)
+
+
+def test_a_signal_may_hide_whether_it_is_complex():
+    x = np.random.default_rng(4).standard_normal((1, 16, 1)).astype(np.float32)
+    for parts in (1, 2):
+        signal = np.concatenate([x] * parts, 2)
+        inputs = [signal, np.array(4), np.ones(8, np.float32)]
+        got, expected = outputs(*one_node("STFT", inputs, 17, (1, 2), onesided=0))
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_numbers_among_strings_are_refused():
+    text = np.full((1, 4, 3), "a", object)
+    inputs = [text, np.array([3]), np.array([2])]
+    model, _ = one_node("Col2Im", inputs, 18, (1, 2), pads=[0, 1])
+    with pytest.raises(UnsupportedError, match="among strings, which have no arithmetic"):
+        compile(model, threads=1)

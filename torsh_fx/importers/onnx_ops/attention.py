@@ -66,7 +66,9 @@ def _mask(
     """The mask that `torsh.attention` does not make itself, or None."""
     c, mask = n.c, n.optional(3)
     length, reach = dims_of(q)[2], dims_of(k)[2]
-    if mask is not None and (last := dims_of(mask)[-1]) not in (reach, 1):
+    # Since opset 24 one column is a mask that is too short; before, it broadcasts.
+    whole = (reach, 1) if n.version < 24 else (reach,)
+    if mask is not None and (last := dims_of(mask)[-1]) not in whole:
         hidden = False if element_type(mask) == i1 else -math.inf
         high: list[Dim] = [*[0] * (rank_of(mask) - 1), reach - last]
         low = dims_attribute([0] * rank_of(mask))

@@ -20,6 +20,7 @@ from torsh_dialect.dims import (
     maximum,
     minimum,
     product,
+    provably_equal,
 )
 from torsh_dialect.ops.gather import GatherOp
 from torsh_dialect.ops.join import PadOp, SplitOp
@@ -238,7 +239,11 @@ def transpose(n: Node) -> SSAValue:
 def expand(n: Node) -> SSAValue:
     """Broadcasts both ways: a 1 in the target keeps the operand's extent."""
     x, target = n.input(0), n.extents(n.input(1))
-    return n.c.broadcast(x, broadcast_shapes(dims_of(x), target))
+    dims = broadcast_shapes(dims_of(x), target)
+    for wanted, extent in zip(target, dims[len(dims) - len(target) :], strict=True):
+        if wanted != 1 and not provably_equal(wanted, extent):
+            x = n.assume(x, wanted, "fits", extent)
+    return n.c.broadcast(x, dims)
 
 
 @converter("Tile")
@@ -423,7 +428,7 @@ def pad(n: Node) -> SSAValue:
         low, high = _pad_extents(n, pads, len(axes))
         filler = n.optional(2) if mode == "constant" else None
     else:
-        axes, pads = list(range(rank)), n.ints("pads")
+        axes, pads = list(range(rank)), n.ints("pads" if n.version > 1 else "paddings")
         low, high = list[Dim](pads[:rank]), list[Dim](pads[rank:])
         filler = n.c.like(n.float("value", 0.0), x) if mode == "constant" else None
     starts: list[Dim] = [0] * rank

@@ -57,6 +57,9 @@ def quantize(n: Node) -> SSAValue:
     precision = n.element(n.int("precision")) if n.int("precision", 0) else None
     if element_type(x) == dtypes.i32:
         x = n.c.cast(x, f32)
+    elif precision is None and n.kind(1) == n.kind() == "float":
+        own, given = (dtype_of(element_type(v)).bits for v in (x, scale))
+        precision = element_type(scale) if given > own else None
     return n(
         QuantizeLinearOp, x, scale, zero, to=to, precision=precision,
         saturate=bool(n.int("saturate", 1)), **_grouping(n, scale, x),

@@ -13,6 +13,8 @@ from torsh_dialect.types import dims_of
 from torsh_fx.importers.onnx_ops.node import Node, converter
 
 LAYERS: dict[str, type[TensorOp]] = {"LSTM": LstmOp, "GRU": GruOp, "RNN": RnnOp}
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+"""Rows of the weights for each hidden number."""
 
 
 @converter(*LAYERS)
@@ -26,6 +28,10 @@ def recurrent(n: Node) -> Sequence[SSAValue | None]:
         states = [None if s is None else n.c.transpose(s, [1, 0, 2]) for s in states]
     more = [n.optional(7)] if n.op_type == "LSTM" else []
     hidden = n.int("hidden_size") if n.has("hidden_size") else dims_of(r)[2]
+    ways, rows = 1 + (n.str("direction", "forward") == "bidirectional"), GATES[n.op_type] * hidden
+    w, r = n.fitted(w, (ways, rows, dims_of(x)[2])), n.fitted(r, (ways, rows, hidden))
+    extents = (ways, dims_of(x)[1], hidden)
+    states = [None if s is None else n.fitted(s, extents) for s in states]
     operands = (x, w, r, n.optional(3), n.optional(4), *states, *more)
     results = n.all(LAYERS[n.op_type], *operands, hidden=hidden, **_options(n, n.op_type))
     if not batch_first:

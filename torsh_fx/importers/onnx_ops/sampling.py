@@ -219,12 +219,23 @@ def upsample(n: Node) -> SSAValue:
 
 @converter("GridSample")
 def grid_sample(n: Node) -> SSAValue:
+    """Positions keep the grid's precision at least; values between integers are cut off."""
     mode = n.str("mode", "linear" if n.version >= 20 else "bilinear")
-    return n(
-        GridSampleOp, n.input(0), n.c.cast_like(n.input(1), n.input(0)),
-        mode=GRID_MODES.get(mode, mode), padding=n.str("padding_mode", "zeros"),
+    mode, kind, c = GRID_MODES.get(mode, mode), n.kind(), n.c
+    if kind in ("complex", "string"):
+        raise NotSupported(f"grids over elements of kind {kind}", "convert outside the model")
+    x = n.input(0)
+    if kind != "float":
+        x = c.cast(x, f64 if mode != "nearest" else i64 if kind == "bool" else element_type(x))
+    grid = n.input(1)
+    if element_type(x) == f64:
+        grid = c.cast(grid, f64)
+    y = n(
+        GridSampleOp, x, grid,
+        mode=mode, padding=n.str("padding_mode", "zeros"),
         align_corners=bool(n.int("align_corners", 0)) or None, clamp=_clamps(n) or None,
     )  # fmt: skip
+    return c.cast_like(y, n.input(0))
 
 
 def _clamps(n: Node) -> bool:

@@ -10,10 +10,10 @@ from torsh_dialect import dtypes
 from torsh_dialect.attributes import dims_attribute
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.dims import Dim, floordiv
-from torsh_dialect.dtypes import f64, i64
+from torsh_dialect.dtypes import f64, i64, is_float
 from torsh_dialect.ops.gather import GatherOp
 from torsh_dialect.ops.join import PadOp
-from torsh_dialect.ops.maths import Expm1Op, Log1pOp
+from torsh_dialect.ops.maths import CosOp, Expm1Op, Log1pOp
 from torsh_dialect.ops.signal import DftOp
 from torsh_dialect.types import dims_of, rank_of
 from torsh_fx.importers.onnx_ops.movement import normal
@@ -76,6 +76,7 @@ def stft(n: Node) -> SSAValue:
     signal, c = n.input(0), n.c
     if rank_of(signal) == 2:
         signal = c.reshape(signal, (*dims_of(signal), 1))
+    signal = _with_parts(n, signal)
     window = n.optional(2)
     step = _length(n, 1, 1, "the step of frames")
     size = _length(n, 3, dims_of(window)[0] if window is not None else 0, "the length of frames")
@@ -89,6 +90,29 @@ def stft(n: Node) -> SSAValue:
         frames = c.mul(frames, c.reshape(window, (dims_of(window)[0], 1)))
     onesided = bool(n.int("onesided", 1)) or None
     return n(DftOp, frames, axis=2, length=dims_attribute([size]), onesided=onesided)
+
+
+WINDOWS = {
+    "HannWindow": (0.5, 0.5, 0.0),
+    "HammingWindow": (25 / 46, 21 / 46, 0.0),
+    "BlackmanWindow": (0.42, 0.5, 0.08),
+}
+"""a, b and c of the windows a - b cos(2 pi k / N) + c cos(4 pi k / N)."""
+
+
+@converter(*WINDOWS)
+def window(n: Node) -> SSAValue:
+    """A window of `size` numbers; its period N is that, or one less where it is symmetric."""
+    c, (first, second, third) = n.c, WINDOWS[n.op_type]
+    size = n.extents(n.c.cast(n.scalar(n.input(0)), i64))[0]
+    period = c.cast(c.dim(size if n.int("periodic", 1) else size - 1), f64)
+    angle = c.mul(c.cast(c.iota(size), f64), c.div(c.like(2 * math.pi, period), period))
+    y = c.sub(c.like(first, angle), c.mul(n(CosOp, angle), second))
+    if third:
+        y = c.add(y, c.mul(n(CosOp, c.mul(angle, 2.0)), third))
+    to = n.element(n.int("output_datatype")) if n.has("output_datatype") else dtypes.f32
+    # Integers are cut from f32, as by the operator's function: 1 - 2^-53 at the top is 1 there.
+    return c.cast(y if is_float(to) else c.cast(y, dtypes.f32), to)
 
 
 @converter("MelWeightMatrix")
