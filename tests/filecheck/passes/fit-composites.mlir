@@ -50,6 +50,16 @@ func.func @main(%x: tensor<2x3x4xf32>) -> tensor<2x3x4xf32> {
 
 // -----
 
+// So does one over axes whose extents only the run knows.
+// CHECK-LABEL: func.func @main
+// CHECK:         torsh.layer_norm {{.*}}axis = -1 : i64{{.*}}#torsh.dims<[n, "4*m"]>>)
+func.func @main(%x: tensor<?x?x4xf32, #torsh.dims<[n, m, 4]>>) -> tensor<?x?x4xf32, #torsh.dims<[n, m, 4]>> {
+  %y = torsh.layer_norm %x {axis = 1 : i64, epsilon = 1.0e-05 : f64, operandSegmentSizes = array<i32: 1, 0, 0>} : (tensor<?x?x4xf32, #torsh.dims<[n, m, 4]>>) -> tensor<?x?x4xf32, #torsh.dims<[n, m, 4]>>
+  func.return %y : tensor<?x?x4xf32, #torsh.dims<[n, m, 4]>>
+}
+
+// -----
+
 // Expanded: a softmax across rows, and one in half precision.
 // CHECK-LABEL: func.func @main
 // CHECK-NOT:     torsh.softmax
