@@ -15,10 +15,11 @@ The sum is exact where the floats were rounded in every step, so values change b
 the rewrite `recognize-quantized` of the settings. A quantisation of such a result multiplies by
 the reciprocal of its scale, which goes into the factor and the bias where there is one.
 
-Two changes keep all values: quantising what was dequantised with the same scale and zero point
-gives the integers back, also through ops that move elements or take the largest of them, which
-then move bytes; and a dequantisation with one use stands before it, so that a residual is read as
-bytes where it is added.
+Three changes keep all values: a matrix of 8-bit weights that is cast to f32 for a product is
+dequantised with the scale 1, by which kernels of bytes are found; quantising what was dequantised
+with the same scale and zero point gives the integers back, also through ops that move elements or
+take the largest of them, which then move bytes; and a dequantisation with one use stands before
+it, so that a residual is read as bytes where it is added.
 """
 
 from __future__ import annotations
@@ -202,6 +203,31 @@ class ContractConv(RewritePattern):
         rewriter.replace(op, (), [y])
 
 
+class DequantizeCastWeights(RewritePattern):
+    """A cast of a matrix of 8-bit weights whose uses are right factors alone."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: CastOp, rewriter: PatternRewriter):
+        row = dtype_of(element_type(op.x))
+        if row.kind not in ("int", "uint") or row.bits > 8 or element_type(op.y) != f32:
+            return
+        if rank_of(op.x) != 2 or not _are_right_factors(op.y) or not is_weight_only(op.x):
+            return
+        c = Compose(RewriterBuilder(rewriter))
+        rewriter.replace(op, (), [c.b(DequantizeLinearOp, op.x, c.constant(1.0, f32), None)])
+
+
+def _are_right_factors(value: SSAValue) -> bool:
+    """Whether products alone use a matrix, at their right, perhaps transposed."""
+    users = [(use.operation, use.index) for use in value.uses]
+    return bool(users) and all(
+        _are_right_factors(user.y)
+        if isinstance(user, TransposeOp)
+        else isinstance(user, LinearOp | MatMulOp) and index == 1
+        for user, index in users
+    )
+
+
 class ScaleBeforeRounding(RewritePattern):
     """A quantisation of relu(integers * factor + bias) scales the factor and the bias."""
 
@@ -343,7 +369,7 @@ class RecognizeQuantizedPass(ModulePass):
 
     def apply(self, ctx: XdslContext, op: ModuleOp) -> None:
         assert isinstance(ctx, Context)
-        rewrite(op, DropRoundTrip())
+        rewrite(op, DropRoundTrip(), DequantizeCastWeights())
         if ctx.settings.allows(REWRITE):
             rewrite(op, ContractProduct(), ContractConv())
             rewrite(op, ScaleBeforeRounding())

@@ -181,3 +181,33 @@ func.func @main(%a: tensor<1x4x8x8xui8>) -> tensor<1x4x4x4xui8> {
   %q = torsh.quantize_linear %p, %s, %z {to = ui8} : (tensor<1x4x4x4xf32>, tensor<f32>, tensor<ui8>) -> tensor<1x4x4x4xui8>
   func.return %q : tensor<1x4x4x4xui8>
 }
+
+// -----
+
+// Fires everywhere: 8-bit weights of a product are dequantised, so that they stay bytes.
+// CHECK-LABEL: func.func @bytes
+// CHECK:         %[[W:.*]] = torsh.dequantize_linear %q
+// CHECK:         torsh.matmul %x, %[[W]]
+// STRICT-LABEL: func.func @bytes
+// STRICT:        torsh.dequantize_linear %q
+func.func @bytes(%x: tensor<2x64xf32>) -> tensor<2x16xf32> {
+  %q = torsh.weight {id = "q", type = tensor<64x16xi8>} : () -> tensor<64x16xi8>
+  %w = torsh.cast %q {to = f32} : (tensor<64x16xi8>) -> tensor<64x16xf32>
+  %y = torsh.matmul %x, %w : (tensor<2x64xf32>, tensor<64x16xf32>) -> tensor<2x16xf32>
+  func.return %y : tensor<2x16xf32>
+}
+
+// -----
+
+// Does not fire: another op than the product uses the floats.
+// CHECK-LABEL: func.func @floats
+// CHECK-NOT:     torsh.dequantize_linear
+// STRICT-LABEL: func.func @floats
+// STRICT-NOT:    torsh.dequantize_linear
+func.func @floats(%x: tensor<2x64xf32>) -> (tensor<2x16xf32>, tensor<64x16xf32>) {
+  %q = torsh.weight {id = "q", type = tensor<64x16xi8>} : () -> tensor<64x16xi8>
+  %w = torsh.cast %q {to = f32} : (tensor<64x16xi8>) -> tensor<64x16xf32>
+  %y = torsh.matmul %x, %w : (tensor<2x64xf32>, tensor<64x16xf32>) -> tensor<2x16xf32>
+  %r = torsh.relu %w : (tensor<64x16xf32>) -> tensor<64x16xf32>
+  func.return %y, %r : tensor<2x16xf32>, tensor<64x16xf32>
+}

@@ -122,6 +122,7 @@ def configurations():
             ),
             "packed_linear_integer",
         ),
+        "int8 weights": (ao.Int8WeightOnlyConfig(), "packed_linear_blocks"),
         "int4 groups": (
             ao.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=groups),
             "packed_linear_blocks",
@@ -129,7 +130,7 @@ def configurations():
     }
 
 
-@pytest.mark.parametrize("name", ["int8 by int8", "int8 by rows", "int4 groups"])
+@pytest.mark.parametrize("name", ["int8 by int8", "int8 by rows", "int8 weights", "int4 groups"])
 def test_torchao_models_run_on_integer_kernels(name):
     config, kernel = configurations()[name]
     model, x = quantised(config), torch.randn(5, 64)
