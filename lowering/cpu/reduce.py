@@ -53,7 +53,7 @@ def _inits(e: Emitter, op: Operation, lanes: int) -> Accumulators:
 def _blocks(e: Emitter, op: Operation, width: int, size: int) -> None:
     lower, upper = (e.scalar(v) for v in op.operands[:2])
     count = e.text.sub(upper, lower)
-    if is_literal(count) or not (_is_costly(op) or _sums_integers(op)):
+    if is_literal(count) or not (_is_costly(op) or _sums_bytes(op)):
         finals = _all_blocks(e, op, (lower, upper), width, size)
     else:
         finals = either(
@@ -72,10 +72,11 @@ def _is_costly(op: Operation) -> bool:
     return len(op.regions[1].block.ops) > CHEAP_OPS
 
 
-def _sums_integers(op: Operation) -> bool:
-    """Whether it adds consecutive integers as they are in memory: masked ones, 0, add nothing.
+def _sums_bytes(op: Operation) -> bool:
+    """Whether it adds consecutive bytes as they are in memory: masked ones, 0, add nothing.
 
-    Targets have instructions for such sums of the bytes of a vector.
+    Targets have instructions for such sums of a vector. Wider elements gain less than what one
+    more way costs the longer rows.
     """
     element, combine = (region.block for region in op.regions)
     sum_, last = combine.first_op, element.last_op
@@ -89,7 +90,8 @@ def _sums_integers(op: Operation) -> bool:
     load = value.owner
     if not isinstance(load, kern.LoadOp) or not _is_integer(value) or load.parent is not element:
         return False
-    return load.mask is None and load.roomy is None and _is_next(load.index, element)
+    plain = load.mask is None and load.roomy is None and _is_next(load.index, element)
+    return plain and dtype_of(value.type).bits == 8
 
 
 def _is_next(index: SSAValue, element: Block) -> bool:
@@ -111,7 +113,7 @@ def _few(e: Emitter, op: Operation, lower: Value, count: Value, width: int) -> A
     text, combine = e.text, op.regions[1].block
     first, half = _inits(e, op, width // 2), width // 2
     mask = first_lanes(text, count, half)
-    if _sums_integers(op):
+    if _sums_bytes(op):
         lanes = _fold(e, op.regions[0].block, combine, lower, first, half, mask)
     else:
         lanes = _step(e, op, lower, half, mask, first)
