@@ -137,6 +137,45 @@ def _is_general(program: ExportedProgram, model: torch.nn.Module, inputs: tuple[
     return Comparison().is_same(program.graph, fixed.graph)
 
 
+def small_sizes(
+    program: ExportedProgram, model: torch.nn.Module, inputs: tuple[Any, ...], shapes: Any
+) -> tuple[int, ...]:
+    """Which of the sizes 1 and 0 leave the program what it is, for axes of `Dim.AUTO`.
+
+    Torch starts these at 2, and settles what the model asks of smaller sizes without a guard. So
+    a trace with all of them so small, and fixed, tells.
+    """
+    leaves, spec = pytree.tree_flatten(inputs)
+    described = _described(shapes, len(leaves)) if shapes else None
+    wanted = set(program.graph_signature.user_inputs)
+    nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in wanted]
+    if described is None or len(nodes) != len(leaves):
+        return ()
+    automatic = [[axis for axis, dim in row.items() if dim == Dim.AUTO] for row in described]
+    found: list[int] = []
+    for size in (1, 0) if any(automatic) else ():
+        smaller = [
+            _of_size(example, node, axes, size)
+            for example, node, axes in zip(leaves, nodes, automatic, strict=True)
+        ]
+        if not _is_general(program, model, pytree.tree_unflatten(smaller, spec)):
+            break
+        found.append(size)
+    return tuple(found)
+
+
+def _of_size(example: Any, node: Node, axes: list[int], size: int) -> Any:
+    """An example whose `axes` have a size, where they are symbols of the program."""
+    if not isinstance(example, torch.Tensor) or not axes:
+        return example
+    shape = list(example.shape)
+    for axis in axes:
+        extent: Any = node.meta["val"].shape[axis]
+        if _is_symint(extent) and extent.node.expr.is_Symbol:
+            shape[axis] = size
+    return _resized(example, shape)
+
+
 MOVES = ("aten.slice.", "aten.expand.", "aten.view.", "aten.reshape.", "aten.contiguous.")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -58,7 +58,7 @@ def import_exported_program(
     ctx: Context,
     names: Mapping[str, str] | None = None,
     *,
-    small: bool = False,
+    small: Sequence[int] = (),
 ) -> ImportedModel:
     """Import an exported program.
 
@@ -66,8 +66,8 @@ def import_exported_program(
         ep: The program.
         ctx: Where weights go.
         names: Better names for torch's symbols of sizes, e.g. `{"s77": "batch"}`.
-        small: Whether sizes 0 and 1, which tracing leaves out, are fine where the program runs
-            at them, as torch's own module of the program does.
+        small: Which of the sizes 1 and 0, which tracing leaves out, are fine where the program
+            runs at them, as torch's own module of the program does.
 
     Raises:
         UnsupportedError: Ops without a converter, all of them with node and place.
@@ -166,14 +166,14 @@ class ExportImporter:
         ctx: Where weights go.
         renamed: Names for torch's symbols.
         guards: What the trace decided by sizes, as Python (see `torch_guards`).
-        small: Whether sizes 0 and 1 are fine where the program runs at them.
+        small: Which of the sizes 1 and 0 are fine where the program runs at them.
     """
 
     ep: ExportedProgram
     ctx: Context
     renamed: dict[str, str]
     guards: list[str]
-    small: bool = False
+    small: Sequence[int] = ()
     function: FuncOp = field(default_factory=lambda: FuncOp("main", ([], [])))
     names: list[str] = field(default_factory=list[str])
     state_names: list[str] = field(default_factory=list[str])
@@ -205,7 +205,7 @@ class ExportImporter:
         ranges = cast(Any, self.ep).range_constraints
         bounds = {str(s): bounds_of_range(r) for s, r in ranges.items()}
         if self.small:
-            bounds = admit_small(self.ep, bounds)
+            bounds = admit_small(self.ep, bounds, self.small)
         return {self.renamed.get(name, name): pair for name, pair in bounds.items()}
 
     # -- inputs

@@ -8,7 +8,7 @@ says, in terms of its symbols, it may run there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import sympy  # pyright: ignore[reportMissingTypeStubs]
@@ -27,18 +27,21 @@ LEAST = 2
 """What `torch.export` takes as the least size where nothing is said."""
 
 
-def admit_small(ep: ExportedProgram, bounds: Mapping[str, Bounds]) -> dict[str, Bounds]:
+def admit_small(
+    ep: ExportedProgram, bounds: Mapping[str, Bounds], sizes: Sequence[int] = (1, 0)
+) -> dict[str, Bounds]:
     """The bounds of a program's symbols, those that torch starts at 2 from where it can run.
 
     Args:
         ep: The program.
         bounds: Of its symbols, as torch says.
+        sizes: Those to try, the larger first; none is tried of a symbol that refuses one.
     """
     usual = _usual(ep, bounds)
     least = {symbol: max(1, bounds.get(str(symbol), (0, None))[0]) for symbol in usual}
     smallest = least if _runs(ep, least) else dict(usual)
     raised = [symbol for symbol in usual if bounds.get(str(symbol), (0, None))[0] == LEAST]
-    for size in (1, 0):
+    for size in sizes:
         raised = [s for s in raised if _admits(ep, usual, smallest, s, size)]
     found = dict(bounds)
     for symbol, size in smallest.items():

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from torch.export import ExportedProgram
+from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from torsh_dialect.context import Context
 from torsh_dialect.errors import InvalidArgumentError
 from torsh_fx.importers.model import ImportedModel
-from torsh_fx.importers.torch_examples import describes_one_tensor, export
+from torsh_fx.importers.torch_examples import describes_one_tensor, export, small_sizes
 from torsh_fx.importers.torch_export import import_exported_program
 from torsh_fx.importers.torch_shapes import inputs_of_graph
 
@@ -40,7 +40,7 @@ def import_torch(
         UnsupportedError: The model has ops that the compiler does not know.
     """
     if isinstance(model, ExportedProgram):
-        return import_exported_program(model, ctx, small=True)
+        return import_exported_program(model, ctx, small=(1, 0))
     if not isinstance(model, torch.nn.Module):
         raise InvalidArgumentError(f"{type(model).__name__} is no torch model")
     if example_inputs is None and isinstance(model, GraphModule):
@@ -54,7 +54,9 @@ def import_torch(
         (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
     )
     program = export(model, inputs, dynamic_shapes)
-    return import_exported_program(program, ctx, symbol_names(program, model, dynamic_shapes))
+    names = symbol_names(program, model, dynamic_shapes)
+    small = small_sizes(program, model, inputs, dynamic_shapes)
+    return import_exported_program(program, ctx, names, small=small)
 
 
 def symbol_names(
@@ -80,6 +82,6 @@ def symbol_names(
         axes = rows.items() if isinstance(described, dict) else enumerate(rows or ())
         for axis, dim in axes:
             size, name = str(fake.shape[axis]), getattr(dim, "__name__", "")
-            if size.isidentifier() and name.isidentifier() and isinstance(dim, torch.export.Dim):
+            if size.isidentifier() and name.isidentifier() and isinstance(dim, Dim):
                 names.setdefault(size, name)
     return names if len(set(names.values())) == len(names) else {}

@@ -113,6 +113,36 @@ def test_sizes_0_and_1(function, shape, axes, admitted):
             torch.testing.assert_close(compiled(x), module(x), equal_nan=True)
 
 
+class JoinsFirst(torch.nn.Module):
+    def forward(self, x):
+        return by_first(x)
+
+
+class Chooses(torch.nn.Module):
+    def forward(self, x):
+        return x * 2 if x.shape[0] == 1 else x * 3
+
+
+@pytest.mark.parametrize(
+    ("module", "admitted"),
+    [
+        (torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Softmax(1)), (0, 1)),
+        (JoinsFirst(), (1,)),
+        (Chooses(), ()),
+    ],
+)
+def test_a_module_whose_axis_is_automatic(module, admitted):
+    """Sizes 0 and 1 run where they leave the model the same; torch keeps no guard of them."""
+    compiled = torsh_fx.compile(module, (torch.ones(3, 4),), dynamic_shapes=(AUTO,))
+    for size in (0, 1, 2, 13):
+        x = torch.rand(size, 4)
+        if size < 2 and size not in admitted:
+            with pytest.raises(InputError):
+                compiled(x)
+        else:
+            torch.testing.assert_close(compiled(x), module(x))
+
+
 def test_sizes_that_are_small_together():
     """Each may be 1, but not with the other below 3: the trace cuts 4 of at least 4."""
     program = exported(
