@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 import torch
 from torch._higher_order_ops.out_dtype import out_dtype
@@ -175,3 +177,17 @@ def test_results_of_another_type():
 
     a = torch.randint(-128, 128, (6, 16), dtype=torch.int8)
     equal(function, a, torch.randint(-128, 128, (6, 3, 5, 7), dtype=torch.int8))
+
+
+def test_zero_points_that_are_floats():
+    """Embeddings that PT2E quantises have such: they are no integers of the weights' type."""
+    import_module("torch.ao.quantization.fx._decomposed")  # defines the operators
+    decomposed = torch.ops.quantized_decomposed
+    q = torch.randint(0, 256, (20, 6), dtype=torch.uint8)
+    scale, zero = torch.rand(20) * 0.02 + 0.01, torch.rand(20) * 90 + 80
+
+    def function(x):
+        table = decomposed.dequantize_per_channel(q, scale, zero, 0, 0, 255, torch.uint8)
+        return torch.nn.functional.embedding(x, table)
+
+    equal(function, torch.randint(0, 20, (5, 3)))

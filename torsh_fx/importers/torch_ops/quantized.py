@@ -98,9 +98,14 @@ def _dequantize_channels(
     c: NodeBuilder, x: SSAValue, scale: SSAValue, zero: SSAValue | None, axis: int, low: int,
     high: int, dtype: Any, *, out_dtype: Any = None,
 ) -> SSAValue:  # fmt: skip
+    axis, to = axis % rank_of(x), dtypes.f32 if out_dtype is None else element_of(out_dtype)
+    if zero is not None and is_float(element_type(zero)):  # of `per_channel_affine_float_qparams`
+        rank, working = rank_of(x), element_type(zero)
+        y = c.sub(c.cast(x, working), _spread(c, zero, rank, axis))
+        y = c.mul(y, c.cast(_spread(c, scale, rank, axis), working))
+        return c.cast(y, to)
     point = None if zero is None or is_zero(c, zero) else c.cast(zero, element_type(x))
-    to = dtypes.f32 if out_dtype is None else element_of(out_dtype)
-    return c.b(DequantizeLinearOp, x, scale, point, axis=axis % rank_of(x), to=to)
+    return c.b(DequantizeLinearOp, x, scale, point, axis=axis, to=to)
 
 
 @converts("quantized_decomposed.choose_qparams.tensor")
