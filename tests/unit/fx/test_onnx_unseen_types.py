@@ -315,3 +315,17 @@ def test_numbers_among_strings_are_refused():
     model, _ = one_node("Col2Im", inputs, 18, (1, 2), pads=[0, 1])
     with pytest.raises(UnsupportedError, match="among strings, which have no arithmetic"):
         compile(model, threads=1)
+
+
+@pytest.mark.parametrize("x", [["b", "q", "a"], [2, 0, 7]], ids=["strings", "integers"])
+def test_labels_of_the_first_encoder_are_places_in_a_list(x: list[Any]):
+    array = np.array(x, object) if isinstance(x[0], str) else np.array(x)
+    data: dict[str, Any] = {"classes_strings": ["a", "b", "c"], "default_string": "none"}
+    node = helper.make_node("LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", **data)
+    kind = TensorProto.STRING if isinstance(x[0], str) else TensorProto.INT64
+    value = helper.make_tensor_value_info("x", kind, ["n"])
+    graph = helper.make_graph([node], "g", [value], [onnx.ValueInfoProto(name="y")])
+    imports = [helper.make_opsetid("", 12), helper.make_opsetid("ai.onnx.ml", 1)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=7)
+    (got,) = compile(model, threads=1).run([array])
+    assert got.tolist() == peers(model, {"x": array}).tolist()

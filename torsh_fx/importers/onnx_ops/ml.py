@@ -72,6 +72,9 @@ def _default(n: Node, values: Any) -> Any:
 @converter("LabelEncoder", domain=ML)
 def label_encoder(n: Node) -> SSAValue:
     """Numbers by comparison with every key, strings by a host function."""
+    if n.version < 2:
+        names = n.strs("classes_strings")
+        return _mapped(n, names, list(range(len(names))))
     x, c, keys, values = n.input(0), n.c, _table(n, "keys"), _table(n, "values")
     default = _default(n, values)
     if isinstance(keys, Strings) or isinstance(values, Strings):
@@ -90,7 +93,10 @@ def label_encoder(n: Node) -> SSAValue:
 @converter("CategoryMapper", domain=ML)
 def category_mapper(n: Node) -> SSAValue:
     """Strings as integers, or integers as strings, by one table read in either direction."""
-    names, numbers = n.strs("cats_strings"), n.ints("cats_int64s")
+    return _mapped(n, n.strs("cats_strings"), n.ints("cats_int64s"))
+
+
+def _mapped(n: Node, names: Sequence[str], numbers: Sequence[int]) -> SSAValue:
     if n.kind() == "string":
         values = np.asarray([*numbers, n.int("default_int64", -1)])
         return n(LookupOp, n.input(0), keys=string_array(names), values=literal(values))
