@@ -34,6 +34,10 @@ MOST_ELEMENTS = 1 << 59
 """Most elements of a tensor, so that its bytes are counted in 64 bits at 16 bytes an element."""
 
 
+MOST_RANK = 64
+"""Most axes of a tensor; neither numpy nor torch has tensors of more."""
+
+
 @irdl_attr_definition
 class SequenceType(ParametrizedAttribute, TypeAttribute):
     """A sequence of values of one type (ONNX `seq(T)`)."""
@@ -61,6 +65,8 @@ class MapType(ParametrizedAttribute, TypeAttribute):
 
 @lru_cache(maxsize=65536)
 def _tensor(element: Element, dims: tuple[Dim, ...]) -> AnyTensor:
+    if len(dims) > MOST_RANK:
+        raise ShapeError(f"a tensor of {len(dims)} axes: the most are {MOST_RANK}")
     # As in numpy, an extent of 0 does not make the others' product harmless.
     count = math.prod(dim for dim in dims if isinstance(dim, int) and dim)
     if count > MOST_ELEMENTS:
@@ -105,8 +111,8 @@ def tensor(
         device: `cpu`, `cuda` or `cuda:N`; by default wherever the program is compiled for.
 
     Raises:
-        ShapeError: An extent is negative, the tensor has more than `MOST_ELEMENTS`, or `layout`
-            is no order of its axes.
+        ShapeError: An extent is negative, the tensor has more than `MOST_ELEMENTS` or `MOST_RANK`
+            axes, or `layout` is no order of its axes.
         InvalidArgumentError: `device` names none.
     """
     if any(isinstance(dim, int) and dim < 0 for dim in dims):

@@ -7,6 +7,7 @@ what it asks of the model's inputs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from torsh_dialect.dims import (
     Bounds,
     Dim,
     assumptions,
+    floordiv,
     provably_equal,
     substitute,
     symbol,
@@ -206,10 +208,30 @@ def _fact(
     if demand is not None:
         sides = (_value(d, fixed) for d in (demand.relation.left, demand.relation.right))
         left, right = sides
-        reason = f"{left} must {WORDS[demand.relation.kind]} {right}, by {demand.place}"
+        reason = f"{_said(left, demand.relation.kind, right)}, by {demand.place}"
         return AxisFact("", 0, text, BOUNDED, reason)
     ranges = _ranges(dim, bounds)
     return AxisFact("", 0, text, BOUNDED if ranges else FREE, ranges)
+
+
+def _said(left: Dim, kind: str, right: Dim) -> str:
+    """A relation in words."""
+    if kind == "fits" and str(right).startswith("bcast("):
+        sides = " and ".join(sorted(symbols_of(right)))
+        if str(right) == f"bcast({sides.replace(' and ', ', ')})":
+            return f"{sides} must be equal, or one of them 1"
+    if kind == "eq" and (factor := _factor(left, right)) is not None:
+        return f"{left} must be a multiple of {factor}"
+    return f"{left} must {WORDS[kind]} {right}"
+
+
+def _factor(left: Dim, right: Dim) -> int | None:
+    """K where `right` is `k*floordiv(left, k)`."""
+    found = re.match(r"(\d+)\*floordiv\(", str(right))
+    if found is None:
+        return None
+    factor = int(found[1])
+    return factor if provably_equal(factor * floordiv(left, factor), right) else None
 
 
 def _first(
@@ -222,7 +244,8 @@ def _first(
     others = {other: value for other, value in fixed.items() if other != name}
     for demand in demands:
         sides = (demand.relation.left, demand.relation.right)
-        if provably_equal(*(substitute(side, others) for side in sides)):
+        left, right = (substitute(side, others) for side in sides)
+        if provably_equal(left, right) or (demand.relation.kind == "fits" and left == 1):
             continue
         if equal:
             if demand.relation.kind != "eq" or name not in map(str, sides):
@@ -290,11 +313,18 @@ def onnx_facts(model: str | Path | bytes | ModelProto, ctx: Context) -> list[Axi
     from torsh_fx.importers.onnx import import_onnx
 
     declared = axis_facts(import_onnx(model, ctx))
+    proto = freed_onnx(model)
     try:
-        freed = axis_facts(import_onnx(freed_onnx(model), ctx))
+        freed = axis_facts(import_onnx(proto, ctx))
     except TorshError:
         return declared
-    known = {(fact.name, fact.axis): fact for fact in freed}
+    names = [value.name for value in proto.graph.input]
+
+    def place(found: re.Match[str]) -> str:
+        return f"axis {found[2]} of {names[int(found[1])]}"
+
+    readable = (replace(f, reason=re.sub(rf"{FREED}_(\d+)_(\d+)", place, f.reason)) for f in freed)
+    known = {(fact.name, fact.axis): fact for fact in readable}
     return [_declared(fact, known.get((fact.name, fact.axis))) for fact in declared]
 
 

@@ -18,7 +18,7 @@ from xdsl.rewriter import Rewriter
 from torsh_dialect.attributes import dims_attribute, integers
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.dims import Bounds, Dim, product, substitute, symbols_of
-from torsh_dialect.errors import TorshError
+from torsh_dialect.errors import ShapeError, TorshError
 from torsh_dialect.kinds import Contract, DataDependent, Elementwise, Movement, Reduce, TensorOp
 from torsh_dialect.ops.constant import ConstantOp, WeightOp
 from torsh_dialect.ops.control import YieldOp
@@ -122,7 +122,14 @@ class _Equal:
         """Whether it sums nothing, and nothing is added to that."""
         if not isinstance(op, Reduce | Contract) or getattr(op, "bias", None) is not None:
             return False
-        return any(substitute(dim, self.values) == 0 for dim in _summed_dims(op))
+        return any(self._extent(dim) == 0 for dim in _summed_dims(op))
+
+    def _extent(self, dim: Dim) -> Dim | None:
+        """An extent there; None where it is divided by one that is 0: no call has such extents."""
+        try:
+            return substitute(dim, self.values)
+        except ShapeError:
+            return None
 
     def _source(self, value: SSAValue) -> SSAValue:
         while value in self.sources:
@@ -134,8 +141,8 @@ class _Equal:
         source = self._source(value)
         if source not in self.makers:
             return None
-        size = substitute(product(dims_of(value)), self.values)
-        if size == 0:
+        size = self._extent(product(dims_of(value)))
+        if size is None or size == 0:
             return None
         ops = self._needed(source)
         copies = [op.clone().results[0] for op in ops if isinstance(op, WeightOp)]

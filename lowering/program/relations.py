@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from xdsl.ir import Operation, SSAValue
 
 from lowering.kern.builder import KernBuilder
+from torsh_dialect.attributes import extents_of
 from torsh_dialect.dims import (
     Dim,
     assumptions,
@@ -20,6 +21,7 @@ from torsh_dialect.ops.complex import ComplexOp
 from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.datadependent import MaskedSelectOp
 from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.ops.movement import BroadcastToOp
 from torsh_dialect.ops.shape import RangeOp
 from torsh_dialect.types import dims_of
 
@@ -73,6 +75,8 @@ def _of(op: TensorOp) -> Iterator[Relation]:
         yield from _broadcast(op.operands, dims_of(op.results[0]))
     elif isinstance(op, MaskedSelectOp):
         yield from _broadcast(op.operands, broadcast_shapes(*map(dims_of, op.operands)))
+    elif isinstance(op, BroadcastToOp):
+        yield from _broadcast(op.operands, extents_of(op.target))
     elif isinstance(op, Contract):
         yield from _labelled(op)
     if isinstance(op, RangeOp):

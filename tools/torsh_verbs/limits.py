@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lowering.program.entry import LARGEST_EXTENT
-from torsh_dialect.types import MOST_ELEMENTS
+from torsh_dialect.types import MOST_ELEMENTS, MOST_RANK
 from torsh_fx.importers.onnx import NEWEST, OLDEST, TRIES
 from torsh_fx.importers.onnx_ops.node import MOST_AXES
 from torsh_fx.importers.onnx_scope import KNOWN_LIMIT, MOST_INLINED
@@ -25,6 +25,7 @@ def limits() -> list[Limit]:
     return [
         Limit("extent of an axis that data decides", f"{LARGEST_EXTENT:,}", "an error of the call"),
         Limit("elements of a tensor", f"{MOST_ELEMENTS:,}", "an error of the import"),
+        Limit("axes of a tensor", f"{MOST_RANK}", "an error of the import"),
         Limit("extents that one integer tensor holds", f"{MOST_AXES}", "an error of the import"),
         Limit("version of the ai.onnx operator set",
               f"{OLDEST} to {NEWEST}", "an error of the import"),

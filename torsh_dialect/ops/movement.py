@@ -151,7 +151,7 @@ class UnsqueezeOp(Movement):
         return normal_axes(axes, rank_of(self.x) + len(axes))
 
     def infer(self) -> Sequence[AnyTensor]:
-        axes, rest = self.axis_list(), iter(dims_of(self.x))
+        axes, rest = frozenset(self.axis_list()), iter(dims_of(self.x))
         rank = rank_of(self.x) + len(axes)
         return (
             tensor(element_type(self.x), [1 if n in axes else next(rest) for n in range(rank)]),

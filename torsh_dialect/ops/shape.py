@@ -14,7 +14,7 @@ from xdsl.traits import MemoryWriteEffect
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import Array, bool_of, extents_of, int_of, str_of, strs_of
 from torsh_dialect.declare import op
-from torsh_dialect.dims import bounds_of, ceildiv, maximum, product, symbol
+from torsh_dialect.dims import bounds_of, ceildiv, maximum, product, provably_different, symbol
 from torsh_dialect.dtypes import dtype_of, is_complex, is_float
 from torsh_dialect.errors import ExecutionError, InvalidArgumentError, ShapeError
 from torsh_dialect.kinds import (
@@ -183,12 +183,13 @@ class BindOp(DataDependent):
         return tuple(symbol(name) for name in strs_of(self.names))
 
 
-RELATIONS = ("eq", "ne", "le", "lt")
+RELATIONS = ("eq", "ne", "le", "lt", "fits")
 
 
 @op
 class AssumeOp(TensorOp):
-    """x, where two expressions stand in a relation (`eq`, `ne`, `le`, `lt`); checked at run time.
+    """x, where two expressions stand in a relation (`eq`, `ne`, `le`, `lt`, or `fits`: the left is
+    1 or equal); checked at run time.
 
     C1: `left` and `right` are one expression each. C2: `relation` is one of these.
 
@@ -212,7 +213,13 @@ class AssumeOp(TensorOp):
                 f"C2: relation is {str_of(self.relation)!r}; use one of {RELATIONS}"
             )
         (low, high) = bounds_of(extents_of(self.left)[0] - extents_of(self.right)[0], {})
-        if low == high and low is not None and not _holds(str_of(self.relation), low, 0):
+        (left,), (right,) = extents_of(self.left), extents_of(self.right)
+        relation = str_of(self.relation)
+        if relation == "fits":
+            never = provably_different(left, 1) and provably_different(left, right)
+        else:
+            never = low == high and low is not None and not _holds(relation, low, 0)
+        if never:
             raise ShapeError(f"{self.left} {str_of(self.relation)} {self.right} is never so")
         return (self.x.type,)
 
@@ -227,7 +234,8 @@ class AssumeOp(TensorOp):
 
 
 def _holds(relation: str, a: int, b: int) -> bool:
-    return {"eq": a == b, "ne": a != b, "le": a <= b, "lt": a < b}[relation]
+    fits = a in (1, b)
+    return {"eq": a == b, "ne": a != b, "le": a <= b, "lt": a < b, "fits": fits}[relation]
 
 
 @op

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, TensorType
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, SSAValue
 
@@ -14,6 +14,7 @@ from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.context import Context
 from torsh_dialect.dims import Bounds, Dim, symbol
 from torsh_dialect.driver import erase_dead
+from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import (
     Finding,
     ImportModelError,
@@ -22,7 +23,7 @@ from torsh_dialect.errors import (
 )
 from torsh_dialect.ops.compose import Compose
 from torsh_dialect.symbols import set_symbols
-from torsh_dialect.types import rank_of, tensor
+from torsh_dialect.types import element_type, rank_of, tensor
 from torsh_fx.importers.model import ImportedModel, set_names
 from torsh_fx.importers.onnx_graph import (
     convert_nodes,
@@ -204,6 +205,8 @@ class _Entry:
         if importing.taken and not importing.report.findings:
             self._check_ranks(scope)
         self._check_widened(scope)
+        if not importing.report.findings:
+            self._check_elements(scope)
         importing.report.check(name)
         results = [scope.get(output) for output in self.outputs]
         if importing.stream.now is not None:
@@ -237,6 +240,21 @@ class _Entry:
             if type.HasField("shape") and len(type.shape.dim) != rank:
                 reason = f"the result has rank {rank}, declared is {len(type.shape.dim)}"
                 finding = Finding("output", value.name, reason, remedy="declare its true shape")
+                self.importing.report.refuse(finding)
+
+    def _check_elements(self, scope: Scope) -> None:
+        """Results must have the element types that they declare."""
+        for value in self.graph.output:
+            found = scope.get(value.name).type
+            type = value.type.tensor_type
+            if not isinstance(found, TensorType) or not type.elem_type:
+                continue
+            declared, computed = self.importing.element(type.elem_type), element_type(found)  # pyright: ignore[reportUnknownArgumentType]
+            if declared != computed:
+                names = [dtype_of(type).name for type in (declared, computed)]
+                reason = f"the result is declared {names[0]}, the model computes {names[1]}"
+                remedy = "declare its true type, or cast it"
+                finding = Finding("output", value.name, reason, remedy=remedy)
                 self.importing.report.refuse(finding)
 
     def _needed(self) -> set[str]:

@@ -129,6 +129,10 @@ class TensorReader:
     def _decode(self, proto: TensorProto) -> Array:
         from onnx import TensorProto, numpy_helper
 
+        if min(proto.dims, default=0) < 0:
+            raise ImportModelError(
+                f"the tensor {proto.name!r} has negative extents {list(proto.dims)}"
+            )
         try:
             if proto.data_location == TensorProto.EXTERNAL:
                 array, place, packed = _external(proto, self._folder, self._own, self._mapped)
@@ -154,8 +158,6 @@ def _external(
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(proto.data_type))
     dims = tuple(proto.dims)
     count = int(np.prod(dims, dtype=object)) if dims else 1
-    if min(dims, default=0) < 0:
-        raise ImportModelError(f"the tensor {proto.name!r} has negative extents {list(dims)}")
     packed = dtype_of_numpy(dtype).bits < 8 and dtype.kind != "b"
     needed = (count * dtype_of_numpy(dtype).bits + 7) // 8 if packed else count * dtype.itemsize
     offset = _number(proto.name, entries, "offset", 0)

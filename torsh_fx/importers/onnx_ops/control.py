@@ -23,6 +23,7 @@ from torsh_dialect.types import dims_of, element_type, rank_of, tensor
 from torsh_fx.importers.onnx_ops.node import Node, NotSupported, converter
 from torsh_fx.importers.onnx_ops.random import draws
 from torsh_fx.importers.onnx_ranks import equal_but_for_ones
+from torsh_fx.importers.onnx_scope import Skipped
 
 TWO_RANKS = (
     "the branches give different ranks, and the condition depends on data",
@@ -49,16 +50,23 @@ def if_(n: Node) -> Sequence[SSAValue]:
     builders: list[BlockBuilder] = []
     regions: list[Region] = []
     results: list[list[SSAValue]] = []
+    skipped: Skipped | None = None
     for branch in ("then_branch", "else_branch"):
         block = Block()
         builder = BlockBuilder(block, location=n.scope.builder.location)
         with nullcontext() if stream is None or state is None else stream.inside(state, block):
-            values = convert_graph(n.scope, n.graph(branch), [], builder, f"{name}.{branch}")
+            try:
+                values = convert_graph(n.scope, n.graph(branch), [], builder, f"{name}.{branch}")
+            except Skipped as error:  # the report lists what the other branch has too
+                skipped = error
+                continue
             if stream is not None:
                 values = [*values, stream.after(Compose(builder))]
         builders.append(builder)
         regions.append(Region(block))
         results.append(values)
+    if skipped is not None:
+        raise skipped
     if len(results[0]) != len(results[1]):
         raise NotSupported("the branches have different numbers of results", "repair the model")
     widened = [i for i, pair in enumerate(zip(*results, strict=True)) if not _same_kind(*pair)]
