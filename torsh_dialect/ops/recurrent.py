@@ -207,14 +207,15 @@ class Recurrent(Composite):
         return c.reshape(part, dims_of(value)[1:])
 
     def _start(self, c: Compose, value: SSAValue, d: int) -> SSAValue:
-        """An initial state; its batch is x's, which is checked when it runs if it is not known."""
-        state, batch = self._of(c, value, d), dims_of(self.x)[1]
-        own, hidden = dims_of(state)
-        if own == batch:
+        """An initial state of x's batch and the layer's width, which the run checks if need be."""
+        state, wanted = self._of(c, value, d), (dims_of(self.x)[1], self.hidden.value.data)
+        if dims_of(state) == wanted:
             return state
-        left, right = dims_attribute([own]), dims_attribute([batch])
-        checked = c.b(AssumeOp, state, left=left, relation="eq", right=right)
-        return c.reshape(checked, (batch, hidden))
+        for own, extent in zip(dims_of(state), wanted, strict=True):
+            if own != extent:
+                left, right = dims_attribute([own]), dims_attribute([extent])
+                state = c.b(AssumeOp, state, left=left, relation="eq", right=right)
+        return c.reshape(state, wanted)
 
     def _run(self, c: Compose, d: int, backward: bool) -> list[SSAValue]:
         time, batch, _ = dims_of(self.x)
