@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 from torsh_dialect.errors import InvalidArgumentError, ShapeError
@@ -36,15 +36,35 @@ It makes `min(n, 10**9)`, which exporters write for "to the end", equal to `n`.
 """
 
 
+class _Part:
+    """An expression or an atom: part of many others, so its hash is found once."""
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the hash, which another process finds to be another one."""
+        return {name: value for name, value in vars(self).items() if name != "_hash"}
+
+
 @dataclass(frozen=True)
-class Atom:
+class Atom(_Part):
     """A symbol (`function` empty) or a function of two expressions."""
 
     name: str
     arguments: tuple[Dim, ...] = ()
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.name, self.arguments))
+
     def __str__(self) -> str:
         """The atom as text that `parse_dim` reads."""
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
+        """Made once: terms are ordered by it."""
         if not self.arguments:
             return self.name
         return f"{self.name}({', '.join(str(a) for a in self.arguments)})"
@@ -54,10 +74,17 @@ Monomial: TypeAlias = tuple[Atom, ...]
 
 
 @dataclass(frozen=True)
-class Expr:
+class Expr(_Part):
     """A polynomial: pairs of monomial and non-zero coefficient, sorted; never a plain integer."""
 
     terms: tuple[tuple[Monomial, int], ...]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.terms)
 
     def __str__(self) -> str:
         """The expression as text that `parse_dim` reads."""

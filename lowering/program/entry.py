@@ -19,7 +19,7 @@ from lowering.kernel import Kernel
 from lowering.passes.fuse import is_view
 from lowering.program.checks import Checks
 from lowering.program.empty_sums import empty_calls
-from lowering.program.memory import Arena, Lifetime, plan
+from lowering.program.memory import Arena, Lifetime, aligned, plan
 from lowering.program.relations import Relation, relations
 from lowering.program.run import Run, assumed, location_of, pointer
 from lowering.program.storage import SLOTS, Key, Storage, bytes_of, is_computed
@@ -49,6 +49,7 @@ class Entry:
         symbol: Prefix of the native functions.
         weight_index: Position of a weight or constant in the call's table, by its op.
         kernel_of: The kernel of a fused op, with its final name.
+        scratch: Where kernels' memory for each thread begins in the arena.
     """
 
     function: FuncOp
@@ -75,6 +76,7 @@ class Entry:
         if late:
             planned.append(Lifetime(SLOTS, SLOT_BYTES * len(late), 0, len(self.storage.order)))
         self.arena: Arena[Key] = plan(planned)
+        self.scratch: Dim = aligned(self.arena.size)
         self.fills = self._fills()
 
     # -- what lives where

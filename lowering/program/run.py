@@ -32,7 +32,6 @@ from lowering.kernel import (
 )
 from lowering.passes.fuse import is_view
 from lowering.program.control import copy, run_cond, run_loop
-from lowering.program.memory import aligned
 from lowering.program.relations import Relation, relations
 from lowering.program.reuse import beginnings
 from lowering.program.storage import SLOTS, Key, Storage, bytes_of
@@ -297,7 +296,7 @@ class Run:
                 return self.record
             case Scratch():
                 base = pointer(b, self.call, Word.ARENA, dtypes.i8)
-                offset = b.index(b.dim(aligned(self.entry.arena.size)))
+                offset = b.index(b.dim(self.entry.scratch))
                 return b.pure(kern.OffsetOp, [base, offset], buffer_of(dtypes.i8))
             case Workspace(position):
                 return self.memory((op, position), dtypes.i8)
