@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial, reduce
+from itertools import chain, groupby
+from operator import itemgetter
 
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Operation, SSAValue
@@ -162,8 +164,8 @@ class Entry:
         call = b.argument(WORDS, "call")
         record = self._reset(b, call)
         self._symbols(b, call)
-        self._check_inputs(b, call, record)
         self._check_relations(b, record)
+        self._check_inputs(b, call, record)
         outputs = pointer(b, call, Word.OUTPUT_DIMS, INDEX)
         position = 0
         for value in self.results:
@@ -206,19 +208,23 @@ class Entry:
                 b.check(record, b.compare_index("ge", value, low), value, low, code)
 
     def _check_relations(self, b: KernBuilder, record: SSAValue) -> None:
-        """What ops need of the input's extents, for ops that run whatever the data are."""
-        found: dict[Relation, Operation] = {}
+        """What ops need of the input's extents, for ops that run whatever the data are.
+
+        The record keeps the last check that fails, so those of the first op come last.
+        """
+        ops: dict[Relation, Operation] = {}
         for op in self.block.ops:
             if isinstance(op, AssumeOp):
-                found.setdefault(assumed(op), op)
+                ops.setdefault(assumed(op), op)
             elif isinstance(op, FusedOp) or is_view(op):
                 for relation, inner in relations(op):
-                    found.setdefault(relation, inner)
-        for relation, op in found.items():
-            if self.is_planned(relation):
-                code = self.checks.relation(relation, "input", location_of(op))
-                left, right = b.dim(relation.left), b.dim(relation.right)
-                b.check(record, relation.build(b), left, right, code)
+                    ops.setdefault(relation, inner)
+        found = [(relation, op) for relation, op in ops.items() if self.is_planned(relation)]
+        by_op = [list(group) for _, group in groupby(found, itemgetter(1))]
+        for relation, op in chain.from_iterable(reversed(by_op)):
+            code = self.checks.relation(relation, "input", location_of(op))
+            left, right = b.dim(relation.left), b.dim(relation.right)
+            b.check(record, relation.build(b), left, right, code)
 
     @cached_property
     def input_names(self) -> tuple[str, ...]:

@@ -29,8 +29,12 @@ def recurrent(n: Node) -> Sequence[SSAValue | None]:
     more = [n.optional(7)] if n.op_type == "LSTM" else []
     hidden = n.int("hidden_size") if n.has("hidden_size") else dims_of(r)[2]
     ways, rows = 1 + (n.str("direction", "forward") == "bidirectional"), GATES[n.op_type] * hidden
-    w, r = n.fitted(w, (ways, rows, dims_of(x)[2])), n.fitted(r, (ways, rows, hidden))
-    extents = (ways, dims_of(x)[1], hidden)
+    steps, batch, width = dims_of(x)
+    if isinstance(dims_of(w)[2], int):  # else the weights would be of an unknown extent
+        width = dims_of(w)[2]
+    x = n.fitted(x, (steps, batch, width))
+    w, r = n.fitted(w, (ways, rows, width)), n.fitted(r, (ways, rows, hidden))
+    extents = (ways, batch, hidden)
     states = [None if s is None else n.fitted(s, extents) for s in states]
     operands = (x, w, r, n.optional(3), n.optional(4), *states, *more)
     results = n.all(LAYERS[n.op_type], *operands, hidden=hidden, **_options(n, n.op_type))
