@@ -242,6 +242,8 @@ def floordiv(a: Dim, b: Dim) -> Dim:
     exact = divide_exact(a, b)
     if exact is not None:
         return exact
+    if isinstance(b, int) and b < 0:
+        return floordiv(-a, -b)
     if isinstance(b, int):
         whole = _collect((m, c // b) for m, c in _terms(a) if m and c % b == 0)
         rest = a - whole * b

@@ -17,6 +17,7 @@ Random ops draw from torch's own generator on the CPU, and leave it as eager tor
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -86,17 +87,27 @@ def torsh(
     return DynamoGraph(module, example_inputs, given)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stamp:
-    """What tells whether a tensor's values may have changed: its storage and its version."""
+    """What tells whether a tensor's values may have changed: itself, its storage, its version."""
 
+    tensor: weakref.ref[torch.Tensor]
     address: int
     version: int
 
     @classmethod
     def of(cls, value: torch.Tensor) -> Stamp:
         """The stamp of a tensor now."""
-        return cls(value.data_ptr(), -1 if value.is_inference() else value._version)
+        return cls(weakref.ref(value), value.data_ptr(), _version(value))
+
+    def holds(self, value: torch.Tensor) -> bool:
+        """Whether this is that tensor, unchanged; another one may have come to its address."""
+        same = self.tensor() is value
+        return same and (self.address, self.version) == (value.data_ptr(), _version(value))
+
+
+def _version(value: torch.Tensor) -> int:
+    return -1 if value.is_inference() else value._version
 
 
 class DynamoGraph:
@@ -183,16 +194,18 @@ class DynamoGraph:
     def _refresh(self, running: CompiledModule, args: Sequence[Any]) -> None:
         """Prepare weights again whose tensors have changed since the last call."""
         kept = {one.name for one in running.states}  # given to each call anyway
-        now = {p: Stamp.of(args[p]) for p, name in self._stored.items() if name not in kept}
-        changed = [position for position, stamp in now.items() if self._stamps[position] != stamp]
+        used = [position for position, name in self._stored.items() if name not in kept]
+        changed = [
+            position for position in used if not self._stamps[position].holds(args[position])
+        ]
         if not changed:
             return
         arrays = {self._stored[p]: to_numpy(args[p].detach()) for p in changed}
         for compiled in [self._general, *self._special.values()]:
             if compiled is not None:
-                used = {name: a for name, a in arrays.items() if name in compiled.weights}
-                compiled.update_weights(used)
-        self._stamps = now
+                known = {name: a for name, a in arrays.items() if name in compiled.weights}
+                compiled.update_weights(known)
+        self._stamps.update({position: Stamp.of(args[position]) for position in changed})
 
     # -- compiling
 

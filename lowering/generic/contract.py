@@ -36,11 +36,15 @@ def contract(
         for label, dim in zip(labels, dims_of(value), strict=True)
         if dim != 1
     }
+    sizes = dict(zip(result, dims_of(op.results[0]), strict=True))
     summed = [n for n in dict.fromkeys(x for _, t in factors for x in t) if n not in place]
     compute = compute_type(result_element(op))
 
     def element(value: SSAValue, labels: Sequence[str], at: dict[str, Index]) -> SSAValue:
-        own = [at[n] if d != 1 else 0 for n, d in zip(labels, dims_of(value), strict=True)]
+        own = [
+            e.along(dim, at[label], sizes.get(label, dim))
+            for label, dim in zip(labels, dims_of(value), strict=True)
+        ]
         return e.builder.cast(e.computed(value, own, where), compute)
 
     def product(at: dict[str, Index], total: SSAValue) -> SSAValue:

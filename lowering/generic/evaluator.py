@@ -164,11 +164,12 @@ class Evaluator:
         dims = self.dims(operand)
         skipped = len(index) - len(dims)
         return [
-            self._along(dim, index[skipped + axis], result[skipped + axis])
+            self.along(dim, index[skipped + axis], result[skipped + axis])
             for axis, dim in enumerate(dims)
         ]
 
-    def _along(self, dim: Dim, index: Index, result: Dim) -> Index:
+    def along(self, dim: Dim, index: Index, result: Dim) -> Index:
+        """The place along an axis of extent `dim` that broadcasts to an axis of extent `result`."""
         if dim == 1 or index == 0:
             return 0
         if dim == result or isinstance(dim, int):

@@ -12,6 +12,7 @@ from torsh_dialect.attributes import extents_of
 from torsh_dialect.dims import (
     Dim,
     assumptions,
+    bounds_of,
     broadcast_shapes,
     provably_equal,
     symbols_of,
@@ -21,8 +22,11 @@ from torsh_dialect.ops.complex import ComplexOp
 from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.datadependent import MaskedSelectOp
 from torsh_dialect.ops.fused import FusedOp
+from torsh_dialect.ops.gather import GatherElementsOp
+from torsh_dialect.ops.join import one_axis
 from torsh_dialect.ops.movement import BroadcastToOp
 from torsh_dialect.ops.shape import RangeOp
+from torsh_dialect.ops.sort import TopKOp
 from torsh_dialect.types import dims_of
 
 
@@ -79,6 +83,12 @@ def _of(op: TensorOp) -> Iterator[Relation]:
         yield from _broadcast(op.operands, extents_of(op.target))
     elif isinstance(op, Contract):
         yield from _labelled(op)
+    elif isinstance(op, TopKOp) and (dims := dims_of(op.x)):
+        yield Relation(extents_of(op.k)[0], "le", dims[one_axis(op.axis, len(dims))])
+    elif isinstance(op, GatherElementsOp) and (dims := dims_of(op.x)):
+        axis = one_axis(op.axis, len(dims))
+        pairs = zip(dims_of(op.indices), dims, strict=True)
+        yield from (Relation(i, "le", d) for n, (i, d) in enumerate(pairs) if n != axis)
     if isinstance(op, RangeOp):
         return  # its length is that of known contents, which a region's arguments do not show
     with assumptions() as found:
@@ -104,4 +114,10 @@ def _labelled(op: Contract) -> Iterator[Relation]:
 
 
 def _is_certain(relation: Relation) -> bool:
-    return relation.left == 1 or provably_equal(relation.left, relation.right)
+    left, kind, right = relation.left, relation.kind, relation.right
+    if provably_equal(left, right):
+        return True
+    if kind == "le":
+        least, _ = bounds_of(right - left, {})
+        return least is not None and least >= 0
+    return kind == "fits" and left == 1

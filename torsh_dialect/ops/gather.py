@@ -103,7 +103,8 @@ class GatherElementsOp(Gather):
     """One element of x for each index: at the index along `axis`, at its own place along others.
 
     result[i, j, k] = x[i, indices[i, j, k], k] for axis 1.
-    C1: indices are integers and have the rank of x.
+    C1: indices are integers and have the rank of x. C2: along the other axes there are no more
+    indices than elements.
 
     %r = torsh.gather_elements %x, %i {axis = 0 : i64}
         : (tensor<5x3xf32>, tensor<2x3xi64>) -> tensor<2x3xf32>
@@ -118,7 +119,10 @@ class GatherElementsOp(Gather):
         require_indices(self.indices)
         if rank_of(self.x) != rank_of(self.indices):
             raise ShapeError(f"C1: x is {self.x.type}, indices are {self.indices.type}")
-        one_axis(self.axis, rank_of(self.x))
+        axis = one_axis(self.axis, rank_of(self.x))
+        for n, (own, count) in enumerate(zip(dims_of(self.x), dims_of(self.indices), strict=True)):
+            if n != axis and isinstance(own, int) and isinstance(count, int) and count > own:
+                raise ShapeError(f"C2: {count} indices along axis {n}, whose extent is {own}")
         return (tensor(element_type(self.x), dims_of(self.indices)),)
 
     def evaluate(self, *args: Array) -> Sequence[Array]:
@@ -147,6 +151,7 @@ class GatherNdOp(Gather):
     """Slices of x at index tuples, the last axis of `indices`, after `batch_dims` shared axes.
 
     C1: indices are integers with a static last extent, at most the rank of x less batch_dims.
+    C2: the shared axes have equal extents.
 
     %r = torsh.gather_nd %x, %i {batch_dims = 0 : i64}
         : (tensor<5x3xf32>, tensor<2x1xi64>) -> tensor<2x3xf32>
@@ -163,6 +168,8 @@ class GatherNdOp(Gather):
         depth = places[-1] if places else None
         if not isinstance(depth, int) or batch + depth > len(dims) or batch >= len(places):
             raise ShapeError(f"C1: indices are {self.indices.type} for {self.x.type}")
+        if any(conflict(a, b) for a, b in zip(dims[:batch], places, strict=False)):
+            raise ShapeError(f"C2: batches of {self.indices.type} are not those of {self.x.type}")
         return (tensor(element_type(self.x), (*places[:-1], *dims[batch + depth :])),)
 
     def evaluate(self, *args: Array) -> Sequence[Array]:

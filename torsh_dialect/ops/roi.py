@@ -14,6 +14,7 @@ from xdsl.irdl import operand_def, opt_prop_def, prop_def, result_def
 from torsh_dialect.attributes import Array, bool_of
 from torsh_dialect.builder import BlockBuilder
 from torsh_dialect.declare import op
+from torsh_dialect.dims import Dim
 from torsh_dialect.dtypes import i1, i64
 from torsh_dialect.errors import ShapeError
 from torsh_dialect.kinds import Builder, Composite
@@ -196,3 +197,27 @@ class RoiAlignOp(Composite):
         index = c.broadcast(index, (regions, channels, oh * ow))
         read = c.take_along(c.reshape(x, (regions, channels, height * width)), index, 2)
         return c.reshape(read, (regions, channels, oh, ow))
+
+
+def held(c: Compose, first: SSAValue, last: SSAValue, bins: int, extent: Dim) -> SSAValue:
+    """Which elements of an axis each bin of each region holds, for pooling by whole elements.
+
+    A bin reaches from the floor of its start to the ceiling of its end: R. Girshick, "Fast R-CNN",
+    2015, and its implementation in Caffe.
+
+    Args:
+        c: Builds the ops.
+        first: The first element of each region, a whole number: [regions, 1, 1].
+        last: The last one, likewise.
+        bins: Of each region, which has one element at least.
+        extent: Of the axis.
+
+    Returns:
+        Booleans, [regions, bins, extent].
+    """
+    step = c.div(c.maximum(c.add(c.sub(last, first), 1.0), 1.0), float(bins))
+    number = c.reshape(c.cast_like(c.iota(bins), step), (1, bins, 1))
+    start = c.add(c.floor(c.mul(number, step)), first)
+    stop = c.add(c.ceil(c.mul(c.add(number, 1.0), step)), first)
+    place = c.reshape(c.cast_like(c.iota(extent), step), (1, 1, extent))
+    return c.both(c.ge(place, start), c.lt(place, stop))

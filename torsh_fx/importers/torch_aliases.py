@@ -34,10 +34,13 @@ class View:
         """The view of the tensor that a call was given."""
         moved = self.value.storage_offset() - self.base.storage_offset()
         offset = tensor.storage_offset() + _number(moved, sizes)
-        shape = [_number(size, sizes) for size in self.value.shape]
-        strides = [_number(stride, sizes) for stride in self.value.stride()]
-        if (tensor.storage_offset(), tensor.shape, tensor.stride()) == (offset, shape, strides):
-            return tensor
+        shape = tuple(_number(size, sizes) for size in self.value.shape)
+        strides = tuple(_number(stride, sizes) for stride in self.value.stride())
+        layout = (tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+        plain = tensor.detach() if tensor.requires_grad else tensor
+        if plain.dtype == self.value.dtype:  # a view has the version counter of its base
+            same = layout == (offset, shape, strides)
+            return plain if same else plain.as_strided(shape, strides, offset)
         empty = torch.empty(0, dtype=self.value.dtype)
         return empty.set_(tensor.untyped_storage(), offset, shape, strides)  # pyright: ignore[reportArgumentType]
 

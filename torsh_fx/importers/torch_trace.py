@@ -1,7 +1,10 @@
-"""`torch.export` for models whose `forward` differentiates, autocasts or checkpoints."""
+"""`torch.export` for models whose `forward` differentiates, autocasts, checkpoints, or writes the
+statistics of an instance norm.
+"""
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from typing import Any, cast
 
@@ -9,6 +12,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.export._trace import _export  # pyright: ignore[reportPrivateUsage]
 from torch.fx import Graph, GraphModule, Node
+from torch.overrides import TorchFunctionMode
 
 AUTOCAST: Any = cast(Any, torch.amp.autocast_mode)._enter_autocast
 CHECKPOINT: Any = torch.ops.higher_order.tag_activation_checkpoint
@@ -26,6 +30,11 @@ def trace(model: torch.nn.Module, inputs: tuple[Any, ...], shapes: Any = None) -
     Raises:
         Exception: What torch raised at the first try, where the second fails too.
     """
+    with _WritingStatistics():
+        return _trace(model, inputs, shapes)
+
+
+def _trace(model: torch.nn.Module, inputs: tuple[Any, ...], shapes: Any) -> ExportedProgram:
     resolved = isinstance(model, GraphModule) and any(map(_is_resolved, model.graph.nodes))
     if resolved or torch.is_autocast_enabled("cpu"):
         return _export(model, inputs, {}, shapes, strict=False, pre_dispatch=False)
@@ -38,6 +47,46 @@ def trace(model: torch.nn.Module, inputs: tuple[Any, ...], shapes: Any = None) -
             return _export(model, inputs, {}, shapes, strict=False, pre_dispatch=False)
         except Exception:
             raise first from None
+
+
+class _WritingStatistics(TorchFunctionMode):
+    """Instance norms of training in ops that say what they write.
+
+    `aten.instance_norm` writes its running statistics, which its schema does not say: a traced
+    program would lose them. What is computed follows aten/native/Normalization.cpp of torch 2.13.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given: dict[str, Any] = kwargs or {}
+        if func is torch.nn.functional.instance_norm:
+            names = inspect.signature(func).bind(*args, **given)
+            names.apply_defaults()
+            if names.arguments["use_input_stats"] and names.arguments["running_mean"] is not None:
+                return _instance_norm(**names.arguments)
+        return func(*args, **given)
+
+
+def _instance_norm(
+    input: torch.Tensor,
+    running_mean: torch.Tensor,
+    running_var: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+) -> torch.Tensor:
+    """The batch norm of every channel of every entry; the statistics become the entries' mean."""
+    count, channels = input.shape[:2]
+    scale, shift = (None if v is None else v.repeat(count) for v in (weight, bias))
+    means, variances = running_mean.repeat(count), running_var.repeat(count)
+    rows = input.reshape(1, count * channels, *input.shape[2:])
+    y = torch.nn.functional.batch_norm(
+        rows, means, variances, scale, shift, use_input_stats, momentum, eps
+    )
+    running_mean.copy_(means.view(count, channels).mean(0))
+    running_var.copy_(variances.view(count, channels).mean(0))
+    return y.reshape(input.shape)
 
 
 def _is_resolved(node: Node) -> bool:

@@ -102,7 +102,8 @@ def choices(names: list[str]) -> Iterator[dict[str, int]]:
 def holds(relation: Relation, values: dict[str, int]) -> bool:
     """Whether extents are as an op asks."""
     left, right = (evaluate_dim(d, values) for d in (relation.left, relation.right))
-    return left == right or (relation.kind == "fits" and left == 1)
+    more = {"fits": left == 1, "le": left < right}
+    return left == right or more.get(relation.kind, False)
 
 
 def check(ours: np.ndarray, theirs: np.ndarray) -> None:

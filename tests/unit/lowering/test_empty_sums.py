@@ -5,19 +5,11 @@ Oracle: numpy; what was launched is read from the profile of the call.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
-from xdsl.parser import Parser
-
-from lowering.codegen import CodegenSettings, shared_generator
-from lowering.cpu.host import host_target
-from lowering.program.build import lower_module
-from lowering.runtime.executable import Executable, Program
-from torsh_dialect.context import Context
-from torsh_fx.pipeline import optimise
+from executables import compiled
 
 A, B = "tensor<5x?xf32, #torsh.dims<[5, k]>>", "tensor<?x7xf32, #torsh.dims<[k, 7]>>"
 P, Q = "tensor<5x?xui8, #torsh.dims<[5, k]>>", "tensor<?x7xui8, #torsh.dims<[k, 7]>>"
@@ -68,18 +60,6 @@ func.func @main(%a: {ROWS}) -> tensor<?xf32, #torsh.dims<[m]>> {{
   func.return %y : tensor<?xf32, #torsh.dims<[m]>>
 }}
 """
-
-
-@cache
-def compiled(text: str) -> Executable:
-    """The executable of a module without weights."""
-    ctx = Context(target=host_target())
-    module = Parser(ctx, text).parse_module()
-    module.verify()
-    optimise(module, ctx)
-    main, _ = lower_module(module, ctx.target)
-    objects = shared_generator(CodegenSettings()).compile(main.units)
-    return Executable(Program(main.spec, objects, main.constants))
 
 
 def launches(text: str, *inputs: Any) -> list[str]:

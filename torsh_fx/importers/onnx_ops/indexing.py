@@ -149,6 +149,8 @@ def range_(n: Node) -> SSAValue:
             raise NotSupported("the step of the range is 0", "repair the model")
         if (limit - start) / step <= KNOWN_LIMIT:
             return n.constant(np.arange(start, limit, step), element_type(values[0]))
+    pairs = zip(values, arrays, strict=True)
+    values = [v if a is None else n.constant(a, element_type(v)) for v, a in pairs]
     contents = [n.contents(v) for v in values]
     known = all(c is not None for c in contents) and isinstance(contents[2][0], int)  # pyright: ignore
     return n(RangeOp, *values, length=None if known else n.fresh("u"))

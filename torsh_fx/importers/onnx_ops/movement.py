@@ -341,14 +341,21 @@ def _clamped(value: Dim, extent: Dim, low: Dim, high: Dim) -> Dim:
         if value <= -(2**31) + 1:
             return low
         value = value + extent if value < 0 else value
-    elif _negative(value):
-        value = value + extent
+    else:
+        value = _from_start(value, extent)
     return maximum(minimum(value, high), low)
 
 
-def _negative(value: Expr) -> bool:
-    """Whether an expression counts from the end: -(a symbol), which is never positive."""
-    return all(coefficient < 0 for _, coefficient in value.terms)
+def _from_start(value: Expr, extent: Dim) -> Dim:
+    """A place that counts from the end where it is negative, which only a call may know."""
+    least, most = bounds_of(value, {})
+    if least is not None and least >= 0:
+        return value
+    if most is not None and most < 0:
+        return value + extent
+    if value - extent == -1:  # negative where nothing is there to be counted
+        return value
+    return value + extent * maximum(0, minimum(1, -value))
 
 
 def _sliced_by_data(n: Node, axes: Sequence[int] | None) -> SSAValue:

@@ -15,7 +15,7 @@ from torsh_dialect.dtypes import dtype_of, f32, f64, i64
 from torsh_dialect.ops.quant import saturated
 from torsh_dialect.ops.reduce import AnyOp
 from torsh_dialect.ops.resize import ResizeOp
-from torsh_dialect.ops.roi import RoiAlignOp
+from torsh_dialect.ops.roi import RoiAlignOp, held
 from torsh_dialect.ops.sampling import GridSampleOp
 from torsh_dialect.types import dims_of, element_type
 from torsh_fx.importers.onnx_ops.movement import normal
@@ -278,19 +278,10 @@ def max_roi_pool(n: Node) -> SSAValue:
     def column(index: int) -> SSAValue:
         return c.reshape(c.slice(place, 1, index, 1), (count, 1, 1))
 
-    def inside(first: SSAValue, last: SSAValue, cells: int, extent: Dim) -> SSAValue:
-        """Which elements of an axis each cell of each region holds: [regions, cells, extent]."""
-        step = c.div(c.maximum(c.add(c.sub(last, first), 1.0), 1.0), float(cells))
-        cell = c.reshape(c.cast_like(c.iota(cells), step), (1, cells, 1))
-        low = c.add(c.floor(c.mul(cell, step)), first)
-        high = c.add(c.ceil(c.mul(c.add(cell, 1.0), step)), first)
-        at = c.reshape(c.cast_like(c.iota(extent), step), (1, 1, extent))
-        return c.both(c.ge(at, low), c.lt(at, high))
-
     scale = n.float("spatial_scale", 1.0)
     x1, y1, x2, y2 = (_nearest(n, c.mul(column(i), scale)) for i in (1, 2, 3, 4))
     _, channels, height, width = dims_of(x)
-    rows, columns = inside(y1, y2, pooled[0], height), inside(x1, x2, pooled[1], width)
+    rows, columns = held(c, y1, y2, pooled[0], height), held(c, x1, x2, pooled[1], width)
     found = c.take(x, c.reshape(c.cast(column(0), i64), (count,)), 0)
     found = c.reshape(found, (count, channels, 1, height, width))
     mask = c.reshape(columns, (count, 1, pooled[1], 1, width))

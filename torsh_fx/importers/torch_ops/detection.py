@@ -10,6 +10,7 @@ from xdsl.ir import SSAValue
 
 from torsh_dialect import dtypes
 from torsh_dialect.ops.detection import NonMaxSuppressionOp
+from torsh_dialect.ops.roi import held
 from torsh_dialect.ops.rounding import TruncOp
 from torsh_dialect.ops.sampling import DeformConvOp
 from torsh_dialect.types import dims_of, element_type
@@ -77,13 +78,7 @@ def _roi_pool(
 def _bins(c: NodeBuilder, corners: SSAValue, axis: int, extent: Any, count: int) -> SSAValue:
     """Which elements of an axis (0: columns) each bin of each region has, [R, count, extent]."""
     low = c.unsqueeze(c.cut(corners, 1, axis, 1), 2)
-    high = c.unsqueeze(c.cut(corners, 1, axis + 2, 1), 2)
-    size = c.div(c.maximum(c.add(c.sub(high, low), 1.0), 1.0), float(count))
-    number = c.reshape(c.cast_like(c.iota(count), size), (1, count, 1))
-    start = c.add(c.floor(c.mul(number, size)), low)
-    stop = c.add(c.ceil(c.mul(c.add(number, 1.0), size)), low)
-    place = c.reshape(c.cast_like(c.iota(extent), size), (1, 1, extent))
-    return c.both(c.ge(place, start), c.lt(place, stop))
+    return held(c, low, c.unsqueeze(c.cut(corners, 1, axis + 2, 1), 2), count, extent)
 
 
 @converts("torchvision.deform_conv2d.default")
