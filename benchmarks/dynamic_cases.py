@@ -146,6 +146,7 @@ ROWS = along("n", 0, 1, 3, 7, 64, 257)
 IMAGE = sizes("nhw", (1, 56, 56), (2, 1, 1), (1, 13, 7), (3, 31, 30), (0, 8, 8))
 BATCH = along("n", 0, 1, 3, 8)
 LENGTH = along("n", 0, 1, 7, 61, 1000, 4099)
+VOLUME = sizes("nmp", (1, 1, 1), (3, 5, 7), (17, 31, 13), (8, 64, 32))
 PLANE = sizes("nm", (0, 5), (1, 1), (7, 13), (61, 67), (512, 300), (1, 4099), (4099, 1))
 
 
@@ -287,6 +288,8 @@ def _rows() -> list[Case]:
         Case("log-sum-exp/nm", "ReduceLogSumExp", {"x": x, "a": ints([1])}, PLANE[1:]),
         Case("cumsum-last/nm", "CumSum", {"x": x, "a": scalar(1, "int64")}, PLANE),
         Case("cumsum-first/nm", "CumSum", {"x": x, "a": scalar(0, "int64")}, PLANE),
+        Case("cumsum-middle/nm", "CumSum", {"x": f32("n", "m", 3), "a": scalar(1, "int64")},
+             PLANE[:5], (), {"reverse": 1, "exclusive": 1}),
         Case("topk/nm", "TopK", {"x": x, "k": ints([1])}, PLANE[1:], (), {},
              ("y", "i")),
         Case("topk5/nm", "TopK", {"x": x, "k": ints([5])}, PLANE[2:6], (), {}, ("y", "i")),
@@ -304,6 +307,8 @@ def _elements() -> list[Case]:
         Case("add-maybe/nmpq", "Add", {"a": f32("n", "m"), "b": f32("p", "q")},
              sizes("nmpq", (61, 67, 61, 67), (61, 67, 1, 67), (61, 67, 61, 1), (1, 300, 512, 1),
                    (512, 300, 512, 300))),
+        Case("add-middle-i64/nmp", "Add", {"a": Tensor(("n", "m", "p"), "int64"),
+             "b": Tensor(("m", 1), "int64")}, VOLUME),
         Case("add-channels/nhw", "Add", {"a": f32("n", 32, "h", "w"), "b": f32(32, 1, 1)}, IMAGE,
              ("b",)),
         Case("exp/n", "Exp", {"x": f32("n")}, LENGTH),
@@ -348,6 +353,8 @@ def _moves() -> list[Case]:
         Case("flip/nm", "Slice", {"x": x, "s": ints([-1]), "e": ints([-(1 << 40)]),
              "a": ints([1]), "t": ints([-1])}, PLANE),
         Case("pad/nm", "Pad", {"x": x, "p": ints([1, 2, 3, 4])}, PLANE),
+        Case("pad-image/nmp", "Pad", {"x": f32("n", 4, "m", "p"),
+             "p": ints([0, 0, 1, 2, 0, 0, 2, 1]), "v": scalar(1.5)}, VOLUME),
         Case("pad-edge/nm", "Pad", {"x": x, "p": ints([1, 2, 3, 4])}, PLANE[1:], (),
              {"mode": "edge"}),
         Case("gather-rows/m", "Gather", {"x": f32(50, 64), "i": index},
@@ -356,6 +363,8 @@ def _moves() -> list[Case]:
              sizes("nm", (1, 1), (7, 512), (512, 61))),
         Case("gather-columns/nm", "Gather", {"x": f32("n", 50), "i": index}, PLANE[1:5], (),
              {"axis": 1}),
+        Case("gather-nd/nm", "GatherND", {"x": f32(9, 9, "m"),
+             "i": Tensor(("n", 2), "int64", 0, 9)}, PLANE),
         Case("gather-elements/nm", "GatherElements", {"x": f32("n", 50),
              "i": Tensor(("n", 30), "int64", 0, 50)}, LENGTH[1:5], (), {"axis": 1}),
         Case("scatter-elements/n", "ScatterElements", {"x": f32("n", 50),

@@ -32,7 +32,8 @@ def _for(e: Emitter, op: Operation) -> None:
         ]
 
     step = int_of(op.properties["step"])
-    finals = e.text.loop(lower, upper, step, body, carried)
+    guarded = False if "nonempty" in op.properties else None
+    finals = e.text.loop(lower, upper, step, body, carried, guarded=guarded)
     for result, init, final in zip(op.results, op.operands[2:], finals, strict=True):
         e.set(result, final, _carried_lanes(e, init))
 

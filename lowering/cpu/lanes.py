@@ -110,7 +110,8 @@ def _lanes(e: Emitter, op: Operation) -> None:
 def _vectors(e: Emitter, op: Operation, lower: Value, upper: Value) -> None:
     """The iterations from `lower` to `upper`."""
     block, text = op.regions[0].block, e.text
-    width = lane_width(block, static_extent(op)) if e.lanes == 1 else 1
+    most = int_of(op.properties["most"]) if "most" in op.properties else static_extent(op)
+    width = lane_width(block, most) if e.lanes == 1 else 1
 
     def run(index: Value, mask: Value | None, width: int = width) -> None:
         e.values[block.args[0]] = Val(index, "i64") if width == 1 else Val(index, "i64", width, 1)
@@ -119,7 +120,7 @@ def _vectors(e: Emitter, op: Operation, lower: Value, upper: Value) -> None:
     if width == 1:
         text.loop(lower, upper, 1, lambda i, _: run(i, None))
         return
-    short = "most" in op.properties and int_of(op.properties["most"]) <= width
+    short = "most" in op.properties and most is not None and most <= width
     if short and not (width >= LEAST_PARTED and _costs_by_lane(e, block)):
         bounds = (lower, upper)
         count = text.outside(("count", bounds), bounds, lambda: text.sub(upper, lower))

@@ -14,8 +14,8 @@ from torsh_dialect.target import TargetInfo
 FARTHEST = 4
 """Above this step the vectors that are read hold more that is not wanted than a gather costs."""
 
-WIDEST_MASKED = 32
-"""Bytes of the vectors from which on targets mask loads of 4 and 8 bytes in hardware."""
+MASKED = {1: 64, 2: 64, 4: 32, 8: 32}
+"""Bytes of the vectors from which on targets mask loads of so many bytes in hardware."""
 
 SWAPPED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 
@@ -24,7 +24,7 @@ def is_spread(step: int | None, size: int, masked: bool, target: TargetInfo) -> 
     """Whether `load_spread` is better than a gather of elements of `size` bytes."""
     if step != -1 and (step is None or not 2 <= step <= FARTHEST):
         return False
-    return not masked or (size >= 4 and target.vector_bytes >= WIDEST_MASKED)
+    return not masked or target.vector_bytes >= MASKED[size]
 
 
 def load_spread(

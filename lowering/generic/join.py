@@ -44,7 +44,11 @@ def join_kernel(op: Operation | Block, inputs: Sequence[SSAValue]) -> Kernel | N
 
 
 class _Join:
-    """Writes the kernel: a unit is a chunk of the run of a place in the axes before `axis`."""
+    """Writes the kernel: a unit is a chunk of the run of a place in the axes before `axis`.
+
+    The first chunks of all places come first, as there is often one, and what is the same for all
+    places then stands before their loop.
+    """
 
     def __init__(self, op: ConcatOp, axis: int):
         self.whole = WholeKernelBuilder(op)
@@ -56,7 +60,8 @@ class _Join:
     def build(self) -> Kernel:
         """The kernel with its launch parameters."""
         w = self.whole
-        w.b.each_place(w.lo, w.hi, (self.places, self.chunks), lambda _, place: self._unit(*place))
+        dims = (self.chunks, self.places)
+        w.b.each_place(w.lo, w.hi, dims, lambda _, index: self._unit(index[1], index[0]))
         return w.finish(self.places * self.chunks, CHUNK)
 
     def _unit(self, place: Index, chunk: Index) -> None:

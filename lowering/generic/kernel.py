@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 
-from xdsl.ir import SSAValue
+from xdsl.ir import Block, Operation, SSAValue
 
 import lowering.generic.all_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from lowering.generic.evaluator import (
@@ -18,12 +18,13 @@ from lowering.generic.evaluator import (
 )
 from lowering.generic.rules import is_plain
 from lowering.generic.strips import Strips, is_stripped, padded_rows
-from lowering.kern.builder import Index, KernBuilder, buffer_of
+from lowering.kern.builder import Index, IndexView, KernBuilder, buffer_of
 from lowering.kern.dialect import INDEX
 from lowering.kernel import Argument, Buffer, DimArgument, Kernel, Record, grain_of
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import ints_of
 from torsh_dialect.dims import Dim, ceildiv, maximum, product
+from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.kinds import Elementwise, Movement, Reduce
 from torsh_dialect.ops.constant import ConstantOp
 from torsh_dialect.ops.movement import TransposeOp
@@ -38,14 +39,22 @@ ROWS = 16
 SPAN = 256
 """Elements of each row of a tile: few enough that the lines of all stay in the first cache."""
 
-SHORT = 32
-"""Elements of a row that fit a virtual vector of four bytes each (`cpu.lanes`)."""
+VECTOR = 128
+"""Bytes of a virtual vector, of which an element has at least `LEAST_BYTES` (`cpu.lanes`)."""
+
+LEAST_BYTES = 4
 
 MOST_TWICE = 8
-"""Ops of a region that is not too long to have its code for short rows again."""
+"""Ops of a region that is not too long to have its code for rows of a vector again."""
+
+MOST_THRICE = 4
+"""Ops of a region that is not too long to have it for rows of half a vector or two, too."""
 
 Case = tuple[SSAValue, Callable[[], object]]
 """A condition of the run, and the code that is better where it holds."""
+
+Parts = Sequence[tuple[Index, Index, int | None]]
+"""First index and end of each part of a row, and the most elements that it can have if known."""
 
 Place = Callable[[SSAValue], tuple[Sequence[Index], Index]]
 """From a lane's index to the index of an element and its position in memory."""
@@ -155,7 +164,9 @@ class RegionKernel:
             strips.build(self.lo, self.hi)
             return product(outer)
 
-        def row(e: Evaluator, unit: SSAValue, index: Sequence[Index], most: int | None) -> None:
+        whole_row: Parts = ((0, extent, None),)
+
+        def row(e: Evaluator, unit: SSAValue, index: Sequence[Index], parts: Parts) -> None:
             start = b.mul_index(unit, extent)
             if scalar:
 
@@ -163,22 +174,24 @@ class RegionKernel:
                     self._store(e, whole([*index, i]), b.add_index(start, i))
 
                 b.each(0, extent, single)
-            else:
+                return
 
-                def place(i: SSAValue) -> tuple[Sequence[Index], Index]:
-                    return whole([*index, i]), b.add_index(start, i)
+            def place(i: SSAValue) -> tuple[Sequence[Index], Index]:
+                return whole([*index, i]), b.add_index(start, i)
 
-                self._lanes(e, 0, extent, place, most)
+            for first, end, most in parts:
+                self._lanes(e, first, end, place, most)
 
-        def rows(case: Evaluator = e, most: int | None = None) -> Sequence[SSAValue]:
-            b.each_place(self.lo, self.hi, outer, lambda u, index: row(case, u, index, most))
+        def rows(case: Evaluator = e, parts: Parts = whole_row) -> Sequence[SSAValue]:
+            b.each_place(self.lo, self.hi, outer, lambda u, index: row(case, u, index, parts))
             return ()
 
         cases: list[Case | None] = []
         if not scalar:
-            short = self._short_rows(extent, lambda: rows(most=SHORT))
+            short = self._short_rows(extent, lambda parts: rows(parts=parts))
             along = self._equal_rows(e, rows)
-            cases = [along, short, self._one_column(e, dims, whole), self._all_equal(e, extent)]
+            column, flat = self._one_column(e, dims, whole), self._all_equal(e, extent)
+            cases = [along, *short, column, flat]
         chosen: Callable[[], Sequence[SSAValue]] = rows
         for case in cases:
             if case is not None:
@@ -186,11 +199,26 @@ class RegionKernel:
         chosen()
         return product(outer)
 
-    def _short_rows(self, extent: Index, rows: Callable[[], object]) -> Case | None:
-        """Rows that fit a vector, where only the run knows: one with a mask, without a loop."""
-        if isinstance(extent, int) or not self._is_simple() or len(self.computed) > MOST_TWICE:
-            return None
-        return self.b.compare_index("le", extent, SHORT), rows
+    def _short_rows(self, extent: Index, rows: Callable[[Parts], object]) -> list[Case]:
+        """Rows that fit few vectors, where only the run knows: these have masks and no loop.
+
+        Ops whose elements have several sources have masks in loops, too.
+        """
+        ops = len(self.computed)
+        if isinstance(extent, int) or not self._is_simple() or ops > MOST_TWICE:
+            return []
+        sizes = (dtype_of(element_type(value)).bytes for value in self.values)
+        most = VECTOR // max(LEAST_BYTES, *sizes)
+        one: Parts = ((0, extent, most),)
+        found: list[tuple[Parts, int]] = [(one, most)]
+        if ops <= MOST_THRICE and any(_has_sources(op) for op in self.computed):
+            found.insert(0, (((0, most, None), (most, extent, most)), 2 * most))
+        elif ops <= MOST_THRICE and not any(isinstance(op, Movement) for op in self.computed):
+            found.append((((0, extent, most // 2),), most // 2))
+        return [
+            (self.b.compare_index("le", extent, longest), partial(rows, parts))
+            for parts, longest in found
+        ]
 
     def _either(
         self,
@@ -307,6 +335,15 @@ class RegionKernel:
         for op in self.computed:
             weight = weight + (_reduction_size(op) if isinstance(op, Reduce) else 1)
         return weight
+
+
+def _has_sources(op: Operation | Block) -> bool:
+    """Whether an op moves elements from several places, or fills some of its result."""
+    if not isinstance(op, Movement):
+        return False
+    probe = KernBuilder("probe")
+    index = [probe.argument(INDEX) for _ in dims_of(op.results[0])]
+    return any(pick.where is not None for pick in op.pick(IndexView(probe), index))
 
 
 def _row_major(b: KernBuilder, dims: Sequence[Dim], index: Sequence[Index]) -> Index:

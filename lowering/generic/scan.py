@@ -48,10 +48,16 @@ def scan(op: Operation) -> Kernel:
             b.store(finished(tuple(given)), k.targets[0], k.e.flat(dims, at))
             return following
 
-        b.for_(0, extent, step, op.identity(b, compute))
+        b.for_(0, extent, step, op.identity(b, compute), nonempty=True)
 
-    if axis >= len(dims) - 1:
-        k.lines(dims, axis, line)
-        return k.finish(k.line_count(dims, axis), 64)
-    k.side_by_side(dims, axis, line)
-    return k.finish(product(dims[:axis]), 4096)
+    alone = axis >= len(dims) - 1
+
+    def lines() -> Sequence[SSAValue]:
+        (k.lines if alone else k.side_by_side)(dims, axis, line)
+        return ()
+
+    if isinstance(extent, int):
+        lines()
+    else:  # what is the same for all lines stands before them if each is sure to have an element
+        b.if_(b.compare_index("gt", extent, 0), lines)
+    return k.finish(*((k.line_count(dims, axis), 64) if alone else (product(dims[:axis]), 4096)))

@@ -16,7 +16,7 @@ from lowering.kern.dialect import INDEX
 from lowering.kern.scopes import Index, ScopedBuilder, buffer_of, part_of
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import str_of, text
-from torsh_dialect.dims import Atom, Dim, Expr, bounds_of
+from torsh_dialect.dims import Atom, Dim, Expr
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import UnsupportedError
 
@@ -90,11 +90,6 @@ class KernBuilder(ScopedBuilder):
             return self.select_index(self.compare_index("eq", a, 1), b, a)
         if atom.name == "floordiv" and isinstance(b, SSAValue):
             b = self.select_index(self.compare_index("eq", b, 0), 1, b)  # division by 0 would trap
-            low, _ = bounds_of(atom.arguments[1], {})
-            if low is None or low < 0:  # divisors are positive
-                negative = self.compare_index("lt", b, 0)
-                a = self.select_index(negative, self.sub_index(0, a), a)
-                b = self.select_index(negative, self.sub_index(0, b), b)
         return self._index_op(atom.name, a, b)
 
     def _index_op(self, kind: str, a: Index, b: Index) -> Index:
@@ -157,36 +152,29 @@ class KernBuilder(ScopedBuilder):
     ) -> None:
         """`body(number, index)` for places of extents `dims` in C order, numbered from 0.
 
-        Division by known extents is multiplication. By others it is slow, so then an index
-        counts on from the one before it.
+        Division by known extents is multiplication. By others it is slow, so then there is a loop
+        over the last axis inside of one over the places in the others, which depends on less.
         """
         if all(isinstance(dim, int) for dim in dims[1:]):
             self.each(lower, upper, lambda number: body(number, self.unravel(number, dims)))
             return
-        extents = [self.max_index(self.dim(dim), 1) for dim in dims]  # of nothing there is no place
+        extent = self.max_index(self.dim(dims[-1]), 1)  # of nothing there is no place
+        first = self.floordiv(lower, extent)
+        end = self.add_index(self.floordiv(self.sub_index(upper, 1), extent), 1)
+        end = self.select_index(self.compare_index("lt", lower, upper), end, first)
 
-        def step(number: SSAValue, *index: SSAValue) -> Sequence[SSAValue]:
-            body(number, index)
-            return self._following(index, extents)
+        def line(before: SSAValue, outer: Sequence[Index]) -> None:
+            begin = self.mul_index(before, extent)
+            start = self.max_index(self.sub_index(lower, begin), 0)
+            stop = self.min_index(self.sub_index(upper, begin), extent)
 
-        first: list[Index] = []
-        number = lower
-        for extent in reversed(extents[1:]):
-            first.append(self.mod(number, extent))
-            number = self.floordiv(number, extent)
-        self.for_(lower, upper, step, [self.index(i) for i in [number, *reversed(first)]])
+            def place(i: SSAValue, *_: SSAValue) -> Sequence[SSAValue]:
+                body(self.index(self.add_index(begin, i)), [*outer, i])
+                return ()
 
-    def _following(self, index: Sequence[SSAValue], extents: Sequence[Index]) -> list[SSAValue]:
-        """The index after `index` in C order."""
-        found: list[SSAValue] = []
-        carry: Index = 1
-        for i, extent in zip(reversed(index[1:]), reversed(extents[1:]), strict=True):
-            moved = self.add_index(i, carry)
-            over = self.compare_index("ge", moved, extent)
-            found.append(self.index(self.select_index(over, 0, moved)))
-            carry = self.select_index(over, 1, 0)
-        found.append(self.index(self.add_index(index[0], carry)))
-        return found[::-1]
+            self.for_(start, stop, place, nonempty=True)
+
+        self.each_place(first, end, dims[:-1], line)
 
     def min_index(self, a: Index, b: Index) -> Index:
         return self._index_op("min", a, b)

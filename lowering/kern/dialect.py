@@ -242,13 +242,14 @@ class StoreOp(UniformSyntax):
 
 @irdl_op_definition
 class ForOp(UniformSyntax):
-    """`for i in range(lower, upper, step)` with carried values."""
+    """`for i in range(lower, upper, step)` with carried values; `nonempty` where a turn is sure."""
 
     name = "kern.for"
     lower = operand_def(IndexType)
     upper = operand_def(IndexType)
     init = var_operand_def()
     step = prop_def(IntegerAttr[I64])
+    nonempty = opt_prop_def(UnitAttr)
     body = region_def("single_block")
     values = var_result_def()
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol, TypeAlias
 
-from xdsl.dialects.builtin import ComplexType, IntegerAttr, SymbolRefAttr
+from xdsl.dialects.builtin import ComplexType, IntegerAttr, SymbolRefAttr, UnitAttr
 from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
 from xdsl.traits import Pure
 
@@ -55,7 +55,16 @@ class LoopBody(Protocol):
 
 @dataclass
 class _Scope:
+    """An open block.
+
+    Attributes:
+        block: Where ops go.
+        lanes: The bounds of the lanes loop whose body this is.
+        memo: The pure ops that it has.
+    """
+
     block: Block
+    lanes: tuple[Index, Index] | None = None
     memo: dict[tuple[object, ...], SSAValue] = field(
         default_factory=dict[tuple[object, ...], SSAValue]
     )
@@ -148,11 +157,17 @@ class ScopedBuilder:
         return self._pure(key, operands, op)
 
     def region(
-        self, types: Sequence[Attribute], body: Callable[..., Sequence[SSAValue] | None]
+        self,
+        types: Sequence[Attribute],
+        body: Callable[..., Sequence[SSAValue] | None],
+        lanes: tuple[Index, Index] | None = None,
     ) -> Region:
-        """A single-block region whose body is built by `body(*block arguments)`."""
+        """A single-block region whose body is built by `body(*block arguments)`.
+
+        `lanes` are the bounds of a lanes loop.
+        """
         block = Block(arg_types=types)
-        self._scopes.append(_Scope(block))
+        self._scopes.append(_Scope(block, lanes))
         depth = len(self._scopes) - 1
         for value in block.args:
             self._depths[value] = depth
@@ -173,10 +188,12 @@ class ScopedBuilder:
         step: int = 1,
         *,
         pure: bool = False,
+        nonempty: bool = False,
     ) -> Sequence[SSAValue]:
         """`for i in range(lower, upper, step)`; `body(i, *carried)` gives the next values.
 
-        A pure loop is placed outside the loops that it does not depend on.
+        A pure loop is placed outside the loops that it does not depend on. A loop that is said to
+        be `nonempty` does not ask whether it has a turn.
         """
         shape = [v.type for v in init]
         flat = self.parts(init)
@@ -190,7 +207,7 @@ class ScopedBuilder:
         op = kern.ForOp.create(
             operands=operands,
             result_types=types,
-            properties={"step": integer(step)},
+            properties={"step": integer(step), **({"nonempty": UnitAttr()} if nonempty else {})},
             regions=[region],
         )
         results = self._append(op, self._outermost(operands, region) if pure else None).results
@@ -273,7 +290,7 @@ class ScopedBuilder:
             body(i)
 
         properties = {} if most is None else {"most": integer(most)}
-        region = self.region([INDEX], run)
+        region = self.region([INDEX], run, (lower, upper))
         self._append(
             kern.LanesOp.create(operands=operands, regions=[region], properties=properties)
         )
@@ -404,9 +421,25 @@ class ScopedBuilder:
     def check(
         self, record: SSAValue, condition: SSAValue, value: Index, limit: Index, code: int
     ) -> None:
-        """Record run-time check `code` as failed where `condition` is false."""
+        """Record run-time check `code` as failed where `condition` is false.
+
+        What is the same for all lanes is checked once before them, if there are any.
+        """
         operands = [record, condition, self.index(value), self.index(limit)]
-        self._append(kern.CheckOp.create(operands=operands, properties={"code": integer(code)}))
+        lanes, at = self._scopes[-1].lanes, len(self._scopes) - 2
+        depth = None
+        if lanes is not None and all(self._depths[v] <= at for v in operands):
+            depth, operands[1] = at, self._or_none(condition, *lanes)
+        op = kern.CheckOp.create(operands=operands, properties={"code": integer(code)})
+        self._append(op, depth)
+
+    def _or_none(self, condition: SSAValue, lower: Index, upper: Index) -> SSAValue:
+        """A condition, or that a range is empty."""
+        if isinstance(lower, int) and isinstance(upper, int) and lower < upper:
+            return condition
+        bounds = [self.index(lower), self.index(upper)]
+        none = self.pure(kern.CompareOp, bounds, dtypes.i1, kind=text("ge"))
+        return self.pure(kern.BinaryOp, [condition, none], dtypes.i1, kind=text("or"))
 
     def guard(
         self, record: SSAValue, condition: SSAValue, value: Index, limit: Index, code: int

@@ -1,6 +1,6 @@
 """Rows of any length of programs with symbolic extents, against numpy.
 
-Rows that fit a vector have code of their own, and so have rests of longer ones.
+Rows that fit one vector or two have code of their own, and so have rests of longer ones.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,11 @@ CASES = [
      lambda x, y: np.concatenate([x, y], 1)),
     ("Pad", [["n", "a"]], {"pads": np.int64([1, 2, 3, 4])}, {},
      lambda x: np.pad(x, [(1, 3), (2, 4)])),
+    ("Pad", [["n", 2, "b", "a"]], {"pads": np.int64([0, 0, 1, 2, 0, 0, 2, 1]),
+     "value": np.float32(1.5)}, {},
+     lambda x: np.pad(x, [(0, 0), (0, 0), (1, 2), (2, 1)], constant_values=1.5)),
     ("Add", [["n", "a"], ["a"]], {}, {}, lambda x, y: x + y),
+    ("Add", [["n", "b", "a"], ["b", 1]], {}, {}, lambda x, y: x + y),
     ("Add", [["n", "a"], ["n", 1]], {}, {}, lambda x, y: x + y),
     ("Tile", [["n", "a"]], {"repeats": np.int64([2, 3])}, {}, lambda x: np.tile(x, (2, 3))),
     ("Trilu", [["n", "a"]], {}, {"upper": 0}, lambda x: np.tril(x)),
