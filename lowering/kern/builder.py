@@ -16,7 +16,7 @@ from lowering.kern.dialect import INDEX
 from lowering.kern.scopes import Index, ScopedBuilder, buffer_of, part_of
 from torsh_dialect import dtypes
 from torsh_dialect.attributes import str_of, text
-from torsh_dialect.dims import Atom, Dim, Expr
+from torsh_dialect.dims import Atom, Dim, Expr, bounds_of
 from torsh_dialect.dtypes import dtype_of
 from torsh_dialect.errors import UnsupportedError
 
@@ -90,6 +90,11 @@ class KernBuilder(ScopedBuilder):
             return self.select_index(self.compare_index("eq", a, 1), b, a)
         if atom.name == "floordiv" and isinstance(b, SSAValue):
             b = self.select_index(self.compare_index("eq", b, 0), 1, b)  # division by 0 would trap
+            low, _ = bounds_of(atom.arguments[1], {})
+            if low is None or low < 0:  # divisors are positive
+                negative = self.compare_index("lt", b, 0)
+                a = self.select_index(negative, self.sub_index(0, a), a)
+                b = self.select_index(negative, self.sub_index(0, b), b)
         return self._index_op(atom.name, a, b)
 
     def _index_op(self, kind: str, a: Index, b: Index) -> Index:
