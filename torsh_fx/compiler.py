@@ -67,7 +67,7 @@ def compile(
 
     Args:
         model: An `nn.Module`, `ExportedProgram`, `GraphModule`, `onnx.ModelProto`, `FxGraph`, or
-            the path of an ONNX or MLIR file.
+            the path of an ONNX, MLIR or `torch.export.save` (`.pt2`) file.
         example_inputs: Inputs that an `nn.Module` or `GraphModule` is traced with, and that give
             inputs of an `FxGraph` without a type theirs.
         target: Name or description of the CPU; this machine's by default.
@@ -104,9 +104,9 @@ def compile(
         return kept
     from torsh_dialect.context import Context
     from torsh_fx.compilation import compile_imported
-    from torsh_fx.sources import import_model
+    from torsh_fx.sources import import_model, opened
 
-    watch = Stopwatch()
+    watch, model = Stopwatch(), opened(model)
     ctx = Context(target=described, settings=settings)
     with watch.step("import"):
         imported = import_model(model, ctx, example_inputs, dynamic_shapes)

@@ -25,6 +25,7 @@ from torsh_dialect.dims import (
     Bounds,
     Dim,
     assumptions,
+    bounds_of,
     floordiv,
     provably_equal,
     substitute,
@@ -37,6 +38,7 @@ from torsh_dialect.ops.control import YieldOp
 from torsh_dialect.ops.shape import AssumeOp
 from torsh_dialect.passes.expand_composites import RewriterBuilder
 from torsh_dialect.types import dims_of, element_type, tensor
+from torsh_fx.places_read import Constants, places_read
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -117,7 +119,7 @@ def _symbols_of_axes(main: FuncOp) -> tuple[dict[int, list[Dim]], dict[str, int]
 
 def _demands(imported: ImportedModel, names: Mapping[int, Sequence[Dim]]) -> list[Demand]:
     """What ops ask of the extents, with a symbol for every axis."""
-    module = imported.module.clone()
+    module, constants = imported.module.clone(), Constants(imported.weights)
     main = next(op for op in module.ops if isinstance(op, FuncOp))
     for number, dims in names.items():
         argument = main.args[number]
@@ -126,6 +128,7 @@ def _demands(imported: ImportedModel, names: Mapping[int, Sequence[Dim]]) -> lis
     for op in list(main.body.block.ops):
         if isinstance(op, TensorOp) and not isinstance(op, YieldOp):
             found.extend(_of(op))
+            found.extend(Demand(relation, op) for relation in places_read(op, constants))
             if isinstance(op, Composite):
                 found.extend(_of_parts(op))
     return found
@@ -191,7 +194,10 @@ def _fact(
 ) -> AxisFact:
     if isinstance(dim, int):
         demand = _first(demands, str(name), fixed)
+        least = _least(demands, str(name), fixed)
         reason = f"by {demand.place}" if demand else "declared so; no op asks for it"
+        if demand is None and least is not None:
+            reason = f"declared so; must be at least {least.relation.left} by {least.place}"
         return AxisFact("", 0, str(dim), FIXED, reason)
     text = str(dim)
     if text in seen:
@@ -204,14 +210,16 @@ def _fact(
         value = _value(other, {key: size for key, size in fixed.items() if key != text})
         kind = FIXED if isinstance(value, int) else DERIVED
         return AxisFact("", 0, text, kind, f"equal to {value} by {forced.place}")
-    demand = _first(demands, text, fixed)
-    if demand is not None:
-        sides = (_value(d, fixed) for d in (demand.relation.left, demand.relation.right))
-        left, right = sides
-        reason = f"{_said(left, demand.relation.kind, right)}, by {demand.place}"
-        return AxisFact("", 0, text, BOUNDED, reason)
-    ranges = _ranges(dim, bounds)
-    return AxisFact("", 0, text, BOUNDED if ranges else FREE, ranges)
+    found = (_first(demands, text, fixed), _least(demands, text, fixed))
+    reason = "; ".join(_asked(demand, fixed) for demand in found if demand is not None)
+    reason = reason or _ranges(dim, bounds)
+    return AxisFact("", 0, text, BOUNDED if reason else FREE, reason)
+
+
+def _asked(demand: Demand, fixed: Mapping[str, int]) -> str:
+    """A demand in words, and the op."""
+    left, right = (_value(d, fixed) for d in (demand.relation.left, demand.relation.right))
+    return f"{_said(left, demand.relation.kind, right)}, by {demand.place}"
 
 
 def _said(left: Dim, kind: str, right: Dim) -> str:
@@ -220,6 +228,8 @@ def _said(left: Dim, kind: str, right: Dim) -> str:
         sides = " and ".join(sorted(symbols_of(right)))
         if str(right) == f"bcast({sides.replace(' and ', ', ')})":
             return f"{sides} must be equal, or one of them 1"
+    if kind == "le" and isinstance(left, int):
+        return f"{right} must be at least {left}"
     if kind == "eq" and (factor := _factor(left, right)) is not None:
         return f"{left} must be a multiple of {factor}"
     return f"{left} must {WORDS[kind]} {right}"
@@ -241,19 +251,36 @@ def _first(
 
     What holds for all values of the symbol, with the numbers of `fixed` ones, is no demand.
     """
-    others = {other: value for other, value in fixed.items() if other != name}
     for demand in demands:
+        if _is_least(demand) or not _is_asked(demand, name, fixed):
+            continue
         sides = (demand.relation.left, demand.relation.right)
-        left, right = (substitute(side, others) for side in sides)
-        if provably_equal(left, right) or (demand.relation.kind == "fits" and left == 1):
-            continue
-        if equal:
-            if demand.relation.kind != "eq" or name not in map(str, sides):
-                continue
-        elif not any(name in symbols_of(side) for side in sides):
-            continue
-        return demand
+        if not equal or (demand.relation.kind == "eq" and name in map(str, sides)):
+            return demand
     return None
+
+
+def _least(demands: Sequence[Demand], name: str, fixed: Mapping[str, int]) -> Demand | None:
+    """Of the numbers below which an extent must not be, the demand of the largest."""
+    found = [d for d in demands if _is_least(d) and _is_asked(d, name, fixed)]
+    return max(found, key=lambda demand: int(str(demand.relation.left)), default=None)
+
+
+def _is_least(demand: Demand) -> bool:
+    return demand.relation.kind == "le" and isinstance(demand.relation.left, int)
+
+
+def _is_asked(demand: Demand, name: str, fixed: Mapping[str, int]) -> bool:
+    """Whether a relation is about a symbol, and does not hold for all its values."""
+    others = {other: value for other, value in fixed.items() if other != name}
+    relation = demand.relation
+    left, right = (substitute(side, others) for side in (relation.left, relation.right))
+    if provably_equal(left, right) or (relation.kind == "fits" and left == 1):
+        return False
+    least, _ = bounds_of(right - left, {})
+    if relation.kind == "le" and least is not None and least >= 0:
+        return False
+    return name in symbols_of(relation.left) | symbols_of(relation.right)
 
 
 def _value(dim: Dim, fixed: Mapping[str, int]) -> Dim:

@@ -7,10 +7,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torsh_dialect.context import Context
-from torsh_dialect.errors import InvalidArgumentError
+from torsh_dialect.errors import ImportModelError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from torsh_fx.importers.model import ImportedModel
+
+
+def opened(model: Any) -> Any:
+    """The model; of the path of a `.pt2` file the `torch.export.ExportedProgram` that it holds.
+
+    Raises:
+        ImportModelError: torch is not there, or cannot read the file.
+    """
+    if not isinstance(model, str | Path) or Path(model).suffix != ".pt2":
+        return model
+    try:
+        import torch
+    except ImportError:
+        raise ImportModelError(f"{model} needs torch: pip install torch==2.13.0") from None
+    try:
+        return torch.export.load(model)
+    except Exception as error:  # whatever torch's readers meet in a file that is none of theirs
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ImportModelError(f"{model} is no exported program: {first}") from error
 
 
 def import_model(

@@ -15,12 +15,12 @@ from lowering.cpu.host import host_target
 from lowering.runtime.executable import RunOptions
 from lowering.runtime.threads import thread_limit
 from torsh_dialect.context import Context
-from torsh_dialect.errors import ImportModelError, InvalidArgumentError
+from torsh_dialect.errors import InvalidArgumentError
 from torsh_dialect.target import TARGETS, target_named
 from torsh_fx.compilation import compile_imported
 from torsh_fx.compiler import Stopwatch
 from torsh_fx.pipeline import REWRITES
-from torsh_fx.sources import import_model
+from torsh_fx.sources import import_model, opened
 
 from ..arguments import named_extents, whole
 from .console import settings_of
@@ -122,7 +122,7 @@ def import_from(args: argparse.Namespace, watch: Stopwatch) -> Loaded:
     ctx = Context(target=target, settings=settings)
     check_model_file(path)
     with watch.step("import"):
-        source = load_exported(path) if path.suffix == ".pt2" else path
+        source = opened(path)
         imported = import_model(source, ctx, dynamic_shapes=dict(args.dim) or None)
     return Loaded(path, ctx, imported, source)
 
@@ -152,23 +152,6 @@ def check_model_file(path: Path) -> None:
             f"{path} is a package: `torsh run` runs it, `torsh-package inspect` shows what is in "
             "it; here the model is needed that it was made from"
         )
-
-
-def load_exported(path: Path) -> Any:
-    """A `torch.export.ExportedProgram` from its file.
-
-    Raises:
-        ImportModelError: torch is not there, or cannot read the file.
-    """
-    try:
-        import torch
-    except ImportError:
-        raise ImportModelError(f"{path} needs torch: pip install torch==2.13.0") from None
-    try:
-        return torch.export.load(path)
-    except (RuntimeError, ValueError, KeyError, EOFError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImportModelError(f"{path} is no exported program: {first}") from error
 
 
 def threads_of(args: argparse.Namespace) -> int:

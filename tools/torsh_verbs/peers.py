@@ -11,8 +11,9 @@ import numpy as np
 
 from torsh_dialect.attributes import Array
 from torsh_dialect.errors import ExecutionError, InvalidArgumentError, UnsupportedError
+from torsh_fx.sources import opened
 
-from .model import Loaded, load_exported
+from .model import Loaded
 
 PEERS = ("onnxruntime", "torch", "reference")
 
@@ -83,7 +84,7 @@ class TorchProgram:
     def __init__(self, loaded: Loaded, threads: int):
         if loaded.path.suffix != ".pt2":
             raise InvalidArgumentError(f"torch runs .pt2 files, not {loaded.path.name}")
-        program = load_exported(loaded.path)
+        program = opened(loaded.path)
         import torch
 
         torch.set_num_threads(threads)
