@@ -132,7 +132,8 @@ def compiled() -> LaneHasher:
         cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=2, jit=True
     )
     library = llvm.JITLibraryBuilder().add_ir(module_text()).export_symbol(SYMBOL)
-    tracker = library.link(llvm.create_lljit_compiler(machine), SYMBOL)
+    # LLVM's older linker puts constants anywhere, at times beyond the code's reach: it aborts then.
+    tracker = library.link(llvm.create_lljit_compiler(machine, use_jit_link=True), SYMBOL)
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     entry = ctypes.CFUNCTYPE(None, pointer, pointer, count)(tracker[SYMBOL])
 

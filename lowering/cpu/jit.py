@@ -4,8 +4,7 @@ The product compiles in worker processes, because LLVM ends the process on some 
 """
 
 import ctypes
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,9 +13,8 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from lowering.cpu.text import Module
+from lowering.runtime.link import LinkedCode, libc_address
 from torsh_dialect.target import TargetInfo
-
-_NUMBERS = itertools.count()
 
 
 @cache
@@ -61,19 +59,16 @@ def runs_here(target: TargetInfo) -> bool:
     return all(features.get(name, False) for name in needed[target.vector_bytes])
 
 
-@cache
-def _linker() -> Any:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm.create_lljit_compiler()
-
-
 @dataclass
 class Compiled:
     """Linked kernels. Keep this object alive while a kernel of it may run."""
 
-    tracker: Any
+    code: LinkedCode
     module: Module
+
+    def address(self, name: str) -> int:
+        """The address of a kernel or of a variable that was exported."""
+        return self.code.address(name)
 
     def kernel(self, name: str) -> Callable[..., None]:
         """The kernel `name` as `(words, lo, hi, worker=0)`.
@@ -84,12 +79,12 @@ class Compiled:
         signature = ctypes.CFUNCTYPE(
             None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64
         )
-        function = signature(self.tracker[name])
+        function = signature(self.address(name))
 
         def call(words: list[Any], lo: int, hi: int, worker: int = 0) -> None:
             record = argument_words(words)
             function(record.ctypes.data, lo, hi, worker)
-            assert self.tracker is not None  # the code must outlive the call
+            assert self.code is not None  # the code must outlive the call
 
         return call
 
@@ -97,7 +92,7 @@ class Compiled:
         """The raw ctypes function of kernel `name`, for timing loops."""
         return ctypes.CFUNCTYPE(
             None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64
-        )(self.tracker[name])
+        )(self.address(name))
 
 
 def argument_words(words: list[Any]) -> "np.ndarray[Any, np.dtype[np.uint64]]":
@@ -107,14 +102,12 @@ def argument_words(words: list[Any]) -> "np.ndarray[Any, np.dtype[np.uint64]]":
     )
 
 
-def compile_module(module: Module, target: TargetInfo, names: list[str]) -> Compiled:
-    """Compile and link `module`, exporting the kernels `names`."""
-    builder = llvm.JITLibraryBuilder()
-    builder.add_object_img(object_file(module, target))
-    builder.add_current_process()
-    for name in names:
-        builder.export_symbol(name)
-    return Compiled(builder.link(_linker(), f"kernels{next(_NUMBERS)}"), module)
+def compile_module(
+    module: Module, target: TargetInfo, names: list[str], system: Sequence[str] = ()
+) -> Compiled:
+    """Compile and link `module`, exporting `names`; it may call `system`, of the C library."""
+    imports = {name: libc_address(name) for name in system}
+    return Compiled(LinkedCode([object_file(module, target)], names, imports), module)
 
 
 def aligned(

@@ -51,13 +51,14 @@ class Simulator:
         self.source = simulated(text)
         starts = [f"{name}.start" for name in self.source.kernels]
         names = [*starts, "sim.thread", "sim.log", "sim.logged", *self.source.shared]
-        self._code = compile_module(Module(functions=[self.source.text]), host_target(), names)
+        module = Module(functions=[self.source.text])
+        self._code = compile_module(module, host_target(), names, ["swapcontext"])
         self._random = np.random.default_rng(seed)
         self._log = np.empty(MOST_ACCESSES, ACCESS)
         self._variable("sim.log").value = self._log.ctypes.data
 
     def _variable(self, name: str) -> ctypes.c_int64:
-        return ctypes.c_int64.from_address(self._code.tracker[name])
+        return ctypes.c_int64.from_address(self._code.address(name))
 
     # -- Device
 
@@ -90,14 +91,14 @@ class Simulator:
         words = np.array([a if isinstance(a, int) else a.ctypes.data for a in arguments], np.int64)
         logged = self._variable("sim.logged")
         logged.value = 0
-        fibers = Fibers(threads, self._code.tracker[f"{name}.start"])
+        fibers = Fibers(threads, self._code.address(f"{name}.start"))
         for block in range(blocks):
             fibers.start(block, words.ctypes.data)
             self._run(fibers)
         if logged.value > MOST_ACCESSES:
             raise SimulationError(f"{name}: {logged.value} accesses are too many to check")
         log = self._log[: logged.value]
-        shared = {self._code.tracker[n]: size for n, size in self.source.shared.items()}
+        shared = {self._code.address(n): size for n, size in self.source.shared.items()}
         given = {array.ctypes.data: array.nbytes for array in arrays}
         check_bounds(name, log, {**given, **shared})
         check_races(name, log, shared)
